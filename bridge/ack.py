@@ -1,0 +1,55 @@
+"""States and their outcomes become the answer. No I/O.
+
+The heart of the promise: an id is acknowledged if and only if every `<state>` that carries it
+is durably in Kafka.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from xml.sax.saxutils import escape
+
+from bridge.model import InvalidState, State
+
+_HEAD = b'<?xml version="1.0" encoding="utf-8"?>\n<response>'
+_TAIL = b"</response>\n"
+# A bare carriage return would not survive the reader's line-end handling.
+_ENTITIES = {"\r": "&#13;"}
+
+
+def acknowledged(
+    states: Sequence[State | InvalidState],
+    durable: Sequence[bool],
+    unprocessed_ids: Collection[str] = frozenset(),
+) -> tuple[list[str], list[str]]:
+    """The ids to list and those not to, each once, in order of first appearance.
+
+    `durable` says of each state whether Kafka has taken what it became. A blank id is neither:
+    there is nothing to list.
+    """
+    whole: dict[str, bool] = {}
+    for state, is_durable in zip(states, durable, strict=True):
+        if state.id_sms:
+            whole[state.id_sms] = is_durable and whole.get(state.id_sms, True)
+    for id_sms in unprocessed_ids:
+        if id_sms:
+            whole[id_sms] = False
+    listed = [id_sms for id_sms, is_durable in whole.items() if is_durable]
+    unlisted = [id_sms for id_sms, is_durable in whole.items() if not is_durable]
+    return listed, unlisted
+
+
+def answer(ids: Iterable[str]) -> bytes:
+    """The body that acknowledges these ids, as the provider's page on the webhook shows it."""
+    lines = "".join([f"\n  <id_sms>{escape(id_sms, _ENTITIES)}</id_sms>" for id_sms in ids])
+    return _HEAD + lines.encode() + (b"\n" if lines else b"") + _TAIL
+
+
+def problem(status: int, title: str, detail: str) -> bytes:
+    """A refusal in the XML form of RFC 9457; it never holds an id."""
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        '<problem xmlns="urn:ietf:rfc:7807">\n'
+        f"  <title>{escape(title)}</title>\n"
+        f"  <status>{status}</status>\n"
+        f"  <detail>{escape(detail)}</detail>\n"
+        "</problem>\n"
+    ).encode()

@@ -1,0 +1,54 @@
+"""What the ASGI applications share: an answer, and a refusal."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from starlette.types import Receive, Scope, Send
+
+from bridge.ack import problem
+
+XML = b"text/xml; charset=utf-8"
+_PROBLEM_XML = b"application/problem+xml"
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole response."""
+
+    status: int
+    body: bytes
+    content_type: bytes = XML
+    headers: Headers = ()
+
+    async def send(self, send: Send, *, close: bool) -> None:
+        """Send it; `close` ends the connection after it."""
+        headers = [
+            (b"content-type", self.content_type),
+            (b"content-length", b"%d" % len(self.body)),
+            *self.headers,
+        ]
+        if close:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def refusal(status: HTTPStatus, detail: str, headers: Headers = ()) -> Answer:
+    """A problem document (RFC 9457)."""
+    return Answer(status, problem(status, status.phrase, detail), _PROBLEM_XML, headers)
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application behind every path that nobody has configured."""
+    del scope, receive
+    await refusal(HTTPStatus.NOT_FOUND, "no endpoint has this path").send(send, close=True)
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that lower-cased name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None

@@ -1,0 +1,102 @@
+"""The two ASGI applications: the public one with the endpoints, and the private one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, Router
+
+from bridge.answers import not_found
+from bridge.auth import Authenticator
+from bridge.capacity import Capacity
+from bridge.event import Stream
+from bridge.metrics import CONTENT_TYPE, Metrics
+from bridge.pipeline import Pipeline, Publisher
+from bridge.ratelimit import RateLimit
+from bridge.settings import Endpoint, Settings
+from bridge.webhook import Webhook
+
+BURIALS_PER_SECOND = 1.0  # dead letters of whole bodies, each up to a record's limit
+BURIALS_AT_ONCE = 20
+
+
+@dataclass(slots=True)
+class Health:
+    """Whether the process may be sent requests. `connected` says that Kafka was found."""
+
+    connected: Callable[[], bool]
+    draining: bool = field(default=False)
+
+    @property
+    def ready(self) -> bool:
+        """What `/readyz` says."""
+        return self.connected() and not self.draining
+
+
+def stream_of(settings: Settings, endpoint: Endpoint) -> Stream:
+    """Where the endpoint's events come from and go to."""
+    return Stream(
+        endpoint=endpoint.name,
+        source=endpoint.source,
+        timezone=ZoneInfo(endpoint.timezone),
+        topic=settings.topic_of(endpoint),
+        dead_letter_topic=settings.kafka.dead_letter_topic,
+        type_prefix=settings.events.type_prefix,
+        content_mode=settings.events.content_mode,
+    )
+
+
+def public_app(
+    settings: Settings, publisher: Publisher, metrics: Metrics, health: Health
+) -> Router:
+    """One POST route per endpoint, with and without a trailing slash."""
+    capacity = Capacity(
+        max_posts=settings.server.max_in_flight,
+        max_bytes=settings.server.max_in_flight_bytes,
+        max_states=settings.server.max_in_flight_states,
+    )
+    burials = RateLimit(per_second=BURIALS_PER_SECOND, burst=BURIALS_AT_ONCE)
+    pipeline = Pipeline(publisher)
+    routes: list[Route] = []
+    for endpoint in settings.endpoints:
+        webhook = Webhook(
+            stream_of(settings, endpoint),
+            authenticator=Authenticator.of(endpoint.auth) if endpoint.auth else None,
+            pipeline=pipeline,
+            capacity=capacity,
+            burials=burials,
+            metrics=metrics,
+            server=settings.server,
+            publish_timeout_seconds=settings.kafka.publish_timeout_seconds,
+            draining=lambda: health.draining,
+        )
+        paths = dict.fromkeys((endpoint.path, endpoint.path.rstrip("/") + "/"))
+        routes += [Route(path, webhook) for path in paths]
+    return Router(routes, redirect_slashes=False, default=not_found)
+
+
+def admin_app(metrics: Metrics, health: Health) -> Starlette:
+    """`/livez`, `/readyz` and `/metrics`. None of them waits for Kafka."""
+
+    async def livez(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        if health.ready:
+            return PlainTextResponse("ok\n")
+        why = "draining" if health.draining else "Kafka or the status topic was not found yet"
+        return PlainTextResponse(f"{why}\n", status_code=503)
+
+    async def exposition(_: Request) -> Response:
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE)
+
+    return Starlette(
+        routes=[
+            Route("/livez", livez),
+            Route("/readyz", readyz),
+            Route("/metrics", exposition),
+        ]
+    )

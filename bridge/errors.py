@@ -1,0 +1,58 @@
+"""The errors that cross a module's border.
+
+BridgeError
+├── ConfigError         the configuration file cannot be used
+└── DocumentError       a request's body is no document of the provider
+"""
+
+from dataclasses import dataclass
+
+
+class BridgeError(Exception):
+    """Anything that the bridge raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a configuration file.
+
+    `line` and `column` count from 1; both are 0 where no place in the file is to blame.
+    """
+
+    line: int
+    column: int
+    key: str
+    what: str
+
+
+class ConfigError(BridgeError):
+    """The configuration cannot be used; `problems` holds every reason at once."""
+
+    def __init__(self, file: str, problems: tuple[Problem, ...]) -> None:
+        self.file = file
+        self.problems = problems
+        super().__init__(file, problems)
+
+    def __str__(self) -> str:
+        """One line a problem: `FILE:LINE:COLUMN: key.path: what`."""
+        return "\n".join(
+            f"{self.file}:{p.line}:{p.column}: {p.key + ': ' if p.key else ''}{p.what}"
+            for p in self.problems
+        )
+
+
+class DocumentError(BridgeError):
+    """The body is refused as a whole.
+
+    `reason` is one fixed word (the dead letter carries it); `detail` is for people. `line`
+    counts from 1, or is None where the parser names no place.
+    """
+
+    def __init__(self, reason: str, detail: str, line: int | None = None) -> None:
+        self.reason = reason
+        self.detail = detail
+        self.line = line
+        super().__init__(reason, detail)
+
+    def __str__(self) -> str:
+        return self.detail

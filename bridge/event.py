@@ -1,0 +1,321 @@
+"""A state becomes a CloudEvents message. No I/O and no clock: the time of receipt is given.
+
+The identity (`event_id`) and the data fields are frozen: subscribers build on them. CloudEvents
+1.0, its JSON format, and its Kafka protocol binding 3.2 (binary) and 3.3 (structured).
+"""
+
+import codecs
+import hashlib
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from typing import Any, Literal, NamedTuple
+
+import orjson
+from cloudevents.core.bindings import kafka
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from bridge.errors import DocumentError
+from bridge.model import InvalidState, Message, Received, State
+
+STATUS_SCHEMA = "urn:sms-status-bridge:schema:status:1"
+REJECTED_SCHEMA = "urn:sms-status-bridge:schema:rejected:1"
+MAX_RECEIVED_BYTES = 512 * 1024  # of what was received, in a dead letter
+
+_MAX_SUBJECT_CHARACTERS = 256
+_RAW_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+class Meaning(NamedTuple):
+    """What the provider's page says of a status word; all None for a word it does not name."""
+
+    final: bool | None = None
+    outcome: Literal["pending", "delivered", "undelivered"] | None = None
+    rank: int | None = None
+
+
+MEANINGS: Mapping[str, Meaning] = {
+    "send": Meaning(final=False, outcome="pending", rank=0),
+    "partly_deliver": Meaning(final=False, outcome="pending", rank=1),
+    "deliver": Meaning(final=False, outcome="delivered", rank=2),
+    "not_deliver": Meaning(final=True, outcome="undelivered", rank=3),
+    "expired": Meaning(final=True, outcome="undelivered", rank=3),
+    "read": Meaning(final=True, outcome="delivered", rank=4),
+}
+_UNKNOWN = Meaning()
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Where an endpoint's events come from and go to, and how they are written.
+
+    `dead_letter_topic` is None where invalid states are not to be published.
+    """
+
+    endpoint: str
+    source: str
+    timezone: tzinfo
+    topic: str
+    dead_letter_topic: str | None
+    type_prefix: str
+    content_mode: Literal["structured", "binary"]
+
+
+def status_message(stream: Stream, state: State, received_at: datetime) -> Message:
+    """The status event of a valid state; `received_at` is in UTC."""
+    meaning = MEANINGS.get(state.status, _UNKNOWN)
+    changed_at = parse_time(state.raw_time, stream.timezone)
+    return _message(
+        stream,
+        topic=stream.topic,
+        event_id=event_id(stream.source, state),
+        kind=f"status.{state.status}",
+        key=state.id_sms,
+        subject=state.id_sms,
+        time=changed_at or received_at,
+        received_at=received_at,
+        schema=STATUS_SCHEMA,
+        data={
+            "id_sms": state.id_sms,
+            "status": state.status,
+            "outcome": meaning.outcome,
+            "final": meaning.final,
+            "rank": meaning.rank,
+            "channels": dict(state.channels),
+            "attributes": state.attributes,
+            "changed_at": changed_at and _rfc3339(changed_at),
+            "raw_time": state.raw_time,
+            "received_at": _rfc3339(received_at, timespec="microseconds"),
+        },
+    )
+
+
+def rejected_state(
+    stream: Stream, topic: str, invalid: InvalidState, received_at: datetime
+) -> Message:
+    """The dead letter of one invalid state, for `topic`."""
+    received = invalid.received
+    whole = orjson.dumps(_as_json(received), option=orjson.OPT_SORT_KEYS)
+    clipped = received if len(whole) <= MAX_RECEIVED_BYTES else _clipped(received)
+    digest = _digest(stream.source, invalid.reason, *_values(received))
+    return _rejected(
+        stream,
+        topic=topic,
+        digest=digest,
+        id_sms=invalid.id_sms,
+        received_at=received_at,
+        data={
+            "reason": invalid.reason,
+            "detail": invalid.detail,
+            "state": _as_json(clipped),
+            **_extent(whole, truncated=clipped is not received),
+        },
+    )
+
+
+def rejected_body(
+    stream: Stream, topic: str, error: DocumentError, body: bytes, received_at: datetime
+) -> Message:
+    """The dead letter of a body that was refused as a whole, for `topic`."""
+    truncated = len(body) > MAX_RECEIVED_BYTES
+    return _rejected(
+        stream,
+        topic=topic,
+        digest=_digest(stream.source, error.reason, body),
+        id_sms="",
+        received_at=received_at,
+        data={
+            "reason": error.reason,
+            "detail": error.detail,
+            **_body_field(body[:MAX_RECEIVED_BYTES], truncated=truncated),
+            **_extent(body, truncated=truncated),
+        },
+    )
+
+
+def event_id(source: str, state: State) -> str:
+    """The identity of a state: `<id_sms>.<32 hex>`, the same for every retry of it.
+
+    BLAKE2b with a 16-byte digest over source, id_sms, status, raw_time and the channels in
+    order of name. Frozen: a change is a new major version.
+    """
+    channels = [part for channel in state.channels for part in channel]
+    digest = _digest(source, state.id_sms, state.status, state.raw_time or "", *channels)
+    return f"{state.id_sms}.{digest}"
+
+
+def parse_time(raw_time: str | None, timezone: tzinfo) -> datetime | None:
+    """The provider's local time in UTC, or None where it sent none or an unreadable one.
+
+    An ambiguous hour is the first of the two; a skipped one takes the offset before the
+    change: both are what `fold=0` means (PEP 495).
+    """
+    match = _RAW_TIME.fullmatch(raw_time) if raw_time else None
+    if match is None:
+        return None
+    try:
+        year, month, day, hour, minute, second = map(int, match.groups())
+        local = datetime(year, month, day, hour, minute, second, tzinfo=timezone)
+        return local.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+# --- identity ----------------------------------------------------------------------------
+
+
+def _digest(*values: str | bytes) -> str:
+    """Each value as its length in UTF-8 bytes in decimal, a colon, the bytes."""
+    digest = hashlib.blake2b(digest_size=16)
+    for value in values:
+        raw = value.encode() if isinstance(value, str) else value
+        digest.update(b"%d:%b" % (len(raw), raw))
+    return digest.hexdigest()
+
+
+def _values(received: Received) -> Iterator[str]:
+    for name, value in sorted(received.attributes.items()):
+        yield name
+        yield value
+    yield received.text
+
+
+# --- what was received -------------------------------------------------------------------
+
+
+def _as_json(received: Received) -> dict[str, Any]:
+    return {"attributes": received.attributes, "text": received.text}
+
+
+def _clipped(received: Received) -> Received:
+    """As much of it, in the order in which it came, as a dead letter may hold."""
+    budget = MAX_RECEIVED_BYTES
+    attributes: dict[str, str] = {}
+    for name, value in received.attributes.items():
+        budget -= len(name.encode())
+        if budget <= 0:
+            return Received(attributes, "")
+        attributes[name] = _head(value, budget)
+        budget -= len(value.encode())
+    return Received(attributes, _head(received.text, max(budget, 0)))
+
+
+def _head(text: str, size: int) -> str:
+    return text.encode()[: max(size, 0)].decode("utf-8", "ignore")
+
+
+def _body_field(body: bytes, *, truncated: bool) -> dict[str, str]:
+    """The body as text where it is clean, and else in Base64.
+
+    Text that JSON's escapes would make longer than Base64 does is not clean either: the
+    event has to stay within a record's limit.
+    """
+    encoded = b64encode(body)
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(body, final=not truncated)
+    except UnicodeDecodeError:
+        return {"body_base64": encoded.decode("ascii")}
+    if _CONTROL.search(text) or len(orjson.dumps(text)) > len(encoded) + 2:
+        return {"body_base64": encoded.decode("ascii")}
+    return {"body": text}
+
+
+def _extent(whole: bytes, *, truncated: bool) -> dict[str, Any]:
+    return {
+        "truncated": truncated,
+        "size": len(whole),
+        "sha256": hashlib.sha256(whole).hexdigest(),
+    }
+
+
+# --- CloudEvents -------------------------------------------------------------------------
+
+
+class _Format(JSONFormat):
+    """The SDK's JSON format, written by a faster encoder."""
+
+    def write(self, event: Any) -> bytes:
+        return orjson.dumps(
+            {**event.get_attributes(), "data": event.get_data()}, option=orjson.OPT_UTC_Z
+        )
+
+    def write_data(self, data: Any, datacontenttype: str | None) -> bytes:  # noqa: ARG002
+        return orjson.dumps(data)
+
+
+_FORMAT = _Format()
+_WRITERS = {"structured": kafka.to_structured, "binary": kafka.to_binary}
+
+
+def _rejected(
+    stream: Stream,
+    *,
+    topic: str,
+    digest: str,
+    id_sms: str,
+    received_at: datetime,
+    data: dict[str, Any],
+) -> Message:
+    # An invalid id may be anything at all; only a printable one can be an attribute.
+    usable = id_sms.isprintable() and len(id_sms) <= _MAX_SUBJECT_CHARACTERS
+    subject = id_sms if usable else ""
+    return _message(
+        stream,
+        topic=topic,
+        event_id=digest,
+        kind="rejected",
+        key=subject or digest,
+        subject=subject,
+        time=received_at,
+        received_at=received_at,
+        schema=REJECTED_SCHEMA,
+        data={
+            **data,
+            "endpoint": stream.endpoint,
+            "received_at": _rfc3339(received_at, timespec="microseconds"),
+        },
+    )
+
+
+def _message(
+    stream: Stream,
+    *,
+    topic: str,
+    event_id: str,
+    kind: str,
+    key: str,
+    subject: str,
+    time: datetime,
+    received_at: datetime,
+    schema: str,
+    data: dict[str, Any],
+) -> Message:
+    attributes: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": stream.source,
+        "type": f"{stream.type_prefix}.{kind}",
+        "time": time,
+        "datacontenttype": "application/json",
+        "dataschema": schema,
+        "partitionkey": key,
+    }
+    if subject:
+        attributes["subject"] = subject
+    record = _WRITERS[stream.content_mode](CloudEvent(attributes, data), _FORMAT)
+    return Message(
+        topic=topic,
+        key=key.encode(),
+        value=record.value,
+        headers=list(record.headers.items()),
+        timestamp_ms=int(received_at.timestamp() * 1000),
+        event_id=event_id,
+    )
+
+
+def _rfc3339(moment: datetime, timespec: str = "auto") -> str:
+    return moment.replace(tzinfo=None).isoformat(timespec=timespec) + "Z"

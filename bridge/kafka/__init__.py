@@ -1,0 +1,6 @@
+"""Messages become outcomes. The only package that knows aiokafka."""
+
+from bridge.kafka.publisher import Publisher
+from bridge.kafka.supervisor import Supervisor
+
+__all__ = ["Publisher", "Supervisor"]

@@ -1,0 +1,158 @@
+"""One aiokafka producer, from its start to its end. It is never mended, only replaced.
+
+What it does not do: keep records, retry, or decide what a failure means (publisher.py).
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.partitioner import murmur2
+from aiokafka.protocol.metadata import MetadataRequest
+
+from bridge.settings import Kafka
+
+MAX_RECORD_BYTES = 1024 * 1024  # the producer's own limit, and the brokers' default
+_MAX_BATCH_BYTES = 512 * 1024
+_NO_ERROR = 0
+_END_SECONDS = 1.0  # for each step of an end that cannot be a graceful one
+
+
+class Connection:
+    """A started producer, and what is known of the cluster through it.
+
+    `failed` is set to the cause once the connection must be replaced; `abandoned` is set when
+    nothing that is still in flight will be answered any more.
+    """
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        loop = asyncio.get_running_loop()
+        self._producer = producer
+        self.failed: asyncio.Future[str] = loop.create_future()
+        self.abandoned: asyncio.Future[None] = loop.create_future()
+        self.in_flight: dict[asyncio.Future[Any], float] = {}  # answer -> when asked for
+
+    @classmethod
+    async def open(cls, settings: Kafka) -> "Connection":
+        """Connect and obtain a producer id.
+
+        Raises KafkaError or TimeoutError. Either way nothing of a failed attempt remains.
+        """
+        producer = AIOKafkaProducer(
+            bootstrap_servers=list(settings.bootstrap_servers),
+            client_id=settings.client_id,
+            acks="all",
+            enable_idempotence=True,
+            compression_type=None if settings.compression == "none" else settings.compression,
+            max_batch_size=_MAX_BATCH_BYTES,
+            max_request_size=MAX_RECORD_BYTES,
+            request_timeout_ms=int(settings.publish_timeout_seconds * 1000),
+            retry_backoff_ms=50,
+        )
+        try:
+            # InitProducerId is asked again for ever.
+            async with asyncio.timeout(settings.publish_timeout_seconds):
+                await producer.start()
+        except BaseException:
+            await _abandon(producer)
+            raise
+        return cls(producer)
+
+    async def find(self, topics: Iterable[str]) -> set[str]:
+        """Which of the topics exist, without making one on a broker that makes topics on demand."""
+        client = self._producer.client
+        request = MetadataRequest(list(topics), allow_auto_topic_creation=False)
+        response = await client.send(client.get_random_node(), request)
+        found = {name for code, name, *_ in response.topics if code == _NO_ERROR}
+        if found:
+            # A topic's first mention also refreshes the producer's own knowledge.
+            await client.set_topics(found)
+        return found
+
+    async def refresh(self) -> bool:
+        """Ask the cluster for its metadata; whether any broker answered."""
+        return bool(await self._producer.client.force_metadata_update())
+
+    def partition(self, topic: str, key: bytes) -> int | None:
+        """The partition that Java's default partitioner chooses, or None without the topic."""
+        partitions = self._partitions(topic)
+        return (murmur2(key) & 0x7FFFFFFF) % len(partitions) if partitions else None
+
+    def _partitions(self, topic: str) -> set[int]:
+        return self._producer.client.cluster.partitions_for_topic(topic) or set()
+
+    def new_batch(self) -> Any:
+        """An empty batch to append records to."""
+        return self._producer.create_batch()
+
+    async def send(self, batch: Any, topic: str, partition: int) -> "asyncio.Future[Any]":
+        """Hand a batch over. The future holds the broker's answer, if one ever comes.
+
+        One caller per partition at a time: aiokafka miscounts the time of concurrent ones.
+        Raises KafkaError.
+        """
+        if partition not in self._partitions(topic):
+            raise UnknownTopicOrPartitionError
+        answer: asyncio.Future[Any] = await self._producer.send_batch(
+            batch, topic, partition=partition
+        )
+        self.in_flight[answer] = time.monotonic()
+        answer.add_done_callback(self._settled)
+        return answer
+
+    def _settled(self, answer: "asyncio.Future[Any]") -> None:
+        self.in_flight.pop(answer, None)
+        if not answer.cancelled():
+            answer.exception()  # seen, whether or not anybody still waits for it
+
+    def fail(self, cause: str) -> None:
+        """Ask for a replacement; the first cause stands."""
+        if not self.failed.done():
+            self.failed.set_result(cause)
+
+    def oldest_seconds(self) -> float:
+        """The age of the oldest batch that is not answered yet; 0 where there is none."""
+        return time.monotonic() - min(self.in_flight.values()) if self.in_flight else 0.0
+
+    async def close(self, seconds: float) -> None:
+        """Flush and close within the time, and abandon what is left then."""
+        with contextlib.suppress(TimeoutError, KafkaError, OSError):
+            async with asyncio.timeout(seconds):
+                await self._producer.stop()
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """Give up on all that is in flight and leave no task and no socket behind."""
+        if not self.abandoned.done():
+            self.abandoned.set_result(None)
+        await _abandon(self._producer)
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """End a producer whose `stop()` would wait for ever.
+
+    The one place that touches aiokafka's private parts (0.14): `stop()` flushes first, a
+    cancelled sender waits for its requests, those wait for a metadata refresh, and a
+    connection that cannot flush is never closed.
+    """
+    producer._closed = True  # noqa: SLF001 -- else its finaliser warns
+    client, sender_task = producer.client, producer._sender.sender_task  # noqa: SLF001
+    writers = [c._writer for c in client._conns.values() if c._writer]  # noqa: SLF001
+    if sender_task is not None:
+        sender_task.cancel()
+    with contextlib.suppress(TimeoutError, KafkaError, OSError):
+        async with asyncio.timeout(_END_SECONDS):
+            await client.close()
+    for writer in writers:
+        writer.transport.abort()
+    if client._md_update_fut is not None:  # noqa: SLF001
+        client._md_update_fut.cancel()  # noqa: SLF001
+    if sender_task is not None:
+        await asyncio.wait({sender_task}, timeout=_END_SECONDS)
+        sender_task.cancel()
+    for connection in client._conns.values():  # noqa: SLF001 -- made by a request that was late
+        connection.close()

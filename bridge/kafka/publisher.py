@@ -1,0 +1,274 @@
+"""Owns the records on their way, in batches per partition, and says what became of each.
+
+Nothing here acknowledges: an outcome starts as failed, becomes unknown when its record is
+handed over, and published by the broker's answer alone.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiokafka import errors
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+from bridge.kafka.connection import MAX_RECORD_BYTES, Connection
+from bridge.kafka.supervisor import Supervisor
+from bridge.model import Message, Outcome, Result
+from bridge.settings import Kafka
+
+log = structlog.get_logger(__name__)
+
+MAX_DELIVERIES = 3  # of one record, over as many connections
+NOT_SENT = Outcome(Result.FAILED, error="not sent in time")
+HANDED_OVER = Outcome(Result.UNKNOWN, error="not answered in time")
+
+_TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
+# What another connection cannot mend, and no record is to blame for.
+_FUTILE = (
+    errors.TopicAuthorizationFailedError,
+    errors.ClusterAuthorizationFailedError,
+    errors.UnknownTopicOrPartitionError,
+    errors.InvalidTopicError,
+    errors.InvalidRequiredAcksError,
+    errors.UnsupportedVersionError,
+    errors.SaslAuthenticationFailed,
+)
+# The connection's own state is at fault, not a record.
+_CONNECTION = (
+    errors.OutOfOrderSequenceNumber,
+    errors.ProducerFenced,
+    errors.InvalidProducerEpoch,
+    errors.InvalidProducerIdMapping,
+    errors.UnknownProducerId,
+    errors.NotLeaderForPartitionError,
+    errors.LeaderNotAvailableError,
+    errors.KafkaTimeoutError,
+    errors.ProducerClosed,
+)
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    """The messages of one `publish()`, and what is known of each."""
+
+    messages: Sequence[Message]
+    outcomes: list[Outcome]
+    done: asyncio.Future[None]
+    unsettled: int
+    closed: bool = False  # its answer is out: nothing of it is worth another try
+
+    def settle(self, index: int, outcome: Outcome) -> None:
+        self.outcomes[index] = outcome
+        self.unsettled -= 1
+        if not self.unsettled and not self.done.done():
+            self.done.set_result(None)
+
+
+@dataclass(slots=True, eq=False)
+class _Slice:
+    """Those messages of a request that go to one partition, by index, in order."""
+
+    request: _Request
+    indices: list[int]
+    deliveries: int = 0
+    alone: bool = False  # each record in a batch of its own
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """The records on their way to one partition: at most one batch of them in flight."""
+
+    topic: str
+    partition: int
+    slices: deque[_Slice] = field(default_factory=deque)
+    task: asyncio.Task[None] | None = None
+
+
+class Publisher:
+    """Publishes messages through whatever connection the supervisor has at the moment."""
+
+    def __init__(self, settings: Kafka, supervisor: Supervisor) -> None:
+        self._settings = settings
+        self._supervisor = supervisor
+        self._lanes: dict[tuple[str, int], _Lane] = {}
+
+    async def stop(self) -> None:
+        """Forget what is on its way: whoever asked for it has had an answer by now."""
+        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
+        """Send all messages at once; one outcome each, in order, by the deadline.
+
+        `deadline` is on the loop's clock. Never raises for what Kafka does.
+        """
+        outcomes = [NOT_SENT] * len(messages)
+        if not messages:
+            return outcomes
+        done = asyncio.get_running_loop().create_future()
+        request = _Request(messages, outcomes, done, len(messages))
+        try:
+            async with asyncio.timeout_at(deadline):
+                self._enqueue(request, await self._supervisor.current())
+                await done
+        except TimeoutError:
+            pass
+        finally:
+            self._withdraw(request)
+        # A copy: what is still in flight may settle later, and nobody must see it then.
+        return list(outcomes)
+
+    # --- requests ------------------------------------------------------------------------
+
+    def _enqueue(self, request: _Request, connection: Connection) -> None:
+        slices: dict[tuple[str, int], _Slice] = {}
+        for index, message in enumerate(request.messages):
+            if _record_bytes(message) > MAX_RECORD_BYTES:
+                request.settle(index, Outcome(error="record too large", too_large=True))
+                continue
+            partition = connection.partition(message.topic, message.key)
+            if partition is None:
+                request.settle(index, Outcome(error=f"topic {message.topic} is missing"))
+                continue
+            where = message.topic, partition
+            if where not in slices:
+                slices[where] = _Slice(request, [])
+            slices[where].indices.append(index)
+        for where, piece in slices.items():
+            lane = self._lanes.setdefault(where, _Lane(*where))
+            lane.slices.append(piece)
+            if lane.task is None:
+                lane.task = asyncio.create_task(self._run(lane), name="kafka lane")
+
+    def _withdraw(self, request: _Request) -> None:
+        """Forget what was not handed over: it is not in Kafka and must not get there later."""
+        request.closed = True
+        if not request.unsettled:
+            return
+        for lane in self._lanes.values():
+            if any(piece.request is request for piece in lane.slices):
+                lane.slices = deque(p for p in lane.slices if p.request is not request)
+
+    # --- one partition -------------------------------------------------------------------
+
+    async def _run(self, lane: _Lane) -> None:
+        try:
+            while lane.slices:
+                connection = await self._supervisor.current()
+                batch, taken = _fill(connection.new_batch(), lane.slices)
+                if taken:
+                    await self._deliver(lane, connection, batch, taken)
+        finally:
+            lane.task = None
+
+    async def _deliver(
+        self, lane: _Lane, connection: Connection, batch: Any, taken: list[_Slice]
+    ) -> None:
+        """Send one batch and settle its records, or put them back for another try."""
+        for piece in taken:
+            piece.deliveries += 1
+            for index in piece.indices:
+                piece.request.outcomes[index] = HANDED_OVER
+        try:
+            async with asyncio.timeout(self._settings.publish_timeout_seconds):
+                answer = await connection.send(batch, lane.topic, lane.partition)
+        except Exception as exc:  # noqa: BLE001 -- whatever it is, this connection is of no use
+            self._failed(lane, connection, taken, exc)
+            return
+        await asyncio.wait({answer, connection.abandoned}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            self._again(lane, taken, Outcome(Result.UNKNOWN, error="the connection was given up"))
+        elif (failure := answer.exception()) is not None:
+            self._failed(lane, connection, taken, failure)
+        else:
+            _published(taken, lane.partition, answer.result().offset)
+
+    def _failed(
+        self, lane: _Lane, connection: Connection, taken: list[_Slice], exc: BaseException
+    ) -> None:
+        """Any failure uses up sequence numbers for good, so the connection is replaced."""
+        self._supervisor.give_up(connection, type(exc).__name__)
+        reason = str(exc) or type(exc).__name__
+        log.warning("batch failed", topic=lane.topic, partition=lane.partition, error=reason)
+        refused = Outcome(error=reason, too_large=isinstance(exc, _TOO_LARGE))
+        if isinstance(exc, _FUTILE):
+            _settle(taken, refused)
+        elif isinstance(exc, _CONNECTION) or not isinstance(exc, errors.BrokerResponseError):
+            self._again(lane, taken, Outcome(Result.UNKNOWN, error=reason))
+        elif sum(len(piece.indices) for piece in taken) == 1:
+            _settle(taken, refused)
+        else:
+            # One record is to blame and the broker does not say which: each on its own.
+            for piece in taken:
+                piece.alone = True
+            self._again(lane, taken, refused)
+
+    def _again(self, lane: _Lane, taken: list[_Slice], meanwhile: Outcome) -> None:
+        """Put records back, first in line, but those tried often enough or past their time."""
+        for piece in reversed(taken):
+            if piece.deliveries >= MAX_DELIVERIES or piece.request.closed:
+                _settle([piece], meanwhile)
+                continue
+            for index in piece.indices:
+                piece.request.outcomes[index] = meanwhile
+            lane.slices.appendleft(piece)
+
+
+def _record_bytes(message: Message) -> int:
+    return int(
+        DefaultRecordBatchBuilder.estimate_size_in_bytes(
+            message.key, message.value, message.headers
+        )
+    )
+
+
+def _fill(batch: Any, slices: deque[_Slice]) -> tuple[Any, list[_Slice]]:
+    """Move records from the head of the line into the batch, until one no longer fits."""
+    taken: list[_Slice] = []
+    while slices:
+        piece = slices.popleft()
+        limit = 1 if piece.alone else len(piece.indices)
+        count = _append(batch, piece, limit)
+        if count < len(piece.indices):
+            rest = _Slice(piece.request, piece.indices[count:], piece.deliveries, piece.alone)
+            slices.appendleft(rest)
+            piece.indices = piece.indices[:count]
+        if count:
+            taken.append(piece)
+        if count < limit or piece.alone or (slices and slices[0].alone):
+            break
+    return batch, taken
+
+
+def _append(batch: Any, piece: _Slice, limit: int) -> int:
+    messages = piece.request.messages
+    for count, index in enumerate(piece.indices[:limit]):
+        message = messages[index]
+        appended = batch.append(
+            timestamp=message.timestamp_ms,
+            key=message.key,
+            value=message.value,
+            headers=message.headers,
+        )
+        if appended is None:
+            return count
+    return limit
+
+
+def _settle(taken: Iterable[_Slice], outcome: Outcome) -> None:
+    for piece in taken:
+        for index in piece.indices:
+            piece.request.settle(index, outcome)
+
+
+def _published(taken: Iterable[_Slice], partition: int, offset: int) -> None:
+    """A batch's records stand in the log in the order in which they were appended."""
+    for piece in taken:
+        for index in piece.indices:
+            piece.request.settle(index, Outcome(Result.PUBLISHED, partition, offset))
+            offset += 1

@@ -1,0 +1,182 @@
+"""Owns the connection's life: opens it, watches it, replaces it, and ends the old one.
+
+What it does not do: touch a record. Who finds the connection broken says so with `give_up`.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from bridge.kafka.connection import Connection
+from bridge.kafka.topics import create_topics, creation_command
+from bridge.settings import Kafka
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How often the supervisor looks, in seconds.
+
+    `backoff` is the first and the longest pause between two attempts to connect, before jitter.
+    """
+
+    watch: float = 0.25
+    probe: float = 5.0
+    missing_topic: float = 1.0
+    backoff: tuple[float, float] = (0.1, 2.0)
+
+
+class Supervisor:
+    """Keeps one connection at a time, from the first one that can be had on.
+
+    `topics` must exist for it to be ready; the dead-letter topic only for dead letters.
+    `connect` is Connection.open but in tests.
+    """
+
+    def __init__(
+        self,
+        settings: Kafka,
+        topics: Sequence[str],
+        *,
+        connect: Callable[[Kafka], Awaitable[Connection]] = Connection.open,
+        timing: Timing = Timing(),
+    ) -> None:
+        self._settings = settings
+        self._required = frozenset(topics)
+        dead_letters = settings.dead_letter_topic
+        self._wanted = self._required | ({dead_letters} if dead_letters else set())
+        self._connect = connect
+        self._timing = timing
+        self._missing: frozenset[str] = frozenset()
+        self._connection: Connection | None = None
+        self._connected = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._winding_down: set[asyncio.Task[None]] = set()
+        self.ready = False  # once true it stays: an outage must not empty the Service
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to publish through."""
+        return self._connection is not None
+
+    def start(self) -> None:
+        """Connect in the background, for as long as it takes."""
+        self._task = asyncio.create_task(self._run(), name="kafka supervisor")
+
+    async def stop(self, seconds: float) -> None:
+        """Flush and disconnect, within the time."""
+        tasks = [task for task in (self._task, *self._winding_down) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close(seconds)
+
+    async def current(self) -> Connection:
+        """The connection, as soon as there is one."""
+        while self._connection is None:
+            await self._connected.wait()
+        return self._connection
+
+    def give_up(self, connection: Connection, cause: str) -> None:
+        """Have the connection replaced; nobody is handed it any more."""
+        connection.fail(cause)
+        if self._connection is connection:
+            self._connection = None
+            self._connected.clear()
+
+    async def _run(self) -> None:
+        while True:
+            connection = await self._open()
+            self._connection = connection
+            self._connected.set()
+            log.info("connected to Kafka")
+            await self._watch(connection)
+            log.warning("replacing the producer", cause=connection.failed.result())
+            self._wind_down(connection)
+
+    # --- opening -------------------------------------------------------------------------
+
+    async def _open(self) -> Connection:
+        pause, longest = self._timing.backoff
+        while True:
+            try:
+                return await self._attempt()
+            except Exception as exc:  # noqa: BLE001 -- whatever it is, the next try may succeed
+                log.warning("cannot reach Kafka", error=_reason(exc))
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
+            pause = min(pause * 2, longest)
+
+    async def _attempt(self) -> Connection:
+        connection = await self._connect(self._settings)
+        try:
+            async with asyncio.timeout(self._settings.publish_timeout_seconds):
+                await self._look_for_topics(connection)
+        except BaseException:
+            await connection.abandon()
+            raise
+        return connection
+
+    async def _look_for_topics(self, connection: Connection) -> None:
+        missing = self._wanted - await connection.find(self._wanted)
+        if missing and self._settings.create_topics.enabled:
+            await create_topics(self._settings, missing)
+            missing = self._wanted - await connection.find(self._wanted)
+        for topic in sorted(missing - self._missing):
+            command = creation_command(self._settings, topic)
+            log.error("topic is missing", topic=topic, create_it_with=command)
+        self._missing = missing
+        if not missing & self._required:
+            self.ready = True
+
+    # --- watching ------------------------------------------------------------------------
+
+    async def _watch(self, connection: Connection) -> None:
+        """Keep the knowledge of the cluster fresh; return when a replacement is due."""
+        probed_at = time.monotonic()
+        while not connection.failed.done():
+            await asyncio.wait({connection.failed}, timeout=self._timing.watch)
+            if connection.oldest_seconds() > self._settings.publish_timeout_seconds:
+                self.give_up(connection, "stalled")
+            elif time.monotonic() - probed_at > self._probe_interval():
+                await self._probe(connection)
+                probed_at = time.monotonic()
+
+    def _probe_interval(self) -> float:
+        return self._timing.missing_topic if self._missing else self._timing.probe
+
+    async def _probe(self, connection: Connection) -> None:
+        try:
+            async with asyncio.timeout(self._settings.publish_timeout_seconds):
+                if not await connection.refresh():
+                    self.give_up(connection, "no broker answers")
+                elif self._missing:
+                    await self._look_for_topics(connection)
+        except Exception as exc:  # noqa: BLE001 -- a new connection costs less than a doubt
+            self.give_up(connection, f"probe failed: {_reason(exc)}")
+
+    # --- ending --------------------------------------------------------------------------
+
+    def _wind_down(self, connection: Connection) -> None:
+        """Let batches in flight have their answers for a while, then give the rest up."""
+        task = asyncio.create_task(self._end(connection), name="kafka wind-down")
+        self._winding_down.add(task)
+        task.add_done_callback(self._winding_down.discard)
+
+    async def _end(self, connection: Connection) -> None:
+        left = self._settings.publish_timeout_seconds - connection.oldest_seconds()
+        try:
+            if connection.in_flight and left > 0:
+                await asyncio.wait(list(connection.in_flight), timeout=left)
+        finally:
+            await connection.abandon()
+
+
+def _reason(exc: BaseException) -> str:
+    return str(exc) or type(exc).__name__

@@ -1,0 +1,91 @@
+"""The values that cross a stage. They carry data and no behaviour of their own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One `<state>` as it came, untouched: what a dead letter shows."""
+
+    attributes: Mapping[str, str]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One valid `<state>` of a document.
+
+    `channels` is in order of name, as the identity wants it; `raw_time` is None where the
+    provider sent none.
+    """
+
+    id_sms: str
+    status: str
+    channels: tuple[tuple[str, str], ...]
+    attributes: Mapping[str, str]
+    raw_time: str | None
+    received: Received
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidState:
+    """One `<state>` that cannot become a status event.
+
+    `id_sms` is trimmed, and empty where the element has none.
+    """
+
+    id_sms: str
+    reason: str
+    detail: str
+    received: Received
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a body holds.
+
+    `unprocessed_ids` are the ids of the states past the limit: they must not be acknowledged
+    in this answer, so that the provider sends them again.
+    """
+
+    states: tuple[State | InvalidState, ...]
+    unprocessed_ids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One Kafka record to be, with the event's `id` that makes a retry recognisable.
+
+    `timestamp_ms` counts from the epoch: the time of receipt.
+    """
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]  # a list: aiokafka takes nothing else
+    timestamp_ms: int
+    event_id: str
+
+
+class Result(Enum):
+    """What is known of a record when the answer is due."""
+
+    PUBLISHED = "published"  # the broker has taken it
+    FAILED = "failed"  # it is not in Kafka
+    UNKNOWN = "unknown"  # it was handed over and may be in Kafka
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The fate of one message; `partition` and `offset` where it was published.
+
+    `too_large` tells the one failure that another message (a dead letter) can mend.
+    """
+
+    result: Result = Result.FAILED
+    partition: int | None = None
+    offset: int | None = None
+    error: str | None = None
+    too_large: bool = False

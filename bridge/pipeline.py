@@ -1,0 +1,131 @@
+"""The stages in order: body, states, events, outcomes, answer. Knows nothing of HTTP."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from bridge.ack import acknowledged
+from bridge.errors import DocumentError
+from bridge.event import MEANINGS, Stream, rejected_body, rejected_state, status_message
+from bridge.model import Document, InvalidState, Message, Outcome, Result, State
+
+TOO_LARGE = "too_large"
+
+
+class Publisher(Protocol):
+    """What brings messages to Kafka."""
+
+    async def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
+        """One outcome a message, in order, by the deadline on the loop's clock."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a document.
+
+    `listed` are the ids to acknowledge. `dropped` counts invalid states that no dead-letter
+    topic takes; `rejected` counts invalid states by reason.
+    """
+
+    listed: list[str]
+    unlisted: list[str]
+    results: Counter[Result]
+    dropped: int
+    rejected: Counter[str]
+    unknown_words: int
+    errors: tuple[str, ...]
+
+    @property
+    def refused(self) -> bool:
+        """Nothing was taken, and trying again may help."""
+        return not self.listed and bool(self.results[Result.FAILED] + self.results[Result.UNKNOWN])
+
+
+class Pipeline:
+    """Turns documents into receipts, through one publisher."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    async def accept(
+        self, stream: Stream, document: Document, received_at: datetime, deadline: float
+    ) -> Receipt:
+        """Publish every state of the document, and say which ids are durably in Kafka."""
+        states = list(document.states)
+        outcomes = await self._publish(
+            [message_for(stream, state, received_at) for state in states], deadline
+        )
+        await self._bury_too_large(stream, states, outcomes, received_at, deadline)
+        durable = [o is not None and o.result is Result.PUBLISHED for o in outcomes]
+        listed, unlisted = acknowledged(states, durable, document.unprocessed_ids)
+        return Receipt(
+            listed=listed,
+            unlisted=unlisted,
+            results=Counter(o.result for o in outcomes if o is not None),
+            dropped=outcomes.count(None),
+            rejected=Counter(s.reason for s in states if isinstance(s, InvalidState)),
+            unknown_words=sum(isinstance(s, State) and s.status not in MEANINGS for s in states),
+            errors=tuple(dict.fromkeys(o.error for o in outcomes if o is not None and o.error)),
+        )
+
+    async def bury(
+        self,
+        stream: Stream,
+        error: DocumentError,
+        body: bytes,
+        received_at: datetime,
+        deadline: float,
+    ) -> Outcome | None:
+        """Publish the dead letter of a body that is refused; None without a topic for it."""
+        if stream.dead_letter_topic is None:
+            return None
+        message = rejected_body(stream, stream.dead_letter_topic, error, body, received_at)
+        (outcome,) = await self._publisher.publish([message], deadline)
+        return outcome
+
+    async def _publish(
+        self, messages: Sequence[Message | None], deadline: float
+    ) -> list[Outcome | None]:
+        """One outcome a message; identical events are one record and share its outcome."""
+        unique: dict[tuple[str, str], Message] = {}
+        for message in messages:
+            if message is not None:
+                unique.setdefault((message.topic, message.event_id), message)
+        outcomes = await self._publisher.publish(list(unique.values()), deadline)
+        of = dict(zip(unique, outcomes, strict=True))
+        return [None if m is None else of[m.topic, m.event_id] for m in messages]
+
+    async def _bury_too_large(
+        self,
+        stream: Stream,
+        states: list[State | InvalidState],
+        outcomes: list[Outcome | None],
+        received_at: datetime,
+        deadline: float,
+    ) -> None:
+        """Make dead letters, in place, of the states whose events the topic does not take."""
+        buried: dict[int, Message | None] = {}
+        for index, (state, outcome) in enumerate(zip(states, outcomes, strict=True)):
+            if isinstance(state, State) and outcome is not None and outcome.too_large:
+                states[index] = invalid = InvalidState(
+                    state.id_sms, TOO_LARGE, outcome.error or TOO_LARGE, state.received
+                )
+                buried[index] = message_for(stream, invalid, received_at)
+        if buried:
+            letters = await self._publish(list(buried.values()), deadline)
+            for index, outcome in zip(buried, letters, strict=True):
+                outcomes[index] = outcome
+
+
+def message_for(
+    stream: Stream, state: State | InvalidState, received_at: datetime
+) -> Message | None:
+    """The event or the dead letter of a state; None where no topic takes its dead letter."""
+    if isinstance(state, State):
+        return status_message(stream, state, received_at)
+    if stream.dead_letter_topic is None:
+        return None
+    return rejected_state(stream, stream.dead_letter_topic, state, received_at)

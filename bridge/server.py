@@ -1,0 +1,140 @@
+"""Runs the gateway: start, serve, drain, stop. The only place that takes signals."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from bridge.app import Health, admin_app, public_app
+from bridge.kafka import Publisher, Supervisor
+from bridge.metrics import Metrics
+from bridge.settings import Admin, Server, Settings
+
+log = structlog.get_logger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+BACKLOG = 2048
+PRODUCER_SHARE = 0.2  # of the grace, kept for the producer's end
+ADMIN_SECONDS = 0.5  # the same, for the private listener's
+ADMIN_KEEP_ALIVE_SECONDS = 5
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its signal handlers, which would raise the signal again at the end."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Raises OSError where a port cannot be had. Kafka need not be there.
+    """
+    metrics = Metrics()
+    supervisor = Supervisor(settings.kafka, settings.topics)
+    publisher = Publisher(settings.kafka, supervisor)
+    health = Health(lambda: supervisor.ready)
+    public = _uvicorn(
+        public_app(settings, publisher, metrics, health),
+        keep_alive_seconds=settings.server.keep_alive_seconds,
+        grace_seconds=_public_grace(settings.server),
+    )
+    admin = _uvicorn(
+        admin_app(metrics, health),
+        keep_alive_seconds=ADMIN_KEEP_ALIVE_SECONDS,
+        grace_seconds=ADMIN_SECONDS,
+    )
+    with (
+        _listen(settings.server) as public_socket,
+        _listen(settings.admin) as admin_socket,
+        _signals() as stopped,
+    ):
+        supervisor.start()
+        public_task = asyncio.create_task(public.serve([public_socket]))
+        admin_task = asyncio.create_task(admin.serve([admin_socket]))
+        log.info("listening", server=_address(public_socket), admin=_address(admin_socket))
+        # A listener that ends by itself is a failure: better a restart than half a gateway.
+        await asyncio.wait(
+            {stopped, public_task, admin_task}, return_when=asyncio.FIRST_COMPLETED
+        )
+        log.info("draining")
+        health.draining = True
+        await asyncio.sleep(settings.server.drain_delay_seconds)
+        public.should_exit = True
+        await public_task
+        await publisher.stop()
+        await supervisor.stop(settings.server.shutdown_grace_seconds * PRODUCER_SHARE)
+        admin.should_exit = True
+        await admin_task
+        log.info("stopped")
+
+
+def _public_grace(server: Server) -> float:
+    grace = server.shutdown_grace_seconds
+    return max(grace * (1 - PRODUCER_SHARE) - ADMIN_SECONDS, grace / 2)
+
+
+def _uvicorn(app: ASGIApp, *, keep_alive_seconds: float, grace_seconds: float) -> _Uvicorn:
+    return _Uvicorn(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            # Both reach calls of asyncio that take fractions.
+            timeout_keep_alive=keep_alive_seconds,  # type: ignore[arg-type]
+            timeout_graceful_shutdown=grace_seconds,  # type: ignore[arg-type]
+        )
+    )
+
+
+def _listen(where: Server | Admin) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(
+        where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    try:
+        listener = socket.create_server(address, family=family, backlog=BACKLOG)
+    except OSError as exc:
+        raise OSError(f"cannot listen on {where.host}:{where.port}: {exc.strerror}") from exc
+    listener.setblocking(False)
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port, *_ = listener.getsockname()
+    return f"{host}:{port}"
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[asyncio.Future[None]]:
+    """A future that the first signal resolves; the second ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[None] = loop.create_future()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stopped.done():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        else:
+            stopped.set_result(None)
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield stopped
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,1 @@
+"""The tests, in files named after the module they hold."""

@@ -1,0 +1,81 @@
+"""Fixtures that several test files share: brokers and topics. No test logic."""
+
+import os
+import uuid
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from bridge.embedded import EmbeddedBroker
+from tests.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
+
+EXTERNAL_KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
+# An external cluster is a choice that explains the skips of what would kill it.
+SKIPS_FAIL = os.environ.get("CI", "").lower() in {"1", "true"} and not EXTERNAL_KAFKA
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what asks for a real Kafka, so that `-m "not kafka"` never starts one."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "kafka" in item.fixturenames:
+            item.add_marker(pytest.mark.kafka)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI a test on a real Kafka that is skipped has failed: green means that it ran."""
+    report = yield
+    marked = item.get_closest_marker("kafka") is not None
+    if SKIPS_FAIL and marked and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"in CI this may not be skipped: {report.longreprtext}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[EmbeddedBroker]:
+    """One in-memory broker for all tests that leave it running."""
+    with EmbeddedBroker() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[ExternalKafka]:
+    """One real Kafka for all tests: $KAFKA_BOOTSTRAP_SERVERS, or else a single node."""
+    if EXTERNAL_KAFKA:
+        yield ExternalKafka(EXTERNAL_KAFKA)
+        return
+    cluster = KafkaCluster()
+    try:
+        cluster.start()
+    except KafkaUnavailableError as exc:
+        pytest.skip(f"no real Kafka: {exc}")
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def kafka_cluster(kafka: ExternalKafka) -> Iterator[KafkaCluster]:
+    """The real Kafka, to kill and freeze: it is whole again after the test."""
+    if not isinstance(kafka, KafkaCluster):
+        pytest.skip("KAFKA_BOOTSTRAP_SERVERS is set: that cluster is not ours to kill")
+    yield kafka
+    kafka.heal()
+
+
+@pytest.fixture
+def topic() -> str:
+    """A topic's name that no other test uses; the topic itself is yet to be made."""
+    return f"test.{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def kafka_topic(kafka: ExternalKafka, topic: str) -> Iterator[str]:
+    """A new topic with three partitions on the real Kafka."""
+    kafka.create_topic(topic, 3)
+    yield topic
+    if not isinstance(kafka, KafkaCluster):
+        kafka.delete_topic(topic)

@@ -1,0 +1,107 @@
+"""A connection by hand: it records the batches it is given and answers them as told."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from bridge.kafka.connection import Connection
+from bridge.model import Message
+
+Answer = BaseException | int | None
+
+
+@dataclass
+class FakeBatch:
+    """Takes up to `capacity` records."""
+
+    capacity: int
+    records: list[bytes] = field(default_factory=list)
+
+    def append(self, *, timestamp: int, key: bytes, value: bytes, headers: list[Any]) -> object:
+        """Mirror aiokafka's: None where the batch is full."""
+        del timestamp, key, headers
+        if len(self.records) >= self.capacity:
+            return None
+        self.records.append(value)
+        return object()
+
+
+class FakeConnection(Connection):
+    """Answers each batch with `answers(values, partition)`.
+
+    An int is the base offset, an exception the failure, and None leaves the batch in flight.
+    """
+
+    def __init__(
+        self,
+        answers: Callable[[list[bytes], int], Answer] = lambda _values, _partition: 0,
+        *,
+        partitions: int = 1,
+        capacity: int = 1000,
+        topics: Iterable[str] = ("status", "rejected"),
+    ) -> None:
+        super().__init__(SimpleNamespace())
+        self.answers = answers
+        self.partitions = partitions
+        self.capacity = capacity
+        self.topics = set(topics)
+        self.answering = True
+        self.sent: list[tuple[int, list[bytes]]] = []
+        self.pending: list[asyncio.Future[Any]] = []
+        self.closed = False
+        self.finds = 0
+
+    def partition(self, topic: str, key: bytes) -> int | None:
+        return int(key) % self.partitions if topic in self.topics else None
+
+    def new_batch(self) -> FakeBatch:
+        return FakeBatch(self.capacity)
+
+    async def send(self, batch: FakeBatch, topic: str, partition: int) -> asyncio.Future[Any]:
+        del topic
+        self.sent.append((partition, batch.records))
+        answer = self.answers(batch.records, partition)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if isinstance(answer, BaseException):
+            future.set_exception(answer)
+        elif answer is not None:
+            future.set_result(SimpleNamespace(offset=answer))
+        else:
+            self.pending.append(future)
+        self.in_flight[future] = asyncio.get_running_loop().time()
+        future.add_done_callback(self._settled)
+        return future
+
+    async def find(self, topics: Iterable[str]) -> set[str]:
+        self.finds += 1
+        return self.topics & set(topics)
+
+    async def refresh(self) -> bool:
+        return self.answering
+
+    async def close(self, seconds: float) -> None:
+        del seconds
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        if not self.abandoned.done():
+            self.abandoned.set_result(None)
+        self.closed = True
+
+    @property
+    def values(self) -> list[bytes]:
+        """Every record that was sent, in order."""
+        return [value for _, records in self.sent for value in records]
+
+
+def message(value: bytes, *, key: int = 0, topic: str = "status") -> Message:
+    return Message(topic, b"%d" % key, value, [], 0, value.decode())
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
+    """Poll until the condition holds; fail the test where it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)

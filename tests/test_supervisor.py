@@ -1,0 +1,192 @@
+"""The connection's life: first connection, replacement, probes, topics, the end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+from structlog.testing import capture_logs
+
+from bridge.kafka import supervisor as module
+from bridge.kafka.supervisor import Supervisor, Timing
+from bridge.settings import CreateTopics, Kafka
+from tests.fake_kafka import FakeConnection, until
+
+QUICK = Timing(watch=0.005, probe=0.02, missing_topic=0.01, backoff=(0.001, 0.01))
+SETTINGS = Kafka(topic="status", dead_letter_topic="rejected", publish_timeout_seconds=0.2)
+
+
+class Cluster:
+    """Hands out the scripted connections one after the other; an exception is a refusal."""
+
+    def __init__(self, script: Sequence[FakeConnection | Exception]) -> None:
+        self.script = list(script)
+        self.attempts = 0
+
+    async def connect(self, _: Kafka) -> FakeConnection:
+        self.attempts += 1
+        if not self.script:
+            raise KafkaConnectionError("no broker")
+        step = self.script.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+
+@asynccontextmanager
+async def supervised(
+    *script: FakeConnection | Exception, settings: Kafka = SETTINGS, timing: Timing = QUICK
+) -> AsyncIterator[tuple[Supervisor, Cluster]]:
+    cluster = Cluster(script)
+    supervisor = Supervisor(settings, ["status"], connect=cluster.connect, timing=timing)
+    supervisor.start()
+    try:
+        yield supervisor, cluster
+    finally:
+        await supervisor.stop(1)
+
+
+async def test_it_comes_up_without_kafka_and_is_ready_once_it_is_there() -> None:
+    """Whatever an attempt to connect raises, the next one is made."""
+    refusals = [KafkaConnectionError("refused"), TimeoutError(), ValueError("garbage")]
+    async with supervised(*refusals, FakeConnection()) as (supervisor, cluster):
+        assert not supervisor.ready
+        await until(lambda: supervisor.ready)
+        assert supervisor.connected
+        assert cluster.attempts == 4
+
+
+async def test_a_lost_connection_does_not_take_readiness_away() -> None:
+    """An outage must not empty the Service: the answer then is a true 503."""
+    connection = FakeConnection()
+    async with supervised(connection) as (supervisor, cluster):
+        await until(lambda: supervisor.ready)
+        connection.answering = False
+        await until(lambda: cluster.attempts > 3)
+        assert supervisor.ready
+        assert not supervisor.connected
+
+
+@pytest.mark.parametrize("how", ["no broker answers", "stalled", "given up"])
+async def test_a_connection_of_no_use_is_replaced_and_abandoned(how: str) -> None:
+    old, new = FakeConnection(lambda *_: None), FakeConnection()
+    ways: dict[str, Callable[[Supervisor], object]] = {
+        "no broker answers": lambda _: setattr(old, "answering", False),
+        "stalled": lambda _: old.in_flight.update({asyncio.Future(): 0.0}),
+        "given up": lambda supervisor: supervisor.give_up(old, "given up"),
+    }
+    async with supervised(old, new) as (supervisor, _):
+        assert await supervisor.current() is old
+        with capture_logs() as logs:
+            ways[how](supervisor)
+            await until(old.failed.done)
+            assert await supervisor.current() is new
+            await until(lambda: old.closed)
+    assert [log["cause"] for log in logs if "cause" in log] == [how]
+    assert new.closed
+
+
+async def test_nobody_is_handed_a_connection_that_was_given_up() -> None:
+    """Not even in the moment before the supervisor has noticed."""
+    old, new = FakeConnection(), FakeConnection()
+    async with supervised(old, new) as (supervisor, _):
+        await supervisor.current()
+        supervisor.give_up(old, "broken")
+        assert await supervisor.current() is new
+
+
+async def test_a_probe_that_raises_replaces_the_connection() -> None:
+    old, new = FakeConnection(), FakeConnection()
+
+    async def refresh() -> bool:
+        raise KafkaConnectionError("gone")
+
+    old.refresh = refresh  # type: ignore[method-assign]
+    async with supervised(old, new) as (supervisor, _):
+        await supervisor.current()
+        await until(old.failed.done)
+        assert await supervisor.current() is new
+
+
+async def test_a_probe_that_hangs_replaces_the_connection() -> None:
+    old, new = FakeConnection(), FakeConnection()
+
+    async def refresh() -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    old.refresh = refresh  # type: ignore[method-assign]
+    async with supervised(old, new) as (supervisor, _):
+        await supervisor.current()
+        await until(old.failed.done)
+        assert await supervisor.current() is new
+
+
+async def test_a_failed_first_look_leaves_no_connection_behind() -> None:
+    broken = FakeConnection()
+
+    async def find(_: object) -> set[str]:
+        raise KafkaConnectionError("gone")
+
+    broken.find = find  # type: ignore[method-assign, assignment]
+    async with supervised(broken, FakeConnection()) as (supervisor, _):
+        await until(lambda: supervisor.ready)
+    assert broken.closed
+
+
+async def test_a_missing_topic_is_one_message_with_the_command_that_makes_it() -> None:
+    """Said once, however often it is looked for; ready as soon as it is there."""
+    connection = FakeConnection(topics=["rejected"])
+    with capture_logs() as logs:
+        async with supervised(connection) as (supervisor, _):
+            await until(lambda: connection.finds > 3)
+            assert not supervisor.ready
+            connection.topics.add("status")
+            await until(lambda: supervisor.ready)
+    (message,) = [log for log in logs if log["event"] == "topic is missing"]
+    assert message["topic"] == "status"
+    assert message["create_it_with"] == (
+        "kafka-topics.sh --create --bootstrap-server kafka:9092 --topic status --partitions 6 "
+        "--replication-factor 3 --config min.insync.replicas=2"
+    )
+
+
+async def test_a_missing_dead_letter_topic_is_said_but_does_not_hold_it_up() -> None:
+    with capture_logs() as logs:
+        async with supervised(FakeConnection(topics=["status"])) as (supervisor, _):
+            await until(lambda: supervisor.ready)
+    assert [log["topic"] for log in logs if log["event"] == "topic is missing"] == ["rejected"]
+
+
+async def test_missing_topics_are_made_where_that_is_enabled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection = FakeConnection(topics=[])
+
+    async def create(_: Kafka, topics: frozenset[str]) -> None:
+        connection.topics |= topics
+
+    monkeypatch.setattr(module, "create_topics", create)
+    settings = SETTINGS.model_copy(update={"create_topics": CreateTopics(enabled=True)})
+    async with supervised(connection, settings=settings) as (supervisor, _):
+        await until(lambda: supervisor.ready)
+    assert connection.topics == {"status", "rejected"}
+
+
+async def test_attempts_are_spaced_by_a_growing_pause() -> None:
+    """With the brokers down there are few attempts, not a busy loop."""
+    timing = Timing(watch=0.005, probe=60, missing_topic=60, backoff=(0.02, 10))
+    async with supervised(timing=timing) as (_, cluster):
+        await until(lambda: cluster.attempts == 2)
+        await asyncio.sleep(0.3)
+        assert cluster.attempts <= 6
+
+
+async def test_stop_ends_every_task_and_connection() -> None:
+    before = asyncio.all_tasks()
+    connection = FakeConnection()
+    async with supervised(connection) as (supervisor, _):
+        await supervisor.current()
+    assert connection.closed
+    await until(lambda: asyncio.all_tasks() == before)
