@@ -6,25 +6,29 @@ Each command imports what it needs when it runs: `serve` must not pay for the ot
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import click
 
 from bridge import __version__
-from bridge.errors import ConfigError
+from bridge.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
+    from bridge.event import Stream
     from bridge.settings import Settings
+    from bridge.simulate import Plan
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
+EXIT_INTERRUPTED = 130  # as shells say of SIGINT
+DEFAULT_CONFIG = Path("config/bridge.yaml")
 
 config_option = click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path),
     envvar="SMS_BRIDGE_CONFIG",
-    default=Path("config/bridge.yaml"),
+    default=DEFAULT_CONFIG,
     show_default=True,
     help="The configuration file; $SMS_BRIDGE_CONFIG names another default.",
 )
@@ -32,14 +36,18 @@ config_option = click.option(
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sms-bridge")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """A gateway from an SMS provider's delivery status webhook to CloudEvents on Kafka."""
+    if os.environ.get("NO_COLOR"):
+        context.color = False
 
 
 @main.command()
 @config_option
 def serve(config_file: Path) -> None:
     """Run the gateway."""
+    import structlog
     import uvloop
 
     from bridge import logs
@@ -47,22 +55,222 @@ def serve(config_file: Path) -> None:
 
     settings = _settings(config_file)
     logs.configure(settings.log.level, settings.log.format)
+    for endpoint in settings.endpoints:
+        if endpoint.auth is None:
+            structlog.get_logger(__name__).warning(
+                "auth is none: anyone who can reach the endpoint can post", endpoint=endpoint.name
+            )
     try:
         uvloop.run(serve(settings))
     except OSError as exc:
         _fail(str(exc))
 
 
-def _settings(config_file: Path) -> "Settings":
+@main.command()
+@click.option(
+    "--messages",
+    type=click.IntRange(1, 1_000_000),
+    default=3000,
+    show_default=True,
+    help="States posted while the gateway is killed.",
+)
+@click.option("--keep", is_flag=True, help="Leave all running afterwards, until Ctrl-C.")
+def demo(messages: int, keep: bool) -> None:
+    """See the whole story on this machine: faults, retries, and nothing lost.
+
+    Broker (in memory), gateway and provider are processes of their own on loopback ports.
+    """
+    from bridge.demo import demo
+
+    try:
+        whole = demo(messages, keep=keep, program=_program())
+    except BridgeError as exc:
+        _fail(str(exc))
+    if not whole:
+        sys.exit(EXIT_FAILED)
+
+
+@main.command()
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    envvar="SMS_BRIDGE_CONFIG",
+    help=f"The configuration file; by default $SMS_BRIDGE_CONFIG, {DEFAULT_CONFIG} if it is "
+    "there, or else an example.",
+)
+@click.option("--endpoint", help="The endpoint it was posted to.  [default: the first]")
+def convert(file: BinaryIO, config_file: Path | None, endpoint: str | None) -> None:
+    """Show what a body becomes: events, keys, headers, and the answer (a dry run).
+
+    FILE is the body, or - for standard input.
+    """
+    from datetime import UTC, datetime
+
+    from bridge.convert import convert, example_settings, lines
+
+    if config_file is None and DEFAULT_CONFIG.exists():
+        config_file = DEFAULT_CONFIG
+    if config_file is None:
+        click.echo("no configuration: taking an example", err=True)
+    settings = example_settings() if config_file is None else _settings(config_file)
+    stream = _stream(settings, endpoint)
+    conversion = convert(file.read(), stream, settings.server, datetime.now(UTC))
+    for line in lines(conversion):
+        click.echo(line)
+    if conversion.error is not None:
+        line = f":{conversion.error.line}" if conversion.error.line else ""
+        click.echo(f"{file.name}{line}: {conversion.error.reason}: {conversion.error}", err=True)
+        sys.exit(EXIT_FAILED)
+
+
+@main.command()
+@config_option
+@click.option("--no-env", is_flag=True, help="Take what is not set for valid: for CI.")
+@click.option("--connect", is_flag=True, help="Ask Kafka for the topics, too.")
+def check(config_file: Path, no_env: bool, connect: bool) -> None:
+    """Check the configuration; every problem is one line."""
+    from bridge.check import summary, warnings
+
+    if no_env and connect:
+        raise click.UsageError("--connect needs the values that --no-env does without")
+    settings = _settings(config_file, placeholders=no_env)
+    for line in warnings(settings):
+        click.echo(f"{click.style('warning', fg='yellow')}: {line}", err=True)
+    for line in summary(settings):
+        click.echo(line)
+    if connect:
+        _check_kafka(settings)
+    click.echo(f"{config_file}: {click.style('ok', fg='green')}")
+
+
+def _check_kafka(settings: "Settings") -> None:
+    """Print what Kafka says of the topics; ends the program where one cannot be used."""
+    import asyncio
+
+    from bridge.check import findings, usable, wanted_topics
+    from bridge.kafka.cluster import look
+
+    _hush_kafka()
+    try:
+        topics = asyncio.run(look(settings.kafka, wanted_topics(settings)))
+    except BridgeError as exc:
+        _fail(str(exc))
+    for line in findings(settings, topics):
+        click.echo(line)
+    if not usable(topics):
+        _fail("not every topic can be used")
+
+
+@main.command()
+@click.option("--url", required=True, help="Where to post; user:password@ is basic authentication.")
+@click.option("--messages", type=int, required=True, help="States to deliver.")
+@click.option("--per-post", type=int, default=50, show_default=True, help="States in a document.")
+@click.option("--rate", type=float, help="New states a second.  [default: as fast as it goes]")
+@click.option("--concurrency", type=int, default=4, show_default=True, help="Posts at once.")
+@click.option("--attempts", type=int, default=5, show_default=True, help="Tries for each state.")
+@click.option(
+    "--retry-seconds", type=float, default=1.0, show_default=True, help="Wait before a retry."
+)
+@click.option(
+    "--timeout-seconds", type=float, default=5.0, show_default=True, help="Wait for an answer."
+)
+@click.option("--seed", type=int, help="Makes the states repeatable.  [default: drawn]")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file for all figures and ids, as JSON.",
+)
+def simulate(report: Path | None, **options: "int | float | str | None") -> None:
+    """Play the provider: post states, and send again what the answer does not list."""
+    from bridge.provider import run
+    from bridge.simulate import write_report
+
+    result = run(_plan(options))
+    if result is None:
+        sys.exit(EXIT_INTERRUPTED)
+    try:
+        if report is not None:
+            write_report(result, report)
+    except OSError as exc:
+        _fail(f"cannot write {report}: {exc.strerror}")
+    if not result.ok:
+        sys.exit(EXIT_FAILED)
+
+
+def _plan(options: "dict[str, int | float | str | None]") -> "Plan":
+    from bridge.simulate import Plan
+
+    try:
+        return Plan(**options)  # type: ignore[arg-type] -- click has made their types
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+
+
+@main.command()
+@config_option
+@click.option("--from-beginning", is_flag=True, help="Begin with what the topics hold already.")
+@click.option("--max", "limit", type=click.IntRange(min=1), help="End after so many events.")
+@click.option("--json", "in_json", is_flag=True, help="One JSON object a line.")
+def tail(config_file: Path, from_beginning: bool, limit: int | None, in_json: bool) -> None:
+    """Follow the events as subscribers see them, dead letters included; Ctrl-C ends it."""
+    import asyncio
+
+    from bridge.tail import as_json, as_line, tail
+
+    settings = _settings(config_file)
+    _hush_kafka()
+    write = as_json if in_json else as_line
+    following = tail(
+        settings,
+        lambda seen: click.echo(write(seen)),
+        from_beginning=from_beginning,
+        limit=limit,
+        on_start=lambda topics: click.echo(f"following {', '.join(topics)}", err=True),
+    )
+    try:
+        asyncio.run(following)
+    except BridgeError as exc:
+        _fail(str(exc))
+    except KeyboardInterrupt:
+        pass  # how a person ends it
+
+
+def _settings(config_file: Path, *, placeholders: bool = False) -> "Settings":
     from bridge.config import load
 
     try:
-        return load(config_file, os.environ)
+        return load(config_file, os.environ, placeholders=placeholders)
     except ConfigError as exc:
         click.echo(str(exc), err=True)
         sys.exit(EXIT_CONFIG)
 
 
-def _fail(message: str) -> None:
+def _stream(settings: "Settings", name: str | None) -> "Stream":
+    """Where the events of the named endpoint go; the first without a name."""
+    from bridge.app import stream_of
+
+    for endpoint in settings.endpoints:
+        if name in (None, endpoint.name):
+            return stream_of(settings, endpoint)
+    known = ", ".join(endpoint.name for endpoint in settings.endpoints)
+    raise click.BadParameter(f"{name!r} is none of {known}", param_hint="--endpoint")
+
+
+def _program() -> str:
+    """How this program was called, for the commands that it suggests."""
+    called = Path(sys.argv[0])
+    return f"{sys.executable} -m bridge" if called.name == "__main__.py" else str(called)
+
+
+def _hush_kafka() -> None:
+    """Silence the client's own lines: a command says in one line of its own what is wrong."""
+    import logging
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+def _fail(message: str) -> NoReturn:
     click.echo(f"sms-bridge: {message}", err=True)
     sys.exit(EXIT_FAILED)

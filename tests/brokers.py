@@ -32,7 +32,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 START_TIMEOUT_SECONDS = 60.0
-STOP_TIMEOUT_SECONDS = 15.0
+STOP_TIMEOUT_SECONDS = 5.0
 REQUEST_TIMEOUT_SECONDS = 15.0
 POLL_SECONDS = 0.05
 MAVEN_TIMEOUT_SECONDS = 600.0
@@ -68,16 +68,11 @@ class Record:
     timestamp_ms: int
 
 
-class ExternalKafka:
-    """A cluster that is already there: topics can be made and deleted, nodes not touched."""
+class Kafka:
+    """A cluster that is there, whoever runs it: topics can be made and deleted."""
 
     def __init__(self, bootstrap_servers: str) -> None:
-        self._bootstrap_servers = bootstrap_servers
-
-    @property
-    def bootstrap_servers(self) -> str:
-        """The addresses of the listener that speaks PLAINTEXT."""
-        return self._bootstrap_servers
+        self.bootstrap_servers = bootstrap_servers  # of the listener that speaks PLAINTEXT
 
     def admin(self) -> AdminClient:
         """Return a new admin client that keeps its log to itself."""
@@ -109,7 +104,7 @@ class ExternalKafka:
         wait_until(lambda: _led_partitions(admin, name) == 0, f"the end of {name}")
 
 
-class KafkaCluster(ExternalKafka):
+class KafkaCluster(Kafka):
     """Apache Kafka in processes of its own, each node both broker and controller.
 
     `listeners` names more listeners than the PLAINTEXT one and the security protocol of
@@ -130,6 +125,7 @@ class KafkaCluster(ExternalKafka):
         self._protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **(listeners or {})}
         ports = iter(free_ports(nodes * len(self._protocols)))
         self._ports = {n: {name: next(ports) for name in self._protocols} for n in self.nodes}
+        super().__init__(self.addresses("PLAINTEXT"))
         self._directory = Path()  # from `start` on, as the next
         self._libraries = Path()
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -146,11 +142,6 @@ class KafkaCluster(ExternalKafka):
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
-
-    @property
-    def bootstrap_servers(self) -> str:
-        """The addresses of the listener that speaks PLAINTEXT."""
-        return self.addresses("PLAINTEXT")
 
     def addresses(self, listener: str) -> str:
         """Return host:port of one listener on every node, with commas between."""
@@ -220,9 +211,14 @@ class KafkaCluster(ExternalKafka):
         for node in self.nodes:
             self._write_configuration(node)
         formatting = {node: self._start_format(node) for node in self.nodes}
-        for node, process in formatting.items():
-            if process.wait(START_TIMEOUT_SECONDS) != 0:
-                raise RuntimeError(f"node {node} cannot be formatted:\n{self.log(node)}")
+        try:
+            for node, process in formatting.items():
+                if process.wait(START_TIMEOUT_SECONDS) != 0:
+                    raise RuntimeError(f"node {node} cannot be formatted:\n{self.log(node)}")
+        finally:
+            for process in formatting.values():
+                process.kill()
+                process.wait()
 
     def _start_format(self, node: int) -> subprocess.Popen[bytes]:
         options = ["format", "--cluster-id", CLUSTER_ID, "--config", self._configuration(node)]
@@ -262,7 +258,7 @@ class KafkaCluster(ExternalKafka):
         """Wait until each of these nodes itself says that all of them are in the cluster."""
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         for node in nodes:
-            own = ExternalKafka(f"127.0.0.1:{self._ports[node]['PLAINTEXT']}").admin()
+            own = Kafka(f"127.0.0.1:{self._ports[node]['PLAINTEXT']}").admin()
             while not set(nodes) <= _brokers(own):
                 self._check_alive(node, deadline)
                 time.sleep(POLL_SECONDS)

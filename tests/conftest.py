@@ -2,12 +2,13 @@
 
 import os
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from bridge.embedded import EmbeddedBroker
-from tests.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
+from tests.brokers import Kafka, KafkaCluster, KafkaUnavailableError
 
 EXTERNAL_KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
 # An external cluster is a choice that explains the skips of what would kill it.
@@ -18,7 +19,7 @@ SKIPS_FAIL = os.environ.get("CI", "").lower() in {"1", "true"} and not EXTERNAL_
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what asks for a real Kafka, so that `-m "not kafka"` never starts one."""
     for item in items:
-        if isinstance(item, pytest.Function) and "kafka" in item.fixturenames:
+        if isinstance(item, pytest.Function) and {"kafka", "new_kafka"} & {*item.fixturenames}:
             item.add_marker(pytest.mark.kafka)
 
 
@@ -31,7 +32,8 @@ def pytest_runtest_makereport(
     marked = item.get_closest_marker("kafka") is not None
     if SKIPS_FAIL and marked and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"in CI this may not be skipped: {report.longreprtext}"
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+        report.longrepr = f"In CI this may not be skipped. {reason}"
     return report
 
 
@@ -43,27 +45,43 @@ def embedded() -> Iterator[EmbeddedBroker]:
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[ExternalKafka]:
+def kafka() -> Iterator[Kafka]:
     """One real Kafka for all tests: $KAFKA_BOOTSTRAP_SERVERS, or else a single node."""
     if EXTERNAL_KAFKA:
-        yield ExternalKafka(EXTERNAL_KAFKA)
+        yield Kafka(EXTERNAL_KAFKA)
         return
-    cluster = KafkaCluster()
-    try:
-        cluster.start()
-    except KafkaUnavailableError as exc:
-        pytest.skip(f"no real Kafka: {exc}")
+    cluster = _start(KafkaCluster())
     yield cluster
     cluster.stop()
 
 
+def _start(cluster: KafkaCluster) -> KafkaCluster:
+    try:
+        cluster.start()
+    except KafkaUnavailableError as exc:
+        pytest.skip(f"no real Kafka: {exc}")
+    return cluster
+
+
 @pytest.fixture
-def kafka_cluster(kafka: ExternalKafka) -> Iterator[KafkaCluster]:
+def kafka_cluster(kafka: Kafka) -> Iterator[KafkaCluster]:
     """The real Kafka, to kill and freeze: it is whole again after the test."""
     if not isinstance(kafka, KafkaCluster):
         pytest.skip("KAFKA_BOOTSTRAP_SERVERS is set: that cluster is not ours to kill")
     yield kafka
     kafka.heal()
+
+
+@pytest.fixture
+def new_kafka() -> Iterator[Callable[[KafkaCluster], KafkaCluster]]:
+    """Start a cluster of the test's own making, and stop it after the test."""
+    with ExitStack() as clusters:
+
+        def start(cluster: KafkaCluster) -> KafkaCluster:
+            clusters.callback(cluster.stop)
+            return _start(cluster)
+
+        yield start
 
 
 @pytest.fixture
@@ -73,7 +91,7 @@ def topic() -> str:
 
 
 @pytest.fixture
-def kafka_topic(kafka: ExternalKafka, topic: str) -> Iterator[str]:
+def kafka_topic(kafka: Kafka, topic: str) -> Iterator[str]:
     """A new topic with three partitions on the real Kafka."""
     kafka.create_topic(topic, 3)
     yield topic

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 from confluent_kafka import KafkaException
 
 from tests.brokers import (
-    ExternalKafka,
+    Kafka,
     KafkaCluster,
     KafkaUnavailableError,
     free_ports,
@@ -14,6 +16,8 @@ from tests.brokers import (
     read_topic,
     wait_until,
 )
+
+StartKafka = Callable[[KafkaCluster], KafkaCluster]
 
 
 async def produce(bootstrap_servers: str, topic: str, values: list[bytes]) -> None:
@@ -24,7 +28,7 @@ async def produce(bootstrap_servers: str, topic: str, values: list[bytes]) -> No
             await producer.send_and_wait(topic, value, key=value, headers=[("h", b"v")])
 
 
-async def test_what_is_produced_is_read_back(kafka: ExternalKafka, kafka_topic: str) -> None:
+async def test_what_is_produced_is_read_back(kafka: Kafka, kafka_topic: str) -> None:
     """Every record of every partition, with its place, key, headers and time."""
     values = [b"%d" % n for n in range(30)]
     await produce(kafka.bootstrap_servers, kafka_topic, values)
@@ -41,14 +45,14 @@ async def test_what_is_produced_is_read_back(kafka: ExternalKafka, kafka_topic: 
     assert min(record.timestamp_ms for record in records) > 1_600_000_000_000
 
 
-def test_reading_waits_for_what_is_expected(kafka: ExternalKafka, kafka_topic: str) -> None:
+def test_reading_waits_for_what_is_expected(kafka: Kafka, kafka_topic: str) -> None:
     """An empty topic is read as such; records that do not come are an error, not fewer."""
     assert read_topic(kafka.bootstrap_servers, kafka_topic) == []
     with pytest.raises(TimeoutError, match="0 records of 1"):
         read_topic(kafka.bootstrap_servers, kafka_topic, expect=1, timeout=1)
 
 
-def test_topics_come_and_go(kafka: ExternalKafka, topic: str) -> None:
+def test_topics_come_and_go(kafka: Kafka, topic: str) -> None:
     """A topic is there with its settings once made, gone once deleted, and never by itself."""
     with pytest.raises(KafkaException):
         read_topic(kafka.bootstrap_servers, topic, timeout=5)
@@ -89,38 +93,34 @@ async def test_a_frozen_node_does_not_answer_until_it_is_thawed(
     assert len(read_topic(kafka_cluster.bootstrap_servers, kafka_topic, expect=1)) == 1
 
 
-@pytest.mark.kafka
-def test_a_cluster_of_three_replicates_and_survives_one_node() -> None:
+def test_a_cluster_of_three_replicates_and_survives_one_node(new_kafka: StartKafka) -> None:
     """With two of three nodes left a topic of three replicas is read from its beginning."""
-    properties = {"default.replication.factor": "3"}
-    with KafkaCluster(nodes=3, properties=properties) as cluster:
-        cluster.create_topic("t", 1, replication_factor=3, config={"min.insync.replicas": "2"})
-        replicas = cluster.admin().list_topics(timeout=5).topics["t"].partitions[0].replicas
-        assert set(replicas) == {1, 2, 3}
-        cluster.kill(2)
+    cluster = new_kafka(KafkaCluster(nodes=3))
+    cluster.create_topic("t", 1, replication_factor=3, config={"min.insync.replicas": "2"})
+    replicas = cluster.admin().list_topics(timeout=5).topics["t"].partitions[0].replicas
+    assert set(replicas) == {1, 2, 3}
+    cluster.kill(2)
 
-        wait_until(
-            lambda: set(cluster.admin().list_topics(timeout=5).brokers) == {1, 3},
-            "the end of the killed node's session",
-        )
-        assert read_topic(cluster.bootstrap_servers, "t") == []
+    wait_until(
+        lambda: set(cluster.admin().list_topics(timeout=5).brokers) == {1, 3},
+        "the end of the killed node's session",
+    )
+    assert read_topic(cluster.bootstrap_servers, "t") == []
 
 
-@pytest.mark.kafka
-def test_a_listener_can_be_added(topic: str) -> None:
+def test_a_listener_can_be_added(new_kafka: StartKafka, topic: str) -> None:
     """It has a port of its own, and clients come in through it."""
-    with KafkaCluster(listeners={"OTHER": "PLAINTEXT"}) as cluster:
-        cluster.create_topic(topic, 1)
-        other = cluster.addresses("OTHER")
+    cluster = new_kafka(KafkaCluster(listeners={"OTHER": "PLAINTEXT"}))
+    cluster.create_topic(topic, 1)
+    other = cluster.addresses("OTHER")
 
-        assert other != cluster.bootstrap_servers
-        assert read_topic(other, topic) == []
+    assert other != cluster.bootstrap_servers
+    assert read_topic(other, topic) == []
 
 
-@pytest.mark.kafka
-def test_a_node_that_cannot_start_tells_the_end_of_its_log() -> None:
-    with pytest.raises(RuntimeError, match="log.cleaner.threads"):
-        KafkaCluster(properties={"log.cleaner.threads": "many"}).start()
+def test_a_node_that_cannot_start_tells_the_end_of_its_log(new_kafka: StartKafka) -> None:
+    with pytest.raises(RuntimeError, match=r"log\.cleaner\.threads"):
+        new_kafka(KafkaCluster(properties={"log.cleaner.threads": "many"}))
 
 
 @pytest.fixture
@@ -172,6 +172,28 @@ def test_without_maven_kafka_is_unavailable(
 
     with pytest.raises(KafkaUnavailableError, match="java is not installed"):
         kafka_libraries()
+
+
+@pytest.mark.parametrize(("ci", "status", "word"), [("", 0, "1 skipped"), ("true", 1, "may not")])
+def test_in_ci_a_test_on_a_real_kafka_may_not_be_skipped(
+    ci: str, status: int, word: str, tmp_path: Path
+) -> None:
+    """Elsewhere a machine that cannot run Kafka skips it and says why."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__]
+    environment = {"PATH": str(tmp_path), "CI": ci, "HOME": str(tmp_path)}
+
+    done = subprocess.run(
+        [*command, "-k", "topics_come_and_go"],
+        cwd=Path(__file__).parents[1],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == status, done.stdout
+    assert word in done.stdout
+    assert "java is not installed" in done.stdout
 
 
 def test_free_ports_are_distinct_and_below_those_of_outgoing_connections() -> None:

@@ -1,0 +1,75 @@
+# Everything starts from a clean clone: each target makes the virtualenv it needs.
+# Needs make and Python 3.11 or later; the tests on a real Kafka also Java 17 and Maven.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+# The first that runs and is new enough; `make PYTHON=... TARGET` takes another.
+CANDIDATES := python3.13 python3.12 python3.11 python3
+PYTHON ?= $(shell for p in $(CANDIDATES); do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## say what there is (this)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(READY) ## the whole story on an in-memory broker
+	@$(BIN)/sms-bridge demo $(ARGS)
+
+.PHONY: run
+run: $(READY) ## the demo that stays up, to post to and to subscribe to
+	@$(BIN)/sms-bridge demo --keep $(ARGS)
+
+.PHONY: test
+test: $(READY) ## all tests; ARGS="-k name" for some
+	@$(BIN)/pytest $(ARGS)
+
+.PHONY: lint
+lint: $(READY) ## ruff and strict mypy
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+.PHONY: format
+format: $(READY) ## let ruff format and mend the code
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --custom-compile-command "make lock" $(ARGS) pyproject.toml
+
+.PHONY: lock
+lock: $(BIN)/uv ## write the requirements files anew; ARGS=--upgrade for newer versions
+	@$(COMPILE) --output-file requirements.txt
+	@$(COMPILE) --output-file requirements-dev.txt --constraints requirements.txt \
+		--extra embedded --extra dev
+
+.PHONY: clean
+clean: ## remove what was built here; the downloaded Kafka stays in the user's cache
+	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find bridge tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# A requirements file that no longer fits must not keep `make lock` from mending it.
+$(BIN)/uv:
+	@$(MAKE) --no-print-directory $(READY)
+
+$(READY): requirements-dev.txt pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "make: no Python 3.11 or later among: $(CANDIDATES);" \
+		"name one with PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "make: $(PYTHON) is not Python 3.11 or later" >&2; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (once, under a minute)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,59 @@
+"""The `check` command: what a configuration amounts to, and whether Kafka agrees with it."""
+
+from collections.abc import Iterator, Sequence
+
+import click
+
+from bridge.kafka.cluster import Topic
+from bridge.kafka.topics import creation_command
+from bridge.settings import Settings
+
+
+def summary(settings: Settings) -> Iterator[str]:
+    """The endpoints and where their events go, one a line."""
+    for endpoint in settings.endpoints:
+        topic = settings.topic_of(endpoint)
+        yield (
+            f"endpoint {endpoint.name}: POST {endpoint.path} -> topic {topic}, "
+            f"times in {endpoint.timezone}"
+        )
+    yield f"dead letters -> {_dead_letters(settings)}"
+
+
+def _dead_letters(settings: Settings) -> str:
+    topic = settings.kafka.dead_letter_topic
+    return f"topic {topic}" if topic else "none: what is invalid is logged, never acknowledged"
+
+
+def warnings(settings: Settings) -> Iterator[str]:
+    """What is allowed, and should be on purpose."""
+    for endpoint in settings.endpoints:
+        if endpoint.auth is None:
+            yield f"endpoint {endpoint.name}: auth is none: anyone who can reach it can post"
+
+
+def wanted_topics(settings: Settings) -> tuple[str, ...]:
+    """The topics that must exist: those of status events, and that of dead letters."""
+    dead_letters = settings.kafka.dead_letter_topic
+    return (*settings.topics, dead_letters) if dead_letters else settings.topics
+
+
+def findings(settings: Settings, topics: Sequence[Topic]) -> Iterator[str]:
+    """What the cluster says of each topic, with the command that makes a missing one."""
+    for topic in topics:
+        if topic.missing:
+            yield f"topic {topic.name}: {click.style('missing', fg='red')}; to create it:"
+            yield f"  {creation_command(settings.kafka, topic.name)}"
+        elif topic.error is not None:
+            yield f"topic {topic.name}: {click.style(topic.error, fg='red')}"
+        else:
+            yield f"topic {topic.name}: {click.style('exists', fg='green')}, {_layout(topic)}"
+
+
+def _layout(topic: Topic) -> str:
+    return f"{topic.partitions} partition{'s' * (topic.partitions != 1)}"
+
+
+def usable(topics: Sequence[Topic]) -> bool:
+    """Whether the gateway could publish to all of them."""
+    return all(topic.error is None for topic in topics)

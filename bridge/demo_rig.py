@@ -1,0 +1,339 @@
+"""What `demo` stands on: the gateway as a process, and a reader of Kafka that is not its own.
+
+Each part ends with its `with` block, whatever happened inside.
+"""
+
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from bridge.errors import BridgeError
+
+TOPIC = "sms.status"
+DEAD_LETTER_TOPIC = "sms.status.rejected"
+HOST = "127.0.0.1"
+PATH = "/webhook"
+PUBLISH_TIMEOUT_SECONDS = 2.0  # so that a frozen broker shows soon
+
+READY_SECONDS = 20.0
+STOP_SECONDS = 6.0
+READ_SECONDS = 20.0
+ANSWER_SECONDS = 15.0
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the gateway said, and how long it took."""
+
+    status: int
+    body: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """One status event where it stands in Kafka."""
+
+    partition: int
+    offset: int
+    event_id: str
+    id_sms: str
+    status: str
+    outcome: str | None
+
+
+class Gateway:
+    """The gateway, `serve` in a process of its own, with files in `directory`.
+
+    It has the same ports each time it is launched: the provider knows but one URL.
+    """
+
+    def __init__(self, directory: Path, bootstrap_servers: str) -> None:
+        self.config_file = directory / "bridge.yaml"
+        self._log_file = directory / "gateway.log"
+        self._port, self._admin_port = _free_ports(2)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.config_file.write_text(yaml.safe_dump(self._configuration(bootstrap_servers)))
+
+    def _configuration(self, bootstrap_servers: str) -> dict[str, Any]:
+        return {
+            "server": {"host": HOST, "port": self._port, "shutdown_grace_seconds": 3},
+            "admin": {"host": HOST, "port": self._admin_port},
+            "kafka": {
+                "bootstrap_servers": bootstrap_servers,
+                "topic": TOPIC,
+                "dead_letter_topic": DEAD_LETTER_TOPIC,
+                "publish_timeout_seconds": PUBLISH_TIMEOUT_SECONDS,
+            },
+            "endpoints": [
+                {
+                    "name": "demo",
+                    "path": PATH,
+                    "source": "urn:example:sms:demo",
+                    "timezone": "UTC",
+                    "auth": "none",
+                }
+            ],
+            "events": {"type_prefix": "com.example.messaging"},
+            "log": {"format": "console"},
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where the provider posts."""
+        return f"http://{HOST}:{self._port}{PATH}"
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def launch(self) -> None:
+        """Start the process; it is not ready yet."""
+        with self._log_file.open("ab") as log:
+            self._process = launch("serve", "--config", str(self.config_file), output=log)
+
+    def kill(self) -> None:
+        """End it as a crash would (SIGKILL)."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        """End it in order, within STOP_SECONDS."""
+        if self._process is not None:
+            end(self._process)
+
+    def ready(self) -> bool:
+        """Whether `/readyz` says so; raises BridgeError where the process has ended."""
+        if not self.running:
+            raise BridgeError("the gateway has ended")
+        try:
+            return _request(self._admin_port, "GET", "/readyz").status == http.HTTPStatus.OK
+        except OSError:
+            return False
+
+    def post(self, body: str) -> Answer:
+        """Post a body as the provider does; raises BridgeError where no answer comes."""
+        try:
+            return _request(self._port, "POST", PATH, body)
+        except (OSError, http.client.HTTPException) as exc:
+            raise BridgeError(f"the gateway did not answer: {exc}") from exc
+
+    def last_log_lines(self, count: int) -> list[str]:
+        """The end of what it has logged."""
+        if not self._log_file.exists():
+            return []
+        return self._log_file.read_text(errors="replace").splitlines()[-count:]
+
+
+class Reader:
+    """Reads the status topic from its beginning, with confluent-kafka, while it grows.
+
+    The in-memory broker keeps the newest records only, so that reading cannot wait.
+    """
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._landed: list[Landed] = []
+        self._ids: set[str] = set()
+        self._to_the_end = threading.Event()
+        self._abandoned = threading.Event()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._reading: Future[None] = self._executor.submit(self._read)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._abandoned.set()
+        self._executor.shutdown()
+
+    @property
+    def count(self) -> int:
+        """How many ids have been read so far."""
+        return len(self._ids)
+
+    def find(self, ids: Sequence[str]) -> list[Landed]:
+        """The events of these ids, once all of them were read; BridgeError if they do not come."""
+        wait_until(lambda: self._check() and self._ids.issuperset(ids), "the events in Kafka")
+        return [landed for landed in list(self._landed) if landed.id_sms in ids]
+
+    def finish(self) -> list[Landed]:
+        """Read to the end of every partition, and return all that was there."""
+        self._to_the_end.set()
+        self._reading.result()
+        return self._landed
+
+    def _check(self) -> bool:
+        """Raise what has ended the reading, if anything has."""
+        if self._reading.done():
+            self._reading.result()
+        return True
+
+    def _read(self) -> None:
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._bootstrap_servers,
+                "group.id": "none: partitions are assigned, and nothing is committed",
+                "enable.auto.commit": False,
+                "log_level": 0,
+            }
+        )
+        try:
+            partitions = consumer.list_topics(TOPIC, timeout=READ_SECONDS).topics[TOPIC].partitions
+            consumer.assign([TopicPartition(TOPIC, p, OFFSET_BEGINNING) for p in partitions])
+            while not self._to_the_end.is_set() and not self._abandoned.is_set():
+                self._take(consumer)
+            self._drain(consumer, list(partitions))
+        finally:
+            consumer.close()
+
+    def _drain(self, consumer: Any, partitions: list[int]) -> None:
+        from confluent_kafka import TopicPartition
+
+        deadline = time.monotonic() + READ_SECONDS
+        missing = {
+            (partition, high - 1)
+            for partition in partitions
+            for _, high in [consumer.get_watermark_offsets(TopicPartition(TOPIC, partition))]
+            if high > 0
+        }
+        while not self._abandoned.is_set():
+            missing.difference_update((event.partition, event.offset) for event in self._landed)
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise BridgeError("the topic could not be read to its end")
+            self._take(consumer)
+
+    def _take(self, consumer: Any) -> None:
+        for message in consumer.consume(1000, timeout=POLL_SECONDS):
+            if message.error() is None:
+                event = json.loads(message.value())
+                data = event["data"]
+                self._landed.append(
+                    Landed(
+                        partition=message.partition(),
+                        offset=message.offset(),
+                        event_id=event["id"],
+                        id_sms=data["id_sms"],
+                        status=data["status"],
+                        outcome=data["outcome"],
+                    )
+                )
+                self._ids.add(data["id_sms"])
+
+
+def launch(*arguments: str, output: Any) -> "subprocess.Popen[bytes]":
+    """Start a command of this program, its output to a file."""
+    return subprocess.Popen(  # noqa: S603 - its own interpreter and module
+        [sys.executable, "-m", "bridge", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        # Ctrl-C in a terminal reaches the whole group: the demo decides the order.
+        start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End a process, in order if it does so in time. One that has ended is fine."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = READY_SECONDS) -> None:
+    """Poll until the condition holds; raises BridgeError if the time is over before."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise BridgeError(f"waited {seconds:.0f} s in vain for {what}")
+        time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def signals_as_exits() -> Iterator[None]:
+    """Turn the signals that end a program into SystemExit, so that `with` blocks end, too.
+
+    Only the first counts: a second one must not cut the ending short.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def leave(number: int, _frame: object) -> None:
+        for other in numbers:
+            signal.signal(other, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _request(port: int, method: str, path: str, body: str | None = None) -> Answer:
+    started = time.monotonic()
+    connection = http.client.HTTPConnection(HOST, port, timeout=ANSWER_SECONDS)
+    try:
+        connection.request(method, path, body and body.encode())
+        response = connection.getresponse()
+        return Answer(response.status, response.read().decode(), time.monotonic() - started)
+    finally:
+        connection.close()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Find loopback ports below those that outgoing connections take.
+
+    The gateway must find its port free when it starts again; and who dials a dead port from
+    that very port is connected to itself.
+    """
+    ports: set[int] = set()
+    while len(ports) < count:
+        port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, port)) != 0:
+                ports.add(port)
+    return sorted(ports)

@@ -1,0 +1,48 @@
+"""How the commands speak to a person: tables, a progress bar, text that came from outside.
+
+Colours are click's, which drops them where the output is not a terminal.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+
+def printable(text: str) -> str:
+    """The text with every character that a terminal might obey written out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def table(rows: Iterable[tuple[str, str]]) -> str:
+    """One line a row, the values in one column."""
+    filled = [row for row in rows if row[1]]
+    width = max((len(name) for name, _ in filled), default=0)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in filled)
+
+
+class Progress:
+    """A bar that is told where it stands, and draws nothing without a terminal."""
+
+    def __init__(self, bar: Any = None) -> None:
+        self._bar = bar
+
+    def at(self, position: int, label: str | None = None) -> None:
+        """Move the bar to a position, counted from its start."""
+        if self._bar is not None:
+            self._bar.label = label or self._bar.label
+            self._bar.update(position - self._bar.pos)
+
+
+@contextmanager
+def progress(length: int, label: str) -> Iterator[Progress]:
+    """A progress bar on standard error, so that what is piped stays clean."""
+    if not sys.stderr.isatty():
+        yield Progress()
+        return
+    with click.progressbar(length=length, label=label, show_pos=True, file=sys.stderr) as bar:
+        yield Progress(bar)

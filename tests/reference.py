@@ -1,0 +1,37 @@
+"""The frozen identity, written a second time from the contract's words.
+
+It must not import the package: what it checks is that the package still says the same.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+MAX_RECORD_BYTES = 1024 * 1024  # the producer's limit on one record
+
+
+def fed(values: Sequence[str | bytes]) -> bytes:
+    """What is hashed: of each value its length in UTF-8 bytes in decimal, `:`, the bytes."""
+    out = bytearray()
+    for value in values:
+        raw = value if isinstance(value, bytes) else value.encode("utf-8")
+        out += str(len(raw)).encode("ascii")
+        out += b":"
+        out += raw
+    return bytes(out)
+
+
+def digest(*values: str | bytes) -> str:
+    """32 hexadecimal digits."""
+    return hashlib.blake2b(fed(values), digest_size=16).hexdigest()
+
+
+def event_id(
+    source: str,
+    id_sms: str,
+    status: str,
+    raw_time: str | None = None,
+    channels: Sequence[Sequence[str]] = (),
+) -> str:
+    """The id of a status event; `channels` are pairs, in any order."""
+    parts = [text for pair in sorted(tuple(c) for c in channels) for text in pair]
+    return f"{id_sms}.{digest(source, id_sms, status, raw_time or '', *parts)}"
