@@ -6,7 +6,7 @@ Each command imports what it needs when it runs: `serve` must not pay for the ot
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import click
 
@@ -182,7 +182,7 @@ def _check_kafka(settings: "Settings") -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="A file for all figures and ids, as JSON.",
 )
-def simulate(report: Path | None, **options: "int | float | str | None") -> None:
+def simulate(report: Path | None, **options: Any) -> None:
     """Play the provider: post states, and send again what the answer does not list."""
     from bridge.provider import run
     from bridge.simulate import write_report
@@ -199,11 +199,11 @@ def simulate(report: Path | None, **options: "int | float | str | None") -> None
         sys.exit(EXIT_FAILED)
 
 
-def _plan(options: "dict[str, int | float | str | None]") -> "Plan":
+def _plan(options: dict[str, Any]) -> "Plan":
     from bridge.simulate import Plan
 
     try:
-        return Plan(**options)  # type: ignore[arg-type] -- click has made their types
+        return Plan(**options)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
 

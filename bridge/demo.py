@@ -161,9 +161,11 @@ def _the_gateway_dies(stage: Stage, messages: int) -> None:
         provider = launch("simulate", *_load(stage.gateway.url, messages, report), output=log)
     try:
         with progress(messages, "in Kafka") as bar:
-            _kill_midway(stage, provider, messages, bar)
+            told = _kill_midway(stage, provider, messages, bar)
     finally:
         end(provider)
+    for line in told:
+        _say(line)
     if not report.exists():
         raise BridgeError(f"the provider failed:\n{(stage.directory / 'provider.log').read_text()}")
     _add(stage.score, json.loads(report.read_text()))
@@ -182,26 +184,30 @@ def _load(url: str, messages: int, report: Path) -> list[str]:
     ]
 
 
-def _kill_midway(stage: Stage, provider: "Popen[bytes]", messages: int, bar: Progress) -> None:
-    """Kill the gateway once a third of the load is in Kafka, and start it again at once."""
+def _kill_midway(stage: Stage, provider: "Popen[bytes]", messages: int, bar: Progress) -> list[str]:
+    """Kill the gateway once a third of the load is in Kafka, and start it again at once.
+
+    Returns, when the provider is done, what there is to tell of it.
+    """
     before = stage.reader.count
-    killed_at = back_after = None
+    killed_at: float | None = None
+    told: list[str] = []
     while provider.poll() is None:
         landed = stage.reader.count - before
         bar.at(landed)
         if killed_at is None and landed >= messages // 3:
             stage.gateway.kill()
-            killed_at, count = time.monotonic(), landed
             stage.gateway.launch()
-        elif killed_at is not None and back_after is None and stage.gateway.ready():
-            back_after = time.monotonic() - killed_at
+            killed_at = time.monotonic()
+            told = [f"killed (SIGKILL) with {landed:,} of them in Kafka, and started again"]
+        elif killed_at is not None and len(told) == 1 and stage.gateway.ready():
+            told.append(f"ready again after {time.monotonic() - killed_at:.1f} s")
         time.sleep(POLL_SECONDS)
-    bar.at(stage.reader.count - before)
     if killed_at is None:
         raise BridgeError("the load was over before the gateway could be killed")
-    _say(f"killed (SIGKILL) with {count:,} of them in Kafka, and started again")
-    if back_after is not None:
-        _say(f"ready again after {back_after:.1f} s; the provider posts again what was not listed")
+    stage.reader.finish()
+    bar.at(stage.reader.count - before)
+    return told
 
 
 # --- the closing table -------------------------------------------------------------------
@@ -213,7 +219,7 @@ def _conclude(score: Score, landed: list[Landed]) -> bool:
     events = {event.event_id for event in landed}
     missing = score.acknowledged - in_kafka
     click.echo()
-    click.echo(table(_rows(score, len(events), len(landed) - len(events))))
+    click.echo(table(_rows(score, len(events), len(landed) - len(events), len(missing))))
     whole = not missing and score.acknowledged == score.sent
     click.secho(
         f"acknowledged {len(score.acknowledged)}, in Kafka {len(events)}, missing {len(missing)}",
@@ -223,12 +229,13 @@ def _conclude(score: Score, landed: list[Landed]) -> bool:
     return whole
 
 
-def _rows(score: Score, events: int, duplicates: int) -> Iterator[tuple[str, str]]:
+def _rows(score: Score, events: int, duplicates: int, missing: int) -> Iterator[tuple[str, str]]:
     yield "sent", f"{len(score.sent):>7,}  statuses"
     yield "acknowledged", f"{len(score.acknowledged):>7,}"
     yield "retried", f"{score.retried:>7,}  not acknowledged at first, sent again"
     yield "in Kafka", f"{events:>7,}  events, read back with another client"
     yield "duplicates", f"{duplicates:>7,}  the same event again: consumers drop them by its id"
+    yield "missing", f"{missing:>7,}  acknowledged, but not in Kafka"
 
 
 def _add(score: Score, report: dict[str, list[str] | int]) -> None:

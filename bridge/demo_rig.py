@@ -165,6 +165,7 @@ class Reader:
         self._bootstrap_servers = bootstrap_servers
         self._landed: list[Landed] = []
         self._ids: set[str] = set()
+        self._read_to: dict[int, int] = {}  # partition -> offset of the next record
         self._to_the_end = threading.Event()
         self._abandoned = threading.Event()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="reader")
@@ -205,9 +206,8 @@ class Reader:
         return True
 
     def _read(self) -> None:
-        from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
-
-        consumer = Consumer(
+        kafka = _confluent_kafka()
+        consumer = kafka.Consumer(
             {
                 "bootstrap.servers": self._bootstrap_servers,
                 "group.id": "none: partitions are assigned, and nothing is committed",
@@ -217,27 +217,22 @@ class Reader:
         )
         try:
             partitions = consumer.list_topics(TOPIC, timeout=READ_SECONDS).topics[TOPIC].partitions
-            consumer.assign([TopicPartition(TOPIC, p, OFFSET_BEGINNING) for p in partitions])
+            consumer.assign(
+                [kafka.TopicPartition(TOPIC, p, kafka.OFFSET_BEGINNING) for p in partitions]
+            )
             while not self._to_the_end.is_set() and not self._abandoned.is_set():
                 self._take(consumer)
-            self._drain(consumer, list(partitions))
+            ends = {p: _end_of(consumer, kafka.TopicPartition(TOPIC, p)) for p in partitions}
+            self._drain(consumer, ends)
         finally:
             consumer.close()
 
-    def _drain(self, consumer: Any, partitions: list[int]) -> None:
-        from confluent_kafka import TopicPartition
-
+    def _drain(self, consumer: Any, ends: dict[int, int]) -> None:
+        """Read on until each partition's last record was seen."""
         deadline = time.monotonic() + READ_SECONDS
-        missing = {
-            (partition, high - 1)
-            for partition in partitions
-            for _, high in [consumer.get_watermark_offsets(TopicPartition(TOPIC, partition))]
-            if high > 0
-        }
-        while not self._abandoned.is_set():
-            missing.difference_update((event.partition, event.offset) for event in self._landed)
-            if not missing:
-                return
+        while not self._abandoned.is_set() and any(
+            self._read_to.get(partition, 0) < end for partition, end in ends.items()
+        ):
             if time.monotonic() > deadline:
                 raise BridgeError("the topic could not be read to its end")
             self._take(consumer)
@@ -258,6 +253,19 @@ class Reader:
                     )
                 )
                 self._ids.add(data["id_sms"])
+                self._read_to[message.partition()] = message.offset() + 1
+
+
+def _confluent_kafka() -> Any:
+    import confluent_kafka  # noqa: PLC0415 - of an extra, whose absence the broker explains
+
+    return confluent_kafka
+
+
+def _end_of(consumer: Any, partition: Any) -> int:
+    """The offset that the partition's next record will have."""
+    _, high = consumer.get_watermark_offsets(partition, timeout=READ_SECONDS)
+    return int(high)
 
 
 def launch(*arguments: str, output: Any) -> "subprocess.Popen[bytes]":

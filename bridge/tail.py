@@ -2,7 +2,6 @@
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -53,12 +52,11 @@ async def tail(
     shown = 0
     async with subscription(settings.kafka, topics, from_beginning=from_beginning) as records:
         on_start(topics)
-        async with aclosing(records):
-            async for record in records:
-                show(read(record))
-                shown += 1
-                if shown == limit:
-                    return
+        async for record in records:
+            show(read(record))
+            shown += 1
+            if shown == limit:
+                return
 
 
 def read(record: Record) -> Seen:

@@ -68,7 +68,7 @@ class Record:
     timestamp_ms: int
 
 
-class Kafka:
+class ExternalKafka:
     """A cluster that is there, whoever runs it: topics can be made and deleted."""
 
     def __init__(self, bootstrap_servers: str) -> None:
@@ -104,7 +104,7 @@ class Kafka:
         wait_until(lambda: _led_partitions(admin, name) == 0, f"the end of {name}")
 
 
-class KafkaCluster(Kafka):
+class KafkaCluster(ExternalKafka):
     """Apache Kafka in processes of its own, each node both broker and controller.
 
     `listeners` names more listeners than the PLAINTEXT one and the security protocol of
@@ -258,7 +258,7 @@ class KafkaCluster(Kafka):
         """Wait until each of these nodes itself says that all of them are in the cluster."""
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         for node in nodes:
-            own = Kafka(f"127.0.0.1:{self._ports[node]['PLAINTEXT']}").admin()
+            own = ExternalKafka(f"127.0.0.1:{self._ports[node]['PLAINTEXT']}").admin()
             while not set(nodes) <= _brokers(own):
                 self._check_alive(node, deadline)
                 time.sleep(POLL_SECONDS)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from bridge.embedded import EmbeddedBroker
-from tests.brokers import Kafka, KafkaCluster, KafkaUnavailableError
+from tests.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
 
 EXTERNAL_KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
 # An external cluster is a choice that explains the skips of what would kill it.
@@ -45,10 +45,10 @@ def embedded() -> Iterator[EmbeddedBroker]:
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[Kafka]:
+def kafka() -> Iterator[ExternalKafka]:
     """One real Kafka for all tests: $KAFKA_BOOTSTRAP_SERVERS, or else a single node."""
     if EXTERNAL_KAFKA:
-        yield Kafka(EXTERNAL_KAFKA)
+        yield ExternalKafka(EXTERNAL_KAFKA)
         return
     cluster = _start(KafkaCluster())
     yield cluster
@@ -64,7 +64,7 @@ def _start(cluster: KafkaCluster) -> KafkaCluster:
 
 
 @pytest.fixture
-def kafka_cluster(kafka: Kafka) -> Iterator[KafkaCluster]:
+def kafka_cluster(kafka: ExternalKafka) -> Iterator[KafkaCluster]:
     """The real Kafka, to kill and freeze: it is whole again after the test."""
     if not isinstance(kafka, KafkaCluster):
         pytest.skip("KAFKA_BOOTSTRAP_SERVERS is set: that cluster is not ours to kill")
@@ -91,7 +91,7 @@ def topic() -> str:
 
 
 @pytest.fixture
-def kafka_topic(kafka: Kafka, topic: str) -> Iterator[str]:
+def kafka_topic(kafka: ExternalKafka, topic: str) -> Iterator[str]:
     """A new topic with three partitions on the real Kafka."""
     kafka.create_topic(topic, 3)
     yield topic

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 from confluent_kafka import KafkaException
 
 from tests.brokers import (
-    Kafka,
+    ExternalKafka,
     KafkaCluster,
     KafkaUnavailableError,
     free_ports,
@@ -28,7 +28,7 @@ async def produce(bootstrap_servers: str, topic: str, values: list[bytes]) -> No
             await producer.send_and_wait(topic, value, key=value, headers=[("h", b"v")])
 
 
-async def test_what_is_produced_is_read_back(kafka: Kafka, kafka_topic: str) -> None:
+async def test_what_is_produced_is_read_back(kafka: ExternalKafka, kafka_topic: str) -> None:
     """Every record of every partition, with its place, key, headers and time."""
     values = [b"%d" % n for n in range(30)]
     await produce(kafka.bootstrap_servers, kafka_topic, values)
@@ -45,14 +45,14 @@ async def test_what_is_produced_is_read_back(kafka: Kafka, kafka_topic: str) -> 
     assert min(record.timestamp_ms for record in records) > 1_600_000_000_000
 
 
-def test_reading_waits_for_what_is_expected(kafka: Kafka, kafka_topic: str) -> None:
+def test_reading_waits_for_what_is_expected(kafka: ExternalKafka, kafka_topic: str) -> None:
     """An empty topic is read as such; records that do not come are an error, not fewer."""
     assert read_topic(kafka.bootstrap_servers, kafka_topic) == []
     with pytest.raises(TimeoutError, match="0 records of 1"):
         read_topic(kafka.bootstrap_servers, kafka_topic, expect=1, timeout=1)
 
 
-def test_topics_come_and_go(kafka: Kafka, topic: str) -> None:
+def test_topics_come_and_go(kafka: ExternalKafka, topic: str) -> None:
     """A topic is there with its settings once made, gone once deleted, and never by itself."""
     with pytest.raises(KafkaException):
         read_topic(kafka.bootstrap_servers, topic, timeout=5)

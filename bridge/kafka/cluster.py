@@ -5,28 +5,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import KafkaError, NoError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 
 from bridge.errors import BridgeError
 from bridge.settings import Kafka
 
 LOOK_SECONDS = 8.0
-_NO_ERROR = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What the cluster says of a topic: `partitions` is 0 where it has none to show."""
+    """What the cluster says of a topic; `error` is set, too, where it is missing."""
 
     name: str
     partitions: int
+    missing: bool = False
     error: str | None = None
-
-    @property
-    def missing(self) -> bool:
-        """Whether the cluster knows no such topic."""
-        return self.error == UnknownTopicOrPartitionError.__name__
 
 
 async def look(settings: Kafka, topics: Sequence[str]) -> list[Topic]:
@@ -48,7 +43,7 @@ async def look(settings: Kafka, topics: Sequence[str]) -> list[Topic]:
         raise BridgeError(unreachable(settings)) from exc
     finally:
         await client.close()
-    found = {name: Topic(name, len(parts), _error(code)) for code, name, _, parts in response.topics}
+    found = {name: _topic(name, code, len(parts)) for code, name, _, parts in response.topics}
     return [found[name] for name in topics]
 
 
@@ -57,5 +52,8 @@ def unreachable(settings: Kafka) -> str:
     return f"cannot reach Kafka at {', '.join(settings.bootstrap_servers)}"
 
 
-def _error(code: int) -> str | None:
-    return None if code == _NO_ERROR else for_code(code).__name__
+def _topic(name: str, code: int, partitions: int) -> Topic:
+    error = for_code(code)
+    if error is NoError:
+        return Topic(name, partitions)
+    return Topic(name, 0, error is UnknownTopicOrPartitionError, error.__name__)

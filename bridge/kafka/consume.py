@@ -1,8 +1,8 @@
 """Records as a subscriber sees them: read by partition, without a group, nothing committed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer
@@ -53,12 +53,13 @@ async def subscription(
                     await consumer.position(partition)
         except (KafkaError, OSError) as exc:  # TimeoutError is one
             raise BridgeError(unreachable(settings)) from exc
-        yield _records(consumer)
+        async with aclosing(_records(consumer)) as records:
+            yield records
     finally:
         await consumer.stop()
 
 
-async def _records(consumer: AIOKafkaConsumer) -> AsyncIterator[Record]:
+async def _records(consumer: AIOKafkaConsumer) -> AsyncGenerator[Record, None]:
     async for record in consumer:
         yield Record(
             topic=record.topic,

@@ -1,0 +1,688 @@
+import hashlib
+import json
+from base64 import b64decode
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import pytest
+from cloudevents.core.base import BaseCloudEvent
+from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka
+from cloudevents.core.formats.json import JSONFormat
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from bridge.errors import DocumentError
+from bridge.event import (
+    MAX_RECEIVED_BYTES,
+    MEANINGS,
+    Stream,
+    event_id,
+    parse_time,
+    rejected_body,
+    rejected_state,
+    status_message,
+)
+from bridge.model import InvalidState, Message, Received, State
+from tests.reference import MAX_RECORD_BYTES, digest
+from tests.reference import event_id as reference_id
+
+SOURCE = "urn:example:sms:main"
+AT = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
+VECTORS = json.loads((Path(__file__).parent / "samples" / "identities.json").read_text("utf-8"))
+# Room for the rest of the record: key, headers, and the batch around it.
+MAX_VALUE_BYTES = MAX_RECORD_BYTES - 4096
+
+Mode = Literal["structured", "binary"]
+MODES: tuple[Mode, ...] = ("structured", "binary")
+
+
+def stream(mode: Mode = "structured", *, source: str = SOURCE, timezone: str = "UTC") -> Stream:
+    return Stream(
+        endpoint="main",
+        source=source,
+        timezone=ZoneInfo(timezone),
+        topic="sms.status",
+        dead_letter_topic="sms.status.rejected",
+        type_prefix="com.example.messaging",
+        content_mode=mode,
+    )
+
+
+def state(
+    id_sms: str = "3234",
+    status: str = "read",
+    channels: tuple[tuple[str, str], ...] = (("sms", "deliver"), ("viber", "read")),
+    raw_time: str | None = "2011-01-01 12:57:46",
+    attributes: dict[str, str] | None = None,
+) -> State:
+    return State(id_sms, status, channels, attributes or {}, raw_time, Received({}, ""))
+
+
+def event_of(message: Message) -> BaseCloudEvent:
+    """The event as the official SDK reads the record."""
+    record = KafkaMessage(dict(message.headers), message.key, message.value)
+    return from_kafka(record, JSONFormat())
+
+
+def data_of(message: Message) -> dict[str, Any]:
+    data = event_of(message).get_data()
+    assert isinstance(data, dict)
+    return data
+
+
+# --- identity ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", VECTORS, ids=[row["note"] for row in VECTORS])
+def test_the_frozen_identities_have_not_moved(row: dict[str, Any]) -> None:
+    """Subscribers drop repetitions by them: a change is a new major version."""
+    channels = tuple((name, word) for name, word in row["channels"])
+    one = state(row["id_sms"], row["status"], channels, row["raw_time"])
+
+    assert event_id(row["source"], one) == row["id"]
+    assert status_message(stream(source=row["source"]), one, AT).event_id == row["id"]
+
+
+def test_the_two_golden_vectors() -> None:
+    """Written out here as well as in the table."""
+    assert event_id(SOURCE, state()) == "3234.940d7bb750bed8bb52b9621402425a66"
+    assert event_id(SOURCE, state("0042", "send", (), None)) == (
+        "0042.a4660195ebe166d83f2ff975569805f2"
+    )
+
+
+def test_what_is_no_part_of_the_identity() -> None:
+    """Attributes, time of receipt, time zone, content mode and what was received untrimmed."""
+    known = status_message(stream(), state(), AT).event_id
+    untrimmed = replace(state(), received=Received({"id_sms": " 3234 "}, " Read "))
+
+    assert status_message(stream(), state(attributes={"price": "1"}), AT).event_id == known
+    assert status_message(stream(), state(), AT + timedelta(days=1)).event_id == known
+    assert status_message(stream(timezone="Europe/Kyiv"), state(), AT).event_id == known
+    assert status_message(stream("binary"), state(), AT).event_id == known
+    assert status_message(stream(), untrimmed, AT).event_id == known
+
+
+TEXT = st.text(max_size=12)
+CHANNELS = st.dictionaries(st.text(min_size=1, max_size=6), TEXT, max_size=4)
+PARTS = st.tuples(TEXT, TEXT, TEXT, TEXT, CHANNELS)
+
+
+def id_of(parts: tuple[str, str, str, str, dict[str, str]]) -> str:
+    source, id_sms, status, raw_time, channels = parts
+    return event_id(source, state(id_sms, status, tuple(sorted(channels.items())), raw_time))
+
+
+@given(PARTS)
+def test_the_identity_is_what_the_contract_says(
+    parts: tuple[str, str, str, str, dict[str, str]],
+) -> None:
+    source, id_sms, status, raw_time, channels = parts
+
+    assert id_of(parts) == reference_id(source, id_sms, status, raw_time, [*channels.items()])
+
+
+@given(PARTS, PARTS)
+def test_different_states_have_different_identities(
+    one: tuple[str, str, str, str, dict[str, str]],
+    other: tuple[str, str, str, str, dict[str, str]],
+) -> None:
+    assume(one != other)
+
+    assert id_of(one) != id_of(other)
+
+
+@given(st.lists(st.text("a1:", max_size=3), min_size=6, max_size=6), st.data())
+def test_moving_characters_between_fields_makes_another_identity(
+    fields: list[str], data: st.DataObject
+) -> None:
+    """The lengths keep apart what a mere concatenation would not: colons and digits too."""
+    source, id_sms, status, raw_time, name, word = fields
+    index = data.draw(st.integers(0, 4))
+    assume(fields[index])
+    moved = fields.copy()
+    moved[index], moved[index + 1] = fields[index][:-1], fields[index][-1] + fields[index + 1]
+
+    one = (source, id_sms, status, raw_time, {name: word})
+    other = (moved[0], moved[1], moved[2], moved[3], {moved[4]: moved[5]})
+
+    assert id_of(one).rpartition(".")[2] != id_of(other).rpartition(".")[2]
+
+
+def test_no_time_and_an_empty_time_are_one() -> None:
+    assert event_id(SOURCE, state(raw_time=None)) == event_id(SOURCE, state(raw_time=""))
+
+
+# --- meaning -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "final", "outcome", "rank"),
+    [
+        ("send", False, "pending", 0),
+        ("partly_deliver", False, "pending", 1),
+        ("deliver", False, "delivered", 2),
+        ("not_deliver", True, "undelivered", 3),
+        ("expired", True, "undelivered", 3),
+        ("read", True, "delivered", 4),
+        ("blocked", None, None, None),
+        ("delivered", None, None, None),
+    ],
+)
+def test_what_a_status_means(
+    status: str, final: bool | None, outcome: str | None, rank: int | None
+) -> None:
+    data = data_of(status_message(stream(), state(status=status), AT))
+
+    assert (data["status"], data["final"], data["outcome"], data["rank"]) == (
+        status,
+        final,
+        outcome,
+        rank,
+    )
+
+
+def test_no_other_status_has_a_meaning() -> None:
+    assert set(MEANINGS) == {
+        "send",
+        "partly_deliver",
+        "deliver",
+        "not_deliver",
+        "expired",
+        "read",
+    }
+
+
+# --- times -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw_time", "timezone", "utc"),
+    [
+        ("2011-01-01 12:57:46", "UTC", "2011-01-01T12:57:46"),
+        ("2011-01-01 12:57:46", "Europe/Kyiv", "2011-01-01T10:57:46"),
+        ("2011-07-01 12:57:46", "Europe/Kyiv", "2011-07-01T09:57:46"),
+        ("2011-01-01 12:57:46", "Asia/Kolkata", "2011-01-01T07:27:46"),
+        ("2024-02-29 00:00:00", "UTC", "2024-02-29T00:00:00"),
+        # The hour that comes twice is the first of the two: still summer time.
+        ("2025-10-26 01:59:59", "Europe/Berlin", "2025-10-25T23:59:59"),
+        ("2025-10-26 02:00:00", "Europe/Berlin", "2025-10-26T00:00:00"),
+        ("2025-10-26 02:59:59", "Europe/Berlin", "2025-10-26T00:59:59"),
+        ("2025-10-26 03:00:00", "Europe/Berlin", "2025-10-26T02:00:00"),
+        ("2025-11-02 01:30:00", "America/New_York", "2025-11-02T05:30:00"),
+        ("2025-11-02 02:00:00", "America/New_York", "2025-11-02T07:00:00"),
+        # The hour that is skipped takes the offset before the change: still winter time.
+        ("2025-03-30 01:59:59", "Europe/Berlin", "2025-03-30T00:59:59"),
+        ("2025-03-30 02:30:00", "Europe/Berlin", "2025-03-30T01:30:00"),
+        ("2025-03-30 03:00:00", "Europe/Berlin", "2025-03-30T01:00:00"),
+        ("2025-03-09 02:30:00", "America/New_York", "2025-03-09T07:30:00"),
+        ("2025-03-09 03:00:00", "America/New_York", "2025-03-09T07:00:00"),
+        # The ends of the calendar, where the zone leaves them within it.
+        ("0001-01-01 00:00:00", "UTC", "0001-01-01T00:00:00"),
+        ("9999-12-31 23:59:59", "UTC", "9999-12-31T23:59:59"),
+        ("9999-12-31 23:59:59", "Asia/Tokyo", "9999-12-31T14:59:59"),
+        ("0001-01-01 00:00:00", "Etc/GMT+5", "0001-01-01T05:00:00"),
+    ],
+)
+def test_a_time_is_read_in_the_endpoints_zone(raw_time: str, timezone: str, utc: str) -> None:
+    message = status_message(stream(timezone=timezone), state(raw_time=raw_time), AT)
+
+    data = data_of(message)
+    assert data["changed_at"] == f"{utc}Z"
+    assert data["raw_time"] == raw_time
+    assert json.loads(message.value)["time"] == f"{utc}Z"
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "Europe/Berlin", "America/New_York"])
+@pytest.mark.parametrize(
+    "raw_time",
+    [
+        "",
+        " ",
+        "now",
+        "2011-01-01",
+        "12:57:46",
+        "2011-01-01T12:57:46",
+        "2011-01-01 12:57:46Z",
+        "2011-01-01 12:57:46+02:00",
+        "2011-01-01 12:57:46.0",
+        "2011-01-01 12:57",
+        "2011-1-1 12:57:46",
+        "01.01.2011 12:57:46",
+        "2011-01-01  12:57:46",
+        "2011-01-01 12:57:46\n",
+        " 2011-01-01 12:57:46",
+        "2011-02-29 12:57:46",
+        "2011-13-01 12:57:46",
+        "2011-00-01 12:57:46",
+        "2011-01-01 24:00:00",
+        "2011-01-01 23:60:00",
+        "2011-01-01 23:59:60",
+        "0000-00-00 00:00:00",
+        "٢٠١١-٠١-٠١ ١٢:٥٧:٤٦",
+        "２０１１-01-01 12:57:46",
+        "1293886666",
+        "-001-01-01 00:00:00",
+        "20110-01-01 00:00:00",
+        "x" * 4096,
+    ],
+)
+def test_any_other_time_is_kept_and_not_interpreted(raw_time: str, timezone: str) -> None:
+    assert parse_time(raw_time, ZoneInfo(timezone)) is None
+
+
+@pytest.mark.parametrize(
+    ("raw_time", "timezone"),
+    [
+        ("0001-01-01 00:00:00", "Europe/Berlin"),
+        ("0001-01-01 00:00:00", "Asia/Tokyo"),
+        ("9999-12-31 23:59:59", "America/New_York"),
+    ],
+)
+def test_a_time_that_leaves_the_calendar_is_not_interpreted(raw_time: str, timezone: str) -> None:
+    data = data_of(status_message(stream(timezone=timezone), state(raw_time=raw_time), AT))
+
+    assert (data["changed_at"], data["raw_time"]) == (None, raw_time)
+
+
+@given(
+    st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)).map(lambda t: t.replace(microsecond=0)),
+    st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"]),
+)
+def test_every_time_of_the_form_is_read(moment: datetime, timezone: str) -> None:
+    """What is read stands within a day of what was written, whatever the zone."""
+    read = parse_time(moment.isoformat(" "), ZoneInfo(timezone))
+
+    assert read is not None
+    assert read.tzinfo is UTC
+    assert abs(read.replace(tzinfo=None) - moment) < timedelta(days=1)
+
+
+@pytest.mark.parametrize("raw_time", [None, "no time"])
+@pytest.mark.parametrize("mode", MODES)
+def test_without_a_time_the_event_has_the_time_of_receipt(mode: Mode, raw_time: str | None) -> None:
+    """`time` is never absent: the official JavaScript SDK fails on an event without it."""
+    message = status_message(stream(mode), state(raw_time=raw_time), AT)
+
+    assert event_of(message).get_time() == AT
+    assert data_of(message)["changed_at"] is None
+    assert data_of(message)["raw_time"] == raw_time
+
+
+# --- the event ---------------------------------------------------------------------------
+
+STATUS_DATA = {
+    "id_sms": "3234",
+    "status": "read",
+    "outcome": "delivered",
+    "final": True,
+    "rank": 4,
+    "channels": {"sms": "deliver", "viber": "read"},
+    "attributes": {},
+    "changed_at": "2011-01-01T09:57:46Z",
+    "raw_time": "2011-01-01 12:57:46",
+    "received_at": "2026-11-23T09:15:02.123456Z",
+}
+
+
+def contract_example(mode: Mode = "structured") -> Message:
+    """The example of the contract, which is three hours ahead of UTC."""
+    return status_message(stream(mode, timezone="Etc/GMT-3"), state(), AT)
+
+
+def test_the_structured_form_is_the_contracts_example() -> None:
+    message = contract_example()
+
+    assert message.headers == [("content-type", b"application/cloudevents+json")]
+    assert json.loads(message.value) == {
+        "specversion": "1.0",
+        "id": "3234.940d7bb750bed8bb52b9621402425a66",
+        "source": SOURCE,
+        "type": "com.example.messaging.status.read",
+        "subject": "3234",
+        "partitionkey": "3234",
+        "time": "2011-01-01T09:57:46Z",
+        "datacontenttype": "application/json",
+        "dataschema": "urn:sms-status-bridge:schema:status:1",
+        "data": STATUS_DATA,
+    }
+
+
+def test_the_binary_form_has_the_attributes_as_headers() -> None:
+    """CloudEvents Kafka binding 3.2: `ce_` and the name; the data alone is the value."""
+    message = contract_example("binary")
+
+    assert dict(message.headers) == {
+        "content-type": b"application/json",
+        "ce_specversion": b"1.0",
+        "ce_id": b"3234.940d7bb750bed8bb52b9621402425a66",
+        "ce_source": SOURCE.encode(),
+        "ce_type": b"com.example.messaging.status.read",
+        "ce_subject": b"3234",
+        "ce_partitionkey": b"3234",
+        "ce_time": b"2011-01-01T09:57:46Z",
+        "ce_dataschema": b"urn:sms-status-bridge:schema:status:1",
+    }
+    assert len(message.headers) == len(dict(message.headers))
+    assert json.loads(message.value) == STATUS_DATA
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_record_around_the_event(mode: Mode) -> None:
+    message = contract_example(mode)
+
+    assert message.topic == "sms.status"
+    assert message.key == b"3234"
+    assert message.event_id == "3234.940d7bb750bed8bb52b9621402425a66"
+    assert message.timestamp_ms == 1795425302123
+
+
+@given(st.integers(0, 999_999), st.integers(0, 10**9))
+def test_the_records_timestamp_is_the_millisecond_of_receipt(micro: int, seconds: int) -> None:
+    moment = AT.replace(microsecond=micro) + timedelta(seconds=seconds)
+
+    assert status_message(stream(), state(), moment).timestamp_ms == (
+        (1795425302 + seconds) * 1000 + micro // 1000
+    )
+
+
+def test_the_time_of_receipt_always_has_microseconds() -> None:
+    data = data_of(status_message(stream(), state(), AT.replace(microsecond=0)))
+
+    assert data["received_at"] == "2026-11-23T09:15:02.000000Z"
+
+
+XML_TEXT = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\ufffe\uffff").filter(
+        lambda c: c >= " " or c in "\t\n\r"
+    ),
+    max_size=20,
+)
+
+
+@given(
+    st.text("azAZ09._-", min_size=1, max_size=64),
+    st.text("az09_", min_size=1, max_size=64),
+    st.dictionaries(XML_TEXT.filter(bool), XML_TEXT, max_size=3),
+    st.none() | XML_TEXT.filter(bool),
+)
+def test_both_forms_are_read_back_alike_by_the_sdk(
+    id_sms: str, status: str, values: dict[str, str], raw_time: str | None
+) -> None:
+    """Whatever the provider sends, both content modes hold the same event."""
+    one = state(id_sms, status, tuple(sorted(values.items())), raw_time, values)
+    structured, binary = (event_of(status_message(stream(mode), one, AT)) for mode in MODES)
+
+    assert structured.get_attributes() == binary.get_attributes()
+    assert structured.get_data() == binary.get_data()
+    assert structured.get_subject() == id_sms
+    assert structured.get_extension("partitionkey") == id_sms
+    assert structured.get_type() == f"com.example.messaging.status.{status}"
+    data = structured.get_data()
+    assert isinstance(data, dict)
+    assert data["channels"] == data["attributes"] == values
+    assert (data["id_sms"], data["raw_time"]) == (id_sms, raw_time)
+
+
+# --- dead letters of states --------------------------------------------------------------
+
+
+def rejected(
+    attributes: dict[str, str],
+    text: str = "",
+    *,
+    id_sms: str = "",
+    reason: str = "missing_id",
+    mode: Mode = "structured",
+) -> Message:
+    invalid = InvalidState(id_sms, reason, "what is wrong", Received(attributes, text))
+    return rejected_state(stream(mode), "sms.status.rejected", invalid, AT)
+
+
+def as_received(attributes: dict[str, str], text: str) -> bytes:
+    """What `size` and `sha256` of a state are of: compact JSON in order of name."""
+    whole = {"attributes": attributes, "text": text}
+    return json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_dead_letter_of_a_state_shows_all_of_it(mode: Mode) -> None:
+    attributes = {"time": " 1 ", "sms": "читано"}
+    whole = as_received(attributes, " Read ")
+
+    message = rejected(attributes, " Read ", mode=mode)
+
+    expected = digest(SOURCE, "missing_id", "sms", "читано", "time", " 1 ", " Read ")
+    event = event_of(message)
+    assert message.topic == "sms.status.rejected"
+    assert message.key == expected.encode()
+    assert event.get_id() == message.event_id == expected
+    assert event.get_type() == "com.example.messaging.rejected"
+    assert event.get_subject() is None
+    assert event.get_time() == AT
+    assert event.get_dataschema() == "urn:sms-status-bridge:schema:rejected:1"
+    assert event.get_data() == {
+        "reason": "missing_id",
+        "detail": "what is wrong",
+        "endpoint": "main",
+        "received_at": "2026-11-23T09:15:02.123456Z",
+        "state": {"attributes": attributes, "text": " Read "},
+        "truncated": False,
+        "size": len(whole),
+        "sha256": hashlib.sha256(whole).hexdigest(),
+    }
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("id_sms", ["a/b", "32 34", "№ 1", "1" * 65, 'a<b>&"c', "😀", "x" * 256])
+def test_the_dead_letter_of_an_id_has_it_as_key_and_subject(id_sms: str, mode: Mode) -> None:
+    message = rejected({"id_sms": id_sms}, id_sms=id_sms, reason="invalid_id", mode=mode)
+
+    event = event_of(message)
+    assert message.key == id_sms.encode()
+    assert event.get_subject() == id_sms
+    assert event.get_extension("partitionkey") == id_sms
+    assert event.get_id() == digest(SOURCE, "invalid_id", "id_sms", id_sms, "")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "id_sms", ["1\n2", "1\t2", "1\r2", "1\x7f2", "1\x852", "1\u20282", "1\ufdd02"]
+)
+def test_control_characters_never_become_an_attribute(id_sms: str, mode: Mode) -> None:
+    """CloudEvents 1.0, type system: a String holds no control characters or noncharacters."""
+    message = rejected({"id_sms": id_sms}, id_sms=id_sms, reason="invalid_id", mode=mode)
+
+    event = event_of(message)
+    assert message.key == message.event_id.encode()
+    assert event.get_subject() is None
+    assert event.get_extension("partitionkey") == message.event_id
+    assert data_of(message)["state"]["attributes"] == {"id_sms": id_sms}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_very_long_id_is_no_key(mode: Mode) -> None:
+    """It would stand in the record three times over, beyond any limit."""
+    id_sms = "1" * 500_000
+    message = rejected({"id_sms": id_sms}, id_sms=id_sms, reason="invalid_id", mode=mode)
+
+    assert message.key == message.event_id.encode()
+    assert data_of(message)["state"]["attributes"] == {"id_sms": id_sms}
+    assert len(message.value) < MAX_VALUE_BYTES
+
+
+def test_the_order_of_attributes_is_no_part_of_a_dead_letters_identity() -> None:
+    one, other = {"a": "1", "b": "2"}, {"b": "2", "a": "1"}
+
+    assert rejected(one).event_id == rejected(other).event_id
+    assert data_of(rejected(one))["sha256"] == data_of(rejected(other))["sha256"]
+
+
+def test_what_makes_another_dead_letter() -> None:
+    """Source, reason, and every value received, white space included."""
+    letters = {
+        rejected({"a": "1"}, "x").event_id,
+        rejected({"a": "1"}, "x ").event_id,
+        rejected({"a": "1x"}, "").event_id,
+        rejected({"a1": ""}, "x").event_id,
+        rejected({"a": "1"}, "x", reason="invalid_id").event_id,
+        rejected_state(
+            stream(source="urn:other"),
+            "t",
+            InvalidState("", "missing_id", "", Received({"a": "1"}, "x")),
+            AT,
+        ).event_id,
+    }
+
+    assert len(letters) == 6
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("attributes", "text"),
+    [
+        ({"id_sms": "1", "note": "n" * 4_000_000}, "read"),
+        ({"id_sms": "1"}, "t" * 4_000_000),
+        ({"id_sms": "1", "note": "😀" * 1_000_000}, "read"),
+        ({"id_sms": "1", "note": "\\" * 4_000_000}, "read"),
+        ({"id_sms": "1", "note": '"' * 600_000}, '"' * 600_000),
+        ({"id_sms": "1"}, "\n\r\t" * 1_000_000),
+        ({"id_sms": "1"}, "\x7f" * 4_000_000),
+        ({f"a{n:x}": "" for n in range(400_000)}, "read"),
+        ({"n" * 4_000_000: "x"}, "read"),
+    ],
+    ids=[
+        "value",
+        "text",
+        "wide",
+        "backslashes",
+        "quotes",
+        "line ends",
+        "delete",
+        "many names",
+        "long name",
+    ],
+)
+def test_a_huge_state_is_cut_so_that_the_record_is_taken(
+    attributes: dict[str, str], text: str, mode: Mode
+) -> None:
+    """An invalid id is acknowledged once its dead letter is durable, so it has to fit."""
+    whole = as_received(attributes, text)
+
+    message = rejected(attributes, text, id_sms="1", mode=mode)
+
+    data = data_of(message)
+    assert len(message.value) < MAX_VALUE_BYTES
+    assert data["truncated"] is True
+    assert (data["size"], data["sha256"]) == (len(whole), hashlib.sha256(whole).hexdigest())
+    shown = data["state"]["attributes"]
+    assert all(attributes[name].startswith(value) for name, value in shown.items())
+    assert text.startswith(data["state"]["text"])
+    assert message.event_id == digest(
+        SOURCE, "missing_id", *[part for pair in sorted(attributes.items()) for part in pair], text
+    )
+
+
+# --- dead letters of bodies --------------------------------------------------------------
+
+
+def buried(body: bytes, mode: Mode = "structured") -> Message:
+    error = DocumentError("not_xml", "what is wrong", 3)
+    return rejected_body(stream(mode), "sms.status.rejected", error, body, AT)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_dead_letter_of_a_body_shows_its_text(mode: Mode) -> None:
+    body = "<response>\r\n\tЇжак 😀".encode()
+
+    message = buried(body, mode)
+
+    expected = digest(SOURCE, "not_xml", body)
+    assert message.key == expected.encode()
+    assert message.topic == "sms.status.rejected"
+    assert event_of(message).get_id() == expected
+    assert event_of(message).get_subject() is None
+    assert data_of(message) == {
+        "reason": "not_xml",
+        "detail": "what is wrong",
+        "endpoint": "main",
+        "received_at": "2026-11-23T09:15:02.123456Z",
+        "body": "<response>\r\n\tЇжак 😀",
+        "truncated": False,
+        "size": len(body),
+        "sha256": hashlib.sha256(body).hexdigest(),
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"\xff\xfe<\0", "Їжак".encode("cp1251"), b"a\0b", b"a\x1bb", b"\xed\xa0\x80", b"\xd0"],
+)
+def test_a_body_that_is_not_clean_text_is_shown_in_base64(body: bytes) -> None:
+    data = data_of(buried(body))
+
+    assert "body" not in data
+    assert b64decode(data["body_base64"], validate=True) == body
+    assert data["truncated"] is False
+
+
+@pytest.mark.parametrize("body", ['{"a":"b"}', '""""', "\n\n\n", '{\n"a":\n"b"\n}', "\\"])
+def test_a_short_text_is_shown_as_text_however_many_escapes_it_needs(body: str) -> None:
+    """Base64 is for what is not clean text; there is no want of room here."""
+    data = data_of(buried(body.encode()))
+
+    assert data.get("body") == body
+    assert "body_base64" not in data
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("character", ["x", "ї", "€", "😀"])
+@pytest.mark.parametrize("shift", range(4))
+def test_a_long_text_is_cut_between_characters(character: str, shift: int, mode: Mode) -> None:
+    """Cut at the limit in bytes; the character on the border is left out, not broken."""
+    body = ("." * shift + character * (MAX_RECEIVED_BYTES + 10)).encode()
+
+    message = buried(body, mode)
+
+    data = data_of(message)
+    shown = data["body"].encode()
+    assert body.startswith(shown)
+    assert MAX_RECEIVED_BYTES - len(character.encode()) < len(shown) <= MAX_RECEIVED_BYTES
+    assert data["truncated"] is True
+    assert (data["size"], data["sha256"]) == (len(body), hashlib.sha256(body).hexdigest())
+    assert message.event_id == digest(SOURCE, "not_xml", body)
+
+
+def test_a_body_at_the_limit_is_whole_and_one_byte_more_is_not() -> None:
+    at_limit = data_of(buried(b"x" * MAX_RECEIVED_BYTES))
+    beyond = data_of(buried(b"x" * (MAX_RECEIVED_BYTES + 1)))
+
+    assert (at_limit["truncated"], len(at_limit["body"])) == (False, MAX_RECEIVED_BYTES)
+    assert (beyond["truncated"], len(beyond["body"])) == (True, MAX_RECEIVED_BYTES)
+    assert at_limit["sha256"] != beyond["sha256"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "body",
+    [b"\0", b'"', b"\\", b"\n", b"\x01", b"\x7f", b"\xff", "\u2028".encode(), "\x85".encode()],
+    ids=repr,
+)
+def test_the_worst_of_bodies_stays_within_a_record(body: bytes, mode: Mode) -> None:
+    """Escapes make text up to six times as long; the limit of the topic stays."""
+    message = buried(body * 4_000_000, mode)
+
+    assert len(message.value) < MAX_VALUE_BYTES
+    assert data_of(message)["truncated"] is True
+
+
+@given(st.binary(max_size=200))
+def test_any_body_can_be_had_back_from_its_dead_letter(body: bytes) -> None:
+    data = data_of(buried(body))
+
+    shown = data["body"].encode() if "body" in data else b64decode(data["body_base64"])
+    assert shown == body
+    assert {"body", "body_base64"} & data.keys() != {"body", "body_base64"}

@@ -1,0 +1,102 @@
+"""Who may import whom. A new import that breaks a layer has to be argued for here."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "bridge"
+STAGES = ("parse", "event", "ack", "kafka")
+PURE = ("parse", "event", "ack", "model", "errors")
+IMPURE = frozenset(
+    {"aiokafka", "asyncio", "logging", "os", "random", "socket", "structlog", "time", "threading"}
+)
+# Each library with a job of its own, and the one place that does the job.
+HOMES = {
+    "aiokafka": {"kafka"},
+    "xmltodict": {"parse"},
+    "cloudevents": {"event", "tail"},
+    "uvicorn": {"server"},
+    "starlette": {"answers", "app", "server", "webhook"},
+    "yaml": {"config", "demo_rig"},
+    "prometheus_client": {"metrics"},
+    "confluent_kafka": {"demo_rig", "embedded"},
+}
+
+
+def module_of(path: Path) -> str:
+    """The part of the package that a file belongs to: a module, or a package within it."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every dotted name that a file imports, wherever it does; relative ones made absolute."""
+    parents = list(path.relative_to(PACKAGE.parent).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{stem}.{alias.name}" for alias in node.names)
+
+
+def files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports_of(module: str) -> set[str]:
+    return {name for path in files() if module_of(path) == module for name in imported(path)}
+
+
+def parts_of(module: str) -> set[str]:
+    """The parts of the package that a module imports."""
+    names = [name.split(".") for name in imports_of(module)]
+    return {name[1] for name in names if name[0] == "bridge" and len(name) > 1} - {module}
+
+
+def test_the_modules_that_are_spoken_of_exist() -> None:
+    """A renamed module must not slip out of these tests."""
+    found = {module_of(path) for path in files()}
+
+    assert found >= {*STAGES, *PURE}
+    assert found >= {home for homes in HOMES.values() for home in homes}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_stages_do_not_import_each_other(stage: str) -> None:
+    assert not parts_of(stage) & ({*STAGES} - {stage})
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_the_pure_modules_know_no_io_no_clock_and_no_log(module: str) -> None:
+    assert not {name.split(".")[0] for name in imports_of(module)} & IMPURE
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_the_pure_modules_import_values_and_errors_alone(module: str) -> None:
+    assert parts_of(module) <= {"model", "errors"}
+
+
+def test_the_pipeline_knows_neither_http_nor_the_client_of_kafka() -> None:
+    assert parts_of("pipeline") <= {"ack", "errors", "event", "model", "parse"}
+    assert not {name.split(".")[0] for name in imports_of("pipeline")} & {"starlette", *IMPURE}
+
+
+@pytest.mark.parametrize(("library", "homes"), HOMES.items())
+def test_a_library_is_known_in_its_own_place_alone(library: str, homes: set[str]) -> None:
+    users = {
+        module_of(path)
+        for path in files()
+        if any(name.split(".")[0] == library for name in imported(path))
+    }
+
+    assert users
+    assert users <= homes
+
+
+def test_nothing_imports_the_entry_points() -> None:
+    """Who starts the program is at the top; `__main__` alone may import the commands."""
+    for module in {module_of(path) for path in files()} - {"__main__", "cli"}:
+        assert not parts_of(module) & {"__main__", "cli"}, module
