@@ -9,7 +9,7 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 from bridge.settings import Auth
 
@@ -53,10 +53,11 @@ class Authenticator:
 
 
 def _query_tokens(query: bytes) -> Iterator[bytes]:
-    if b"token=" in query:
-        for name, value in parse_qsl(query, max_num_fields=100):
-            if name == b"token":
-                yield value
+    # In bytes: a query is whatever the client sends, and need not be text.
+    for pair in query.split(b"&"):
+        name, _, value = pair.partition(b"=")
+        if name == b"token":
+            yield unquote_to_bytes(value.replace(b"+", b" "))
 
 
 def _decoded(credentials: bytes) -> bytes:
@@ -76,4 +77,4 @@ def _matches(presented: bytes, accepted: tuple[bytes, ...]) -> bool:
     matches = False
     for candidate in accepted:
         matches |= hmac.compare_digest(digest, candidate)
-    return matches
+    return matches and bool(presented)

@@ -88,7 +88,7 @@ def demo(messages: int, *, keep: bool, program: str) -> bool:
         stage = _set_up(stack)
         try:
             _tell(stage, messages)
-            whole = _conclude(stage.score, stage.reader.finish())
+            whole = conclude(stage.score, stage.reader.finish())
         except BridgeError:
             _show_log(stage.gateway)
             raise
@@ -164,10 +164,12 @@ def _the_gateway_dies(stage: Stage, messages: int) -> None:
             told = _kill_midway(stage, provider, messages, bar)
     finally:
         end(provider)
-    for line in told:
-        _say(line)
     if not report.exists():
         raise BridgeError(f"the provider failed:\n{(stage.directory / 'provider.log').read_text()}")
+    if not told:
+        raise BridgeError("the load was over before the gateway could be killed")
+    for line in told:
+        _say(line)
     _add(stage.score, json.loads(report.read_text()))
 
 
@@ -201,10 +203,9 @@ def _kill_midway(stage: Stage, provider: "Popen[bytes]", messages: int, bar: Pro
             killed_at = time.monotonic()
             told = [f"killed (SIGKILL) with {landed:,} of them in Kafka, and started again"]
         elif killed_at is not None and len(told) == 1 and stage.gateway.ready():
-            told.append(f"ready again after {time.monotonic() - killed_at:.1f} s")
+            took = time.monotonic() - killed_at
+            told.append(f"ready again after {took:.1f} s; what was not listed is posted again")
         time.sleep(POLL_SECONDS)
-    if killed_at is None:
-        raise BridgeError("the load was over before the gateway could be killed")
     stage.reader.finish()
     bar.at(stage.reader.count - before)
     return told
@@ -213,7 +214,7 @@ def _kill_midway(stage: Stage, provider: "Popen[bytes]", messages: int, bar: Pro
 # --- the closing table -------------------------------------------------------------------
 
 
-def _conclude(score: Score, landed: list[Landed]) -> bool:
+def conclude(score: Score, landed: list[Landed]) -> bool:
     """Print what was counted; whether every id was acknowledged and none of them is missing."""
     in_kafka = {event.id_sms for event in landed}
     events = {event.event_id for event in landed}

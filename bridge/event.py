@@ -25,6 +25,7 @@ STATUS_SCHEMA = "urn:sms-status-bridge:schema:status:1"
 REJECTED_SCHEMA = "urn:sms-status-bridge:schema:rejected:1"
 MAX_RECEIVED_BYTES = 512 * 1024  # of what was received, in a dead letter
 
+_MAX_TEXT_BYTES = MAX_RECEIVED_BYTES * 4 // 3 + 4  # what Base64 takes at the most
 _MAX_SUBJECT_CHARACTERS = 256
 _RAW_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -193,35 +194,45 @@ def _as_json(received: Received) -> dict[str, Any]:
 
 def _clipped(received: Received) -> Received:
     """As much of it, in the order in which it came, as a dead letter may hold."""
-    budget = MAX_RECEIVED_BYTES
+    left = MAX_RECEIVED_BYTES
     attributes: dict[str, str] = {}
     for name, value in received.attributes.items():
-        budget -= len(name.encode())
-        if budget <= 0:
+        left -= _json_bytes(name)
+        if left <= 0:
             return Received(attributes, "")
-        attributes[name] = _head(value, budget)
-        budget -= len(value.encode())
-    return Received(attributes, _head(received.text, max(budget, 0)))
+        attributes[name] = _head(value, left)
+        left -= _json_bytes(attributes[name])
+    return Received(attributes, _head(received.text, left))
 
 
-def _head(text: str, size: int) -> str:
-    return text.encode()[: max(size, 0)].decode("utf-8", "ignore")
+def _head(text: str, limit: int) -> str:
+    """As much of the text's beginning as JSON writes within so many bytes, or a little less."""
+    while text and (size := _json_bytes(text)) > limit:
+        text = text[: len(text) * max(limit, 0) // size]
+    return text
+
+
+def _json_bytes(text: str) -> int:
+    return len(orjson.dumps(text)) + 1  # what follows it: a colon or a comma
 
 
 def _body_field(body: bytes, *, truncated: bool) -> dict[str, str]:
     """The body as text where it is clean, and else in Base64.
 
-    Text that JSON's escapes would make longer than Base64 does is not clean either: the
-    event has to stay within a record's limit.
+    Base64 also where JSON's escapes would make the text too long for a record.
     """
-    encoded = b64encode(body)
+    text = _clean_text(body, truncated=truncated)
+    if text is None or len(orjson.dumps(text)) > _MAX_TEXT_BYTES:
+        return {"body_base64": b64encode(body).decode("ascii")}
+    return {"body": text}
+
+
+def _clean_text(body: bytes, *, truncated: bool) -> str | None:
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(body, final=not truncated)
     except UnicodeDecodeError:
-        return {"body_base64": encoded.decode("ascii")}
-    if _CONTROL.search(text) or len(orjson.dumps(text)) > len(encoded) + 2:
-        return {"body_base64": encoded.decode("ascii")}
-    return {"body": text}
+        return None
+    return None if _CONTROL.search(text) else text
 
 
 def _extent(whole: bytes, *, truncated: bool) -> dict[str, Any]:

@@ -81,7 +81,8 @@ class Result(Enum):
 class Outcome:
     """The fate of one message; `partition` and `offset` where it was published.
 
-    `too_large` tells the one failure that another message (a dead letter) can mend.
+    `too_large` tells the one failure that another message (a dead letter) can mend, `repeated`
+    that the record of an earlier request stands for this one.
     """
 
     result: Result = Result.FAILED
@@ -89,3 +90,4 @@ class Outcome:
     offset: int | None = None
     error: str | None = None
     too_large: bool = False
+    repeated: bool = False

@@ -36,6 +36,7 @@ _TIME_ATTRIBUTE = "@time"
 
 _BLANK = b" \t\r\n\0"
 _UTF8_MARK = b"\xef\xbb\xbf"
+_BLANK_BODY = re.compile(rb"(?:[ \t\r\n\0]|\xef\xbb\xbf|\xff\xfe|\xfe\xff)*")
 _DECLARATION = re.compile(rb"<\?xml\s[^>]*?\bencoding\s*=\s*[\"']([A-Za-z0-9._:-]*)[\"']")
 
 
@@ -68,8 +69,8 @@ def parse(body: bytes, *, max_states: int) -> Document:
 
 
 def is_blank(body: bytes) -> bool:
-    """Whether the body holds nothing but white space, NULs and a byte order mark."""
-    return not body.strip(_BLANK + _UTF8_MARK)
+    """Whether the body holds nothing but white space, NULs and byte order marks."""
+    return _BLANK_BODY.fullmatch(body) is not None
 
 
 # --- bytes -------------------------------------------------------------------------------
@@ -86,7 +87,9 @@ def _decoded(body: bytes) -> tuple[bytes, str]:
         return _from_utf16(body, codec), "UTF-8"
     document = body.strip(_BLANK)
     while document.startswith(_UTF8_MARK):
-        document = document[len(_UTF8_MARK) :].lstrip(_BLANK)
+        document = document.removeprefix(_UTF8_MARK).lstrip(_BLANK)
+    while document.endswith(_UTF8_MARK):
+        document = document.removesuffix(_UTF8_MARK).rstrip(_BLANK)
     return document, _eight_bit_encoding(document)
 
 
@@ -112,7 +115,7 @@ def _from_utf16(body: bytes, codec: str) -> bytes:
     document = text.strip("\ufeff \t\r\n\0").encode()
     declared = _declared_encoding(document)
     if declared is not None and declared not in _SIXTEEN_BIT:
-        raise DocumentError("encoding", f"declared as {declared}, but the bytes are UTF-16")
+        raise DocumentError("encoding", f"declared as {declared[:64]}, but the bytes are UTF-16")
     return document
 
 
@@ -125,7 +128,7 @@ def _eight_bit_encoding(document: bytes) -> str:
     try:
         return _EIGHT_BIT[declared]
     except KeyError:
-        raise DocumentError("encoding", f"encoding {declared} is not accepted") from None
+        raise DocumentError("encoding", f"encoding {declared[:64]} is not accepted") from None
 
 
 def _declared_encoding(document: bytes) -> str | None:
@@ -279,7 +282,7 @@ def _check_limits(element: Mapping[str, Any]) -> None:
     for name, value in element.items():
         if name[0] == "@":
             attributes += 1
-            if len(name) > MAX_NAME_CHARACTERS or len(value) > MAX_VALUE_CHARACTERS:
+            if len(name) - 1 > MAX_NAME_CHARACTERS or len(value) > MAX_VALUE_CHARACTERS:
                 raise _Defect("attribute_too_long", f"attribute {name[1:65]} is too long")
         elif name != _TEXT:
             raise _Defect("child_elements", f"<state> holds an element: <{name[:64]}>")
@@ -301,13 +304,12 @@ def _split(element: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
         if key in (_ID_ATTRIBUTE, _TIME_ATTRIBUTE, _TEXT):
             continue
         name, word = key[1:], value.strip().lower()
-        if name in CHANNELS:
-            if word:
-                channels[name] = word
-        elif word in KNOWN_STATUSES:
-            channels[name] = word
-        elif not name.startswith(("xmlns", "xml:")):
+        if name.startswith(("xmlns", "xml:")):
+            continue
+        if name not in CHANNELS and word not in KNOWN_STATUSES:
             attributes[name] = value
+        elif word:
+            channels[name] = word
     return channels, attributes
 
 

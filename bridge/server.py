@@ -62,9 +62,7 @@ async def serve(settings: Settings) -> None:
         admin_task = asyncio.create_task(admin.serve([admin_socket]))
         log.info("listening", server=_address(public_socket), admin=_address(admin_socket))
         # A listener that ends by itself is a failure: better a restart than half a gateway.
-        await asyncio.wait(
-            {stopped, public_task, admin_task}, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait({stopped, public_task, admin_task}, return_when=asyncio.FIRST_COMPLETED)
         log.info("draining")
         health.draining = True
         await asyncio.sleep(settings.server.drain_delay_seconds)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bridge.kafka.connection import Connection
+from bridge.kafka.metadata import Topic
 from bridge.model import Message
 
 Answer = BaseException | int | None
@@ -47,6 +48,7 @@ class FakeConnection(Connection):
         self.partitions = partitions
         self.capacity = capacity
         self.topics = set(topics)
+        self.topic_id = b"first"
         self.answering = True
         self.sent: list[tuple[int, list[bytes]]] = []
         self.pending: list[asyncio.Future[Any]] = []
@@ -74,9 +76,12 @@ class FakeConnection(Connection):
         future.add_done_callback(self._settled)
         return future
 
-    async def find(self, topics: Iterable[str]) -> set[str]:
+    async def find(self, names: Iterable[str]) -> dict[str, Topic]:
         self.finds += 1
-        return self.topics & set(topics)
+        return {
+            name: Topic(name, self.topic_id, self.partitions, 3, writable=True)
+            for name in self.topics & set(names)
+        }
 
     async def refresh(self) -> bool:
         return self.answering

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.ack import acknowledged, answer, problem
@@ -126,6 +126,7 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(cases())
 def test_an_id_is_listed_if_and_only_if_all_its_states_are_durable(case: Case) -> None:
     """The one promise, over every mix of states, outcomes and limits."""
@@ -159,6 +160,7 @@ def test_an_answer_without_ids_is_an_empty_response() -> None:
     assert not (root.text or "").strip()
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(st.lists(XML_TEXT.filter(bool), max_size=5))
 def test_ids_come_back_from_the_answer_as_they_went_in(ids: list[str]) -> None:
     """Whatever XML can hold, line ends and markup included, survives any XML reader."""
@@ -174,6 +176,7 @@ def test_markup_in_an_id_acknowledges_nothing_else() -> None:
 # --- problems ----------------------------------------------------------------------------
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(XML_TEXT)
 def test_a_problem_is_well_formed_and_holds_no_ids(detail: str) -> None:
     """RFC 9457, appendix B: its elements in its namespace; nothing that a sender could count."""

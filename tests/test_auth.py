@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -23,7 +23,7 @@ def basic(credentials: str, scheme: str = "Basic") -> bytes:
 
 
 TOKENS = authenticator(tokens=["new-token", "old-token"])
-USERS = authenticator(basic=[("alice", "one:two"), ("боб", "пароль")])
+USERS = authenticator(basic=[("alice", "one:two"), ("їжак", "пароль")])
 BOTH = authenticator(tokens=["new-token"], basic=[("alice", "secret")])
 
 
@@ -52,7 +52,7 @@ def test_space_around_the_credential_is_ignored() -> None:
     assert TOKENS.accepts(b"  Bearer   new-token  ", b"")
 
 
-@pytest.mark.parametrize("credentials", ["alice:one:two", "боб:пароль"])
+@pytest.mark.parametrize("credentials", ["alice:one:two", "їжак:пароль"])
 @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC"])
 def test_each_pair_opens_as_basic(credentials: str, scheme: str) -> None:
     """A password may hold a colon, and either part any character (UTF-8, RFC 7617)."""
@@ -164,6 +164,7 @@ def test_a_hostile_query_is_refused_and_breaks_nothing(query: bytes) -> None:
     assert TOKENS.accepts(None, query) is False
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_no_bytes_break_the_comparison(authorization: bytes, query: bytes) -> None:
     for scheme in (b"", b"Basic ", b"Bearer "):

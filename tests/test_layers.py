@@ -15,7 +15,7 @@ IMPURE = frozenset(
 # Each library with a job of its own, and the one place that does the job.
 HOMES = {
     "aiokafka": {"kafka"},
-    "xmltodict": {"parse"},
+    "xmltodict": {"parse", "demo"},
     "cloudevents": {"event", "tail"},
     "uvicorn": {"server"},
     "starlette": {"answers", "app", "server", "webhook"},

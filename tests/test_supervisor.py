@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaConnectionError
 from structlog.testing import capture_logs
 
 from bridge.kafka import supervisor as module
+from bridge.kafka.metadata import Topic
 from bridge.kafka.supervisor import Supervisor, Timing
 from bridge.settings import CreateTopics, Kafka
 from tests.fake_kafka import FakeConnection, until
@@ -126,10 +127,11 @@ async def test_a_probe_that_hangs_replaces_the_connection() -> None:
 async def test_a_failed_first_look_leaves_no_connection_behind() -> None:
     broken = FakeConnection()
 
-    async def find(_: object) -> set[str]:
+    async def find(names: object) -> dict[str, Topic]:
+        del names
         raise KafkaConnectionError("gone")
 
-    broken.find = find  # type: ignore[method-assign, assignment]
+    broken.find = find  # type: ignore[method-assign]
     async with supervised(broken, FakeConnection()) as (supervisor, _):
         await until(lambda: supervisor.ready)
     assert broken.closed

@@ -12,13 +12,12 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import murmur2
-from aiokafka.protocol.metadata import MetadataRequest
 
+from bridge.kafka.metadata import Topic, describe
 from bridge.settings import Kafka
 
 MAX_RECORD_BYTES = 1024 * 1024  # the producer's own limit, and the brokers' default
 _MAX_BATCH_BYTES = 512 * 1024
-_NO_ERROR = 0
 _END_SECONDS = 1.0  # for each step of an end that cannot be a graceful one
 
 
@@ -62,15 +61,13 @@ class Connection:
             raise
         return cls(producer)
 
-    async def find(self, topics: Iterable[str]) -> set[str]:
-        """Which of the topics exist, without making one on a broker that makes topics on demand."""
-        client = self._producer.client
-        request = MetadataRequest(list(topics), allow_auto_topic_creation=False)
-        response = await client.send(client.get_random_node(), request)
-        found = {name for code, name, *_ in response.topics if code == _NO_ERROR}
+    async def find(self, names: Iterable[str]) -> dict[str, Topic]:
+        """Those of the topics that exist, by name, as the cluster has them now."""
+        found = await describe(self._producer.client, names)
         if found:
-            # A topic's first mention also refreshes the producer's own knowledge.
-            await client.set_topics(found)
+            # A topic's first mention also refreshes the producer's own knowledge. Only of those
+            # that exist: the producer's own question would make them on some brokers.
+            await self._producer.client.set_topics(set(found))
         return found
 
     async def refresh(self) -> bool:

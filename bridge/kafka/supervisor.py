@@ -124,10 +124,10 @@ class Supervisor:
         return connection
 
     async def _look_for_topics(self, connection: Connection) -> None:
-        missing = self._wanted - await connection.find(self._wanted)
+        missing = self._wanted - (await connection.find(self._wanted)).keys()
         if missing and self._settings.create_topics.enabled:
             await create_topics(self._settings, missing)
-            missing = self._wanted - await connection.find(self._wanted)
+            missing = self._wanted - (await connection.find(self._wanted)).keys()
         for topic in sorted(missing - self._missing):
             command = creation_command(self._settings, topic)
             log.error("topic is missing", topic=topic, create_it_with=command)

@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from confluent_kafka.admin import AdminClient
+
+from bridge.cli import main
+from bridge.embedded import EmbeddedBroker
+
+CONFIG = """\
+kafka:
+  bootstrap_servers: {servers}
+  topic: {topic}
+  dead_letter_topic: {topic}.rejected
+endpoints:
+  - name: main
+    path: /webhook
+    source: urn:test
+    timezone: Europe/Kyiv
+    auth: {auth}
+events: {{type_prefix: com.example}}
+"""
+
+
+def config(
+    directory: Path, servers: str = "kafka:9092", topic: str = "t", auth: str = "none"
+) -> str:
+    file = directory / "bridge.yaml"
+    file.write_text(CONFIG.format(servers=servers, topic=topic, auth=auth))
+    return str(file)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["check", *arguments])
+
+
+def make(broker: EmbeddedBroker, *topics: str) -> None:
+    """Make topics on the in-memory broker, by asking for them."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
+    for topic in topics:
+        admin.list_topics(topic, timeout=10)
+
+
+def test_a_good_configuration_is_summed_up(tmp_path: Path) -> None:
+    file = config(tmp_path, auth="{tokens: [secret]}")
+
+    result = run("--config", file)
+
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == [
+        "endpoint main: POST /webhook -> topic t, times in Europe/Kyiv",
+        "dead letters -> topic t.rejected",
+        f"{file}: ok",
+    ]
+
+
+def test_an_open_endpoint_is_a_warning(tmp_path: Path) -> None:
+    result = run("--config", config(tmp_path))
+
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: endpoint main: auth is none")
+
+
+def test_no_env_takes_an_unset_name_for_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WEBHOOK_TOKEN", raising=False)
+    file = config(tmp_path, auth='{tokens: ["${WEBHOOK_TOKEN}"]}')
+
+    assert run("--config", file, "--no-env").exit_code == 0
+    strict = run("--config", file)
+    assert strict.exit_code == 78
+    assert "WEBHOOK_TOKEN is not set" in strict.stderr
+
+
+def test_no_env_and_connect_exclude_each_other(tmp_path: Path) -> None:
+    assert run("--config", config(tmp_path), "--no-env", "--connect").exit_code == 2
+
+
+def test_connect_shows_topics_that_exist(
+    embedded: EmbeddedBroker, topic: str, tmp_path: Path
+) -> None:
+    make(embedded, topic, f"{topic}.rejected")
+
+    result = run("--config", config(tmp_path, embedded.bootstrap_servers, topic), "--connect")
+
+    assert result.exit_code == 0, result.output
+    assert f"topic {topic}: exists, 4 partitions" in result.stdout
+    assert f"topic {topic}.rejected: exists, 4 partitions" in result.stdout
+
+
+def test_connect_says_how_to_create_what_is_missing(
+    embedded: EmbeddedBroker, topic: str, tmp_path: Path
+) -> None:
+    """One topic of two is missing: it is not made by the look at it, and the end is 1."""
+    make(embedded, topic)
+    file = config(tmp_path, embedded.bootstrap_servers, topic)
+
+    for _ in range(2):
+        result = run("--config", file, "--connect")
+
+        assert result.exit_code == 1
+        assert f"topic {topic}: exists" in result.stdout
+        assert f"topic {topic}.rejected: missing" in result.stdout
+        assert "  kafka-topics.sh --create --bootstrap-server" in result.stdout
+        assert ": ok" not in result.stdout
+
+
+def test_connect_ends_with_1_where_no_broker_answers(tmp_path: Path) -> None:
+    result = run("--config", config(tmp_path, "127.0.0.1:1"), "--connect")
+
+    assert result.exit_code == 1
+    assert "sms-bridge: cannot reach Kafka at 127.0.0.1:1" in result.stderr
