@@ -23,6 +23,11 @@ class Metrics:
             "endpoint",
             "listed",
         )
+        self.repeated = self._counter(
+            "sms_bridge_suppressed_duplicates",
+            "States that Kafka had from an earlier request, acknowledged without a record.",
+            "endpoint",
+        )
         self.dead_letters = self._counter(
             "sms_bridge_dead_letters", "States and bodies refused, by reason.", "endpoint", "reason"
         )

@@ -27,13 +27,15 @@ class Receipt:
     """What became of a document.
 
     `listed` are the ids to acknowledge. `dropped` counts invalid states that no dead-letter
-    topic takes; `rejected` counts invalid states by reason.
+    topic takes, `repeated` states that Kafka had from an earlier request; `rejected` counts
+    invalid states by reason.
     """
 
     listed: list[str]
     unlisted: list[str]
     results: Counter[Result]
     dropped: int
+    repeated: int
     rejected: Counter[str]
     unknown_words: int
     errors: tuple[str, ...]
@@ -66,6 +68,7 @@ class Pipeline:
             unlisted=unlisted,
             results=Counter(o.result for o in outcomes if o is not None),
             dropped=outcomes.count(None),
+            repeated=sum(o is not None and o.repeated for o in outcomes),
             rejected=Counter(s.reason for s in states if isinstance(s, InvalidState)),
             unknown_words=sum(isinstance(s, State) and s.status not in MEANINGS for s in states),
             errors=tuple(dict.fromkeys(o.error for o in outcomes if o is not None and o.error)),

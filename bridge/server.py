@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from bridge.app import Health, admin_app, public_app
+from bridge.duplicates import Deduplicator, RecentEvents
 from bridge.kafka import Publisher, Supervisor
 from bridge.metrics import Metrics
 from bridge.settings import Admin, Server, Settings
@@ -42,8 +43,10 @@ async def serve(settings: Settings) -> None:
     supervisor = Supervisor(settings.kafka, settings.topics)
     publisher = Publisher(settings.kafka, supervisor)
     health = Health(lambda: supervisor.ready)
+    duplicates = settings.kafka.duplicates
+    recent = RecentEvents(duplicates.remember, duplicates.seconds)
     public = _uvicorn(
-        public_app(settings, publisher, metrics, health),
+        public_app(settings, Deduplicator(publisher, supervisor, recent), metrics, health),
         keep_alive_seconds=settings.server.keep_alive_seconds,
         grace_seconds=_public_grace(settings.server),
     )

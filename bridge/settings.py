@@ -232,6 +232,20 @@ class CreateTopics(Section):
     )
 
 
+class Duplicates(Section):
+    """The memory of recent events, which a provider's retry need not write again."""
+
+    remember: Whole = Field(
+        default=100_000,
+        ge=0,
+        le=10_000_000,
+        description="Events remembered, some 200 bytes each; 0 turns it off.",
+    )
+    seconds: Seconds = Field(
+        default=600, gt=0, le=86_400, description="Longest time that an event is remembered."
+    )
+
+
 class Kafka(Section):
     """Where events go."""
 
@@ -260,12 +274,20 @@ class Kafka(Section):
         description="Seconds for a whole request, from the last byte of its body to the answer: "
         "many senders give up after 5.",
     )
+    durability: Literal["warn", "require"] = Field(
+        default="warn",
+        description="What to do about a status topic with fewer than 3 replicas or "
+        "min.insync.replicas below 2: say what is at risk, or not be ready.",
+    )
     client_id: Annotated[
         str,
         _Rule(r"^[A-Za-z0-9._-]{1,249}$", 'must be 1 to 249 letters, digits, ".", "_" or "-"'),
     ] = Field(default="sms-bridge", description="How the broker's logs and quotas name the bridge.")
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         default="none", description="Compression of the records on the wire and in the topic."
+    )
+    duplicates: Duplicates = Field(
+        default_factory=Duplicates, description="Memory of recent events."
     )
     create_topics: CreateTopics = Field(
         default_factory=CreateTopics, description="Creation of missing topics."
@@ -464,6 +486,7 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
     yield from _divided_sources(settings)
     yield from _rejected_among_statuses(settings)
     yield from _one_port_for_two(settings)
+    yield from _bodies_that_never_fit(settings)
 
 
 def _repeated(settings: Settings, key: str) -> Iterator[Conflict]:
@@ -508,3 +531,9 @@ def _one_port_for_two(settings: Settings) -> Iterator[Conflict]:
         listeners = ("server", "admin")
         between = tuple((name, key) for name in listeners for key in ("host", "port"))
         yield Conflict(("admin", "port"), "must differ from server.port", between)
+
+
+def _bodies_that_never_fit(settings: Settings) -> Iterator[Conflict]:
+    if settings.server.max_in_flight_bytes < settings.server.max_body_bytes:
+        places = (("server", "max_in_flight_bytes"), ("server", "max_body_bytes"))
+        yield Conflict(places[0], "must be at least server.max_body_bytes", places)

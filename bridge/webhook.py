@@ -195,6 +195,7 @@ class Webhook:
             self._metrics.dead_letters.labels(name, reason).inc(count)
         self._metrics.ids.labels(name, "yes").inc(len(receipt.listed))
         self._metrics.ids.labels(name, "no").inc(len(receipt.unlisted))
+        self._metrics.repeated.labels(name).inc(receipt.repeated)
         self._metrics.unknown_statuses.labels(name).inc(receipt.unknown_words)
         if not receipt.unlisted and not receipt.rejected:
             self._log.info("document", states=len(document.states), listed=len(receipt.listed))

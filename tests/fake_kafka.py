@@ -1,14 +1,16 @@
 """A connection by hand: it records the batches it is given and answers them as told."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 from bridge.kafka.connection import Connection
 from bridge.kafka.metadata import Topic
+from bridge.kafka.preflight import Findings
 from bridge.model import Message
+from bridge.settings import Kafka
 
 Answer = BaseException | int | None
 
@@ -27,6 +29,14 @@ class FakeBatch:
             return None
         self.records.append(value)
         return object()
+
+    def record_count(self) -> int:
+        """How many records it holds."""
+        return len(self.records)
+
+    def size(self) -> int:
+        """How many bytes it holds."""
+        return sum(map(len, self.records))
 
 
 class FakeConnection(Connection):
@@ -83,6 +93,9 @@ class FakeConnection(Connection):
             for name in self.topics & set(names)
         }
 
+    async def describe(self, names: Iterable[str]) -> dict[str, Topic]:
+        return await self.find(names)
+
     async def refresh(self) -> bool:
         return self.answering
 
@@ -99,6 +112,14 @@ class FakeConnection(Connection):
     def values(self) -> list[bytes]:
         """Every record that was sent, in order."""
         return [value for _, records in self.sent for value in records]
+
+
+Inspect = Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[Findings]]]
+
+
+async def durable(_: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+    """In place of a look at the topics' settings: all is well."""
+    return [Findings(topic, 2, 1_048_588) for topic in topics.values()]
 
 
 def message(value: bytes, *, key: int = 0, topic: str = "status") -> Message:

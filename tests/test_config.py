@@ -142,7 +142,7 @@ class TestExample:
         assert auth.tokens[0].get_secret_value() == "t"
         assert auth.basic[0].password.get_secret_value() == "p"
 
-    @pytest.mark.parametrize("key", ["trusted_proxies", "durability", "duplicates", "security"])
+    @pytest.mark.parametrize("key", ["trusted_proxies", "security"])
     def test_does_not_name_what_is_not_enforced(self, key: str) -> None:
         """A key that would be refused is not advertised."""
         assert key not in EXAMPLE.read_text(encoding="utf-8")
@@ -323,8 +323,6 @@ class TestWords:
         [
             ("server", "trusted_proxies"),
             ("kafka", "security"),
-            ("kafka", "durability"),
-            ("kafka", "duplicates"),
         ],
     )
     def test_what_is_not_enforced_is_unknown(self, section: str, key: str) -> None:

@@ -12,7 +12,7 @@ from bridge.kafka import Publisher, Supervisor
 from bridge.kafka.supervisor import Timing
 from bridge.model import Message, Outcome, Result
 from bridge.settings import Kafka
-from tests.fake_kafka import Answer, FakeConnection, message, until
+from tests.fake_kafka import Answer, FakeConnection, durable, message, until
 
 SETTINGS = Kafka(publish_timeout_seconds=5)
 TIMING = Timing(watch=0.01, probe=60, missing_topic=60, backoff=(0.001, 0.01))
@@ -25,7 +25,9 @@ class Bench:
     def __init__(self, connections: Sequence[FakeConnection], settings: Kafka) -> None:
         self.connections = list(connections)
         self.opened = 0
-        self.supervisor = Supervisor(settings, ["status"], connect=self._connect, timing=TIMING)
+        self.supervisor = Supervisor(
+            settings, ["status"], connect=self._connect, inspect=durable, timing=TIMING
+        )
         self.publisher = Publisher(settings, self.supervisor)
 
     async def _connect(self, _: Kafka) -> FakeConnection:

@@ -106,6 +106,8 @@ def test_defaults_are_the_documented_ones() -> None:
             "publish_timeout_seconds": 4,
             "client_id": "sms-bridge",
             "compression": "none",
+            "durability": "warn",
+            "duplicates": {"remember": 100_000, "seconds": 600},
             "create_topics": {
                 "enabled": False,
                 "partitions": 6,

@@ -1,8 +1,10 @@
 """The connection's life: first connection, replacement, probes, topics, the end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
@@ -10,9 +12,10 @@ from structlog.testing import capture_logs
 
 from bridge.kafka import supervisor as module
 from bridge.kafka.metadata import Topic
+from bridge.kafka.preflight import Findings
 from bridge.kafka.supervisor import Supervisor, Timing
 from bridge.settings import CreateTopics, Kafka
-from tests.fake_kafka import FakeConnection, until
+from tests.fake_kafka import FakeConnection, Inspect, durable, until
 
 QUICK = Timing(watch=0.005, probe=0.02, missing_topic=0.01, backoff=(0.001, 0.01))
 SETTINGS = Kafka(topic="status", dead_letter_topic="rejected", publish_timeout_seconds=0.2)
@@ -37,10 +40,15 @@ class Cluster:
 
 @asynccontextmanager
 async def supervised(
-    *script: FakeConnection | Exception, settings: Kafka = SETTINGS, timing: Timing = QUICK
+    *script: FakeConnection | Exception,
+    settings: Kafka = SETTINGS,
+    timing: Timing = QUICK,
+    inspect: Inspect = durable,
 ) -> AsyncIterator[tuple[Supervisor, Cluster]]:
     cluster = Cluster(script)
-    supervisor = Supervisor(settings, ["status"], connect=cluster.connect, timing=timing)
+    supervisor = Supervisor(
+        settings, ["status"], connect=cluster.connect, inspect=inspect, timing=timing
+    )
     supervisor.start()
     try:
         yield supervisor, cluster
@@ -192,3 +200,81 @@ async def test_stop_ends_every_task_and_connection() -> None:
         await supervisor.current()
     assert connection.closed
     await until(lambda: asyncio.all_tasks() == before)
+
+
+# --- what the topics' settings mean ------------------------------------------------------
+
+
+def findings(replicas: int = 3, min_in_sync: int | None = 2, **more: Any) -> Inspect:
+    async def inspect(_: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+        return [
+            Findings(replace(topic, replicas=replicas), min_in_sync, **more)
+            for topic in topics.values()
+        ]
+
+    return inspect
+
+
+@pytest.mark.parametrize(("replicas", "min_in_sync"), [(2, 2), (3, 1), (1, 1)])
+async def test_what_is_at_risk_is_said_and_with_require_not_ready(
+    replicas: int, min_in_sync: int
+) -> None:
+    risky = findings(replicas, min_in_sync)
+    with capture_logs() as logs:
+        async with supervised(FakeConnection(), inspect=risky) as (supervisor, _):
+            await until(lambda: supervisor.ready)
+    assert len([log for log in logs if "because" in log]) == 2
+    require = SETTINGS.model_copy(update={"durability": "require"})
+    connection = FakeConnection()
+    async with supervised(connection, inspect=risky, settings=require) as (supervisor, _):
+        await until(lambda: connection.finds > 4)
+        assert supervisor.connected
+        assert not supervisor.ready
+
+
+async def test_with_require_it_is_ready_once_the_topic_is_mended() -> None:
+    require = SETTINGS.model_copy(update={"durability": "require"})
+    seen: list[int] = []
+
+    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+        seen.append(len(topics))
+        return await findings(3, 1 if len(seen) < 3 else 2)(settings, topics)
+
+    async with supervised(FakeConnection(), inspect=inspect, settings=require) as (supervisor, _):
+        await until(lambda: supervisor.ready)
+    assert len(seen) == 3
+
+
+async def test_settings_that_may_not_be_read_are_a_warning() -> None:
+    require = SETTINGS.model_copy(update={"durability": "require"})
+    denied = findings(3, None, unreadable="not authorized")
+    with capture_logs() as logs:
+        async with supervised(FakeConnection(), inspect=denied, settings=require) as (sup, _):
+            await until(lambda: sup.ready)
+    (said, _) = [log["what"] for log in logs if "what" in log]
+    assert said == "its settings may not be read (not authorized): allow DescribeConfigs"
+
+
+async def test_a_batch_is_no_larger_than_the_topic_takes() -> None:
+    small = findings(max_message_bytes=4000)
+    async with supervised(FakeConnection(), inspect=small) as (supervisor, _):
+        await until(lambda: supervisor.ready)
+        assert supervisor.batch_bytes("status") == 4000
+        assert supervisor.batch_bytes("another") == 512 * 1024
+
+
+async def test_a_topic_s_identity_is_known_and_asked_for() -> None:
+    connection = FakeConnection()
+    async with supervised(connection, FakeConnection()) as (supervisor, _):
+        await until(lambda: supervisor.ready)
+        deadline = asyncio.get_running_loop().time() + 1
+        assert supervisor.topic_id("status") == b"first"
+        connection.topic_id = b"second"
+        ids = await supervisor.current_topic_ids(["status", "another"], deadline)
+        assert ids == {"status": b"second"}
+        await until(lambda: supervisor.topic_id("status") == b"second")
+        generation = supervisor.generation
+        supervisor.give_up(connection, "broken")
+        assert await supervisor.current_topic_ids(["status"], deadline) == {}
+        await supervisor.current()
+        assert supervisor.generation > generation

@@ -360,8 +360,8 @@ async def while_one_is_held(gateway: Gateway, then: Callable[[], Any]) -> Any:
     "limit",
     [
         {"max_in_flight": 1},
-        {"max_in_flight_bytes": len(TWO)},
-        {"max_in_flight_bytes": len(TWO) + 1},
+        {"max_in_flight_bytes": len(TWO), "max_body_bytes": len(TWO)},
+        {"max_in_flight_bytes": len(TWO) + 1, "max_body_bytes": len(TWO)},
         {"max_in_flight_states": 2},
         {"max_in_flight_states": 3},
     ],

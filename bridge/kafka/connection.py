@@ -17,7 +17,7 @@ from bridge.kafka.metadata import Topic, describe
 from bridge.settings import Kafka
 
 MAX_RECORD_BYTES = 1024 * 1024  # the producer's own limit, and the brokers' default
-_MAX_BATCH_BYTES = 512 * 1024
+MAX_BATCH_BYTES = 512 * 1024
 _END_SECONDS = 1.0  # for each step of an end that cannot be a graceful one
 
 
@@ -47,7 +47,7 @@ class Connection:
             acks="all",
             enable_idempotence=True,
             compression_type=None if settings.compression == "none" else settings.compression,
-            max_batch_size=_MAX_BATCH_BYTES,
+            max_batch_size=MAX_BATCH_BYTES,
             max_request_size=MAX_RECORD_BYTES,
             request_timeout_ms=int(settings.publish_timeout_seconds * 1000),
             retry_backoff_ms=50,
@@ -61,9 +61,13 @@ class Connection:
             raise
         return cls(producer)
 
-    async def find(self, names: Iterable[str]) -> dict[str, Topic]:
+    async def describe(self, names: Iterable[str]) -> dict[str, Topic]:
         """Those of the topics that exist, by name, as the cluster has them now."""
-        found = await describe(self._producer.client, names)
+        return await describe(self._producer.client, names)
+
+    async def find(self, names: Iterable[str]) -> dict[str, Topic]:
+        """Describe the topics, and make those that exist known to the producer."""
+        found = await self.describe(names)
         if found:
             # A topic's first mention also refreshes the producer's own knowledge. Only of those
             # that exist: the producer's own question would make them on some brokers.

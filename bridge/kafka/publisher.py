@@ -160,7 +160,8 @@ class Publisher:
         try:
             while lane.slices:
                 connection = await self._supervisor.current()
-                batch, taken = _fill(connection.new_batch(), lane.slices)
+                limit = self._supervisor.batch_bytes(lane.topic)
+                batch, taken = _fill(connection.new_batch(), lane.slices, limit)
                 if taken:
                     await self._deliver(lane, connection, batch, taken)
         finally:
@@ -227,13 +228,16 @@ def _record_bytes(message: Message) -> int:
     )
 
 
-def _fill(batch: Any, slices: deque[_Slice]) -> tuple[Any, list[_Slice]]:
-    """Move records from the head of the line into the batch, until one no longer fits."""
+def _fill(batch: Any, slices: deque[_Slice], max_bytes: int) -> tuple[Any, list[_Slice]]:
+    """Move records from the head of the line into the batch, until one no longer fits.
+
+    The first record always fits: whether it is too large is the broker's to say.
+    """
     taken: list[_Slice] = []
     while slices:
         piece = slices.popleft()
         limit = 1 if piece.alone else len(piece.indices)
-        count = _append(batch, piece, limit)
+        count = _append(batch, piece, limit, max_bytes)
         if count < len(piece.indices):
             rest = _Slice(piece.request, piece.indices[count:], piece.deliveries, piece.alone)
             slices.appendleft(rest)
@@ -245,10 +249,12 @@ def _fill(batch: Any, slices: deque[_Slice]) -> tuple[Any, list[_Slice]]:
     return batch, taken
 
 
-def _append(batch: Any, piece: _Slice, limit: int) -> int:
+def _append(batch: Any, piece: _Slice, limit: int, max_bytes: int) -> int:
     messages = piece.request.messages
     for count, index in enumerate(piece.indices[:limit]):
         message = messages[index]
+        if batch.record_count() and batch.size() + _record_bytes(message) > max_bytes:
+            return count
         appended = batch.append(
             timestamp=message.timestamp_ms,
             key=message.key,

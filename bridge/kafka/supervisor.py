@@ -6,12 +6,15 @@ What it does not do: touch a record. Who finds the connection broken says so wit
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
+from aiokafka.errors import KafkaError
 
-from bridge.kafka.connection import Connection
+from bridge.kafka.connection import MAX_BATCH_BYTES, Connection
+from bridge.kafka.metadata import Topic
+from bridge.kafka.preflight import Findings, inspect, report
 from bridge.kafka.topics import create_topics, creation_command
 from bridge.settings import Kafka
 
@@ -35,7 +38,7 @@ class Supervisor:
     """Keeps one connection at a time, from the first one that can be had on.
 
     `topics` must exist for it to be ready; the dead-letter topic only for dead letters.
-    `connect` is Connection.open but in tests.
+    `connect` and `inspect` reach the cluster.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Supervisor:
         topics: Sequence[str],
         *,
         connect: Callable[[Kafka], Awaitable[Connection]] = Connection.open,
+        inspect: Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[Findings]]] = inspect,
         timing: Timing = Timing(),
     ) -> None:
         self._settings = settings
@@ -51,8 +55,12 @@ class Supervisor:
         dead_letters = settings.dead_letter_topic
         self._wanted = self._required | ({dead_letters} if dead_letters else set())
         self._connect = connect
+        self._inspect = inspect
         self._timing = timing
+        self._topics: dict[str, Topic] = {}
         self._missing: frozenset[str] = frozenset()
+        self._findings: dict[str, Findings] = {}
+        self.generation = 0  # of the connection
         self._connection: Connection | None = None
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -84,6 +92,31 @@ class Supervisor:
             await self._connected.wait()
         return self._connection
 
+    def topic_id(self, topic: str) -> bytes | None:
+        """The topic's id as last seen, if any."""
+        known = self._topics.get(topic)
+        return known.id if known is not None else None
+
+    async def current_topic_ids(
+        self, topics: Collection[str], deadline: float
+    ) -> dict[str, bytes | None]:
+        """The ids as the cluster has them now; without those that it does not tell in time."""
+        connection = self._connection
+        if connection is None:
+            return {}
+        try:
+            async with asyncio.timeout_at(deadline):
+                found = await connection.describe(topics)
+        except (KafkaError, OSError, TimeoutError):
+            return {}
+        return {name: topic.id for name, topic in found.items()}
+
+    def batch_bytes(self, topic: str) -> int:
+        """How large a batch the topic takes, as far as is known."""
+        findings = self._findings.get(topic)
+        limit = findings.max_message_bytes if findings is not None else None
+        return MAX_BATCH_BYTES if limit is None else min(limit, MAX_BATCH_BYTES)
+
     def give_up(self, connection: Connection, cause: str) -> None:
         """Have the connection replaced; nobody is handed it any more."""
         connection.fail(cause)
@@ -95,6 +128,7 @@ class Supervisor:
         while True:
             connection = await self._open()
             self._connection = connection
+            self.generation += 1
             self._connected.set()
             log.info("connected to Kafka")
             await self._watch(connection)
@@ -124,16 +158,42 @@ class Supervisor:
         return connection
 
     async def _look_for_topics(self, connection: Connection) -> None:
-        missing = self._wanted - (await connection.find(self._wanted)).keys()
+        self._topics = await connection.find(self._wanted)
+        missing = self._wanted - self._topics.keys()
         if missing and self._settings.create_topics.enabled:
             await create_topics(self._settings, missing)
-            missing = self._wanted - (await connection.find(self._wanted)).keys()
+            self._topics = await connection.find(self._wanted)
+            missing = self._wanted - self._topics.keys()
         for topic in sorted(missing - self._missing):
             command = creation_command(self._settings, topic)
             log.error("topic is missing", topic=topic, create_it_with=command)
         self._missing = missing
-        if not missing & self._required:
+        await self._inspect_topics()
+        if not missing & self._required and not self._withheld():
             self.ready = True
+
+    async def _inspect_topics(self) -> None:
+        """Say of each topic once what is at risk; again where it is made again or still held."""
+        due = {
+            name: topic
+            for name, topic in self._topics.items()
+            if (known := self._findings.get(name)) is None
+            or known.topic.id != topic.id
+            or (not self.ready and known.at_risk)
+        }
+        if not due:
+            return
+        for findings in await self._inspect(self._settings, due):
+            name = findings.topic.name
+            if self._findings.get(name) != findings:
+                report(findings, self._settings.durability)
+            self._findings[name] = findings
+
+    def _withheld(self) -> bool:
+        """Whether `durability: require` keeps it from being ready."""
+        return self._settings.durability == "require" and any(
+            self._findings[topic].at_risk for topic in self._required
+        )
 
     # --- watching ------------------------------------------------------------------------
 
@@ -149,14 +209,15 @@ class Supervisor:
                 probed_at = time.monotonic()
 
     def _probe_interval(self) -> float:
-        return self._timing.missing_topic if self._missing else self._timing.probe
+        settled = self.ready and not self._missing
+        return self._timing.probe if settled else self._timing.missing_topic
 
     async def _probe(self, connection: Connection) -> None:
         try:
             async with asyncio.timeout(self._settings.publish_timeout_seconds):
                 if not await connection.refresh():
                     self.give_up(connection, "no broker answers")
-                elif self._missing:
+                else:
                     await self._look_for_topics(connection)
         except Exception as exc:  # noqa: BLE001 -- a new connection costs less than a doubt
             self.give_up(connection, f"probe failed: {_reason(exc)}")
