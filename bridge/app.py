@@ -1,6 +1,7 @@
 """The two ASGI applications: the public one with the endpoints, and the private one."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
@@ -58,6 +59,8 @@ def public_app(
         max_bytes=settings.server.max_in_flight_bytes,
         max_states=settings.server.max_in_flight_states,
     )
+    # One thread: more would only take turns with it, and hold more documents in memory.
+    reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
     burials = RateLimit(per_second=BURIALS_PER_SECOND, burst=BURIALS_AT_ONCE)
     pipeline = Pipeline(publisher)
     routes: list[Route] = []
@@ -67,6 +70,7 @@ def public_app(
             authenticator=Authenticator.of(endpoint.auth) if endpoint.auth else None,
             pipeline=pipeline,
             capacity=capacity,
+            reader=reader,
             burials=burials,
             metrics=metrics,
             server=settings.server,

@@ -1,10 +1,10 @@
 """The `check` command: what a configuration amounts to, and whether Kafka agrees with it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 import click
 
-from bridge.kafka.cluster import Topic
+from bridge.kafka.metadata import Topic
 from bridge.kafka.topics import creation_command
 from bridge.settings import Settings
 
@@ -38,22 +38,18 @@ def wanted_topics(settings: Settings) -> tuple[str, ...]:
     return (*settings.topics, dead_letters) if dead_letters else settings.topics
 
 
-def findings(settings: Settings, topics: Sequence[Topic]) -> Iterator[str]:
+def findings(settings: Settings, found: Mapping[str, Topic]) -> Iterator[str]:
     """What the cluster says of each topic, with the command that makes a missing one."""
-    for topic in topics:
-        if topic.missing:
-            yield f"topic {topic.name}: {click.style('missing', fg='red')}; to create it:"
-            yield f"  {creation_command(settings.kafka, topic.name)}"
-        elif topic.error is not None:
-            yield f"topic {topic.name}: {click.style(topic.error, fg='red')}"
-        else:
-            yield f"topic {topic.name}: {click.style('exists', fg='green')}, {_layout(topic)}"
+    for name in wanted_topics(settings):
+        if name in found:
+            layout = f"{found[name].partitions} partition{'s' * (found[name].partitions != 1)}"
+            yield f"topic {name}: {click.style('exists', fg='green')}, {layout}"
+    yield from missing(settings, found)
 
 
-def _layout(topic: Topic) -> str:
-    return f"{topic.partitions} partition{'s' * (topic.partitions != 1)}"
-
-
-def usable(topics: Sequence[Topic]) -> bool:
-    """Whether the gateway could publish to all of them."""
-    return all(topic.error is None for topic in topics)
+def missing(settings: Settings, found: Mapping[str, Topic]) -> Iterator[str]:
+    """The topics that the gateway needs and the cluster does not have; none if all is well."""
+    for name in wanted_topics(settings):
+        if name not in found:
+            yield f"topic {name}: {click.style('missing', fg='red')}; to create it:"
+            yield f"  {creation_command(settings.kafka, name)}"

@@ -36,16 +36,16 @@ from bridge.terminal import Progress, progress, table
 FIRST_DOCUMENT = """\
 <?xml version="1.0" encoding="utf-8" ?>
 <response>
-  <state id_sms="3234" time="2026-01-05 12:57:46" viber="read">read</state>
-  <state id_sms="3235" time="2026-01-05 12:58:03" sms="expired">expired</state>
-  <state id_sms="3236" time="" sms="send">send</state>
+<state id_sms="3234" time="2026-01-05 12:57:46" viber="read">read</state>
+<state id_sms="3235" time="2026-01-05 12:58:03" sms="expired">expired</state>
+<state id_sms="3236" time="" sms="send">send</state>
 </response>
 """
 SECOND_DOCUMENT = """\
 <?xml version="1.0" encoding="utf-8" ?>
 <response>
-  <state id_sms="3237" time="2026-01-05 13:01:10" sms="deliver">deliver</state>
-  <state id_sms="3238" time="2026-01-05 13:01:11" sms="deliver">deliver</state>
+<state id_sms="3237" time="2026-01-05 13:01:10" sms="deliver">deliver</state>
+<state id_sms="3238" time="2026-01-05 13:01:11" sms="deliver">deliver</state>
 </response>
 """
 EXAMPLE = '<response><state id_sms="42" time="" sms="send">send</state></response>'
@@ -123,6 +123,7 @@ def _tell(stage: Stage, messages: int) -> None:
 def _a_document_arrives(stage: Stage) -> None:
     _step(1, "The provider posts statuses, and they become events")
     _indented(FIRST_DOCUMENT)
+    click.echo()
     answer, ids = _post(stage, FIRST_DOCUMENT)
     if answer.status != HTTPStatus.OK:
         raise BridgeError(f"the answer is {answer.status} and not 200")
@@ -131,6 +132,7 @@ def _a_document_arrives(stage: Stage) -> None:
             f"{event.id_sms}  {event.status:<8} {event.outcome or '':<12}"
             f"in Kafka: partition {event.partition}, offset {event.offset}"
         )
+    click.echo()
     _say(f"{_status(answer)} acknowledges what Kafka has taken:")
     _indented(answer.body)
 
@@ -306,7 +308,7 @@ def _say(text: str) -> None:
 
 def _indented(document: str) -> None:
     for line in document.rstrip("\n").split("\n"):
-        click.secho(f"     {line}", dim=True)
+        click.secho(f"   {line}", dim=True)
 
 
 def _say_answer(answer: Answer, ids: list[str]) -> None:

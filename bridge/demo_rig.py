@@ -222,8 +222,9 @@ class Reader:
             )
             while not self._to_the_end.is_set() and not self._abandoned.is_set():
                 self._take(consumer)
-            ends = {p: _end_of(consumer, kafka.TopicPartition(TOPIC, p)) for p in partitions}
-            self._drain(consumer, ends)
+            if not self._abandoned.is_set():
+                ends = {p: _end_of(consumer, kafka.TopicPartition(TOPIC, p)) for p in partitions}
+                self._drain(consumer, ends)
         finally:
             consumer.close()
 

@@ -4,7 +4,11 @@ Tracebacks come without the values of variables: a request's head holds secrets.
 """
 
 import logging
+import math
 import sys
+import time
+from collections import Counter
+from collections.abc import Callable
 from typing import Literal
 
 import orjson
@@ -45,6 +49,43 @@ def configure(level: str, form: Format) -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # Its start and stop are ours to tell.
     logging.getLogger("uvicorn").setLevel("WARNING")
+    # With the brokers down it writes some forty lines a second.
+    handler.addFilter(Repeats("aiokafka"))
+
+
+class Repeats(logging.Filter):
+    """Lets each message of a library through once per `seconds`, with a count of the others.
+
+    Messages are the same where they come from the same line of the library.
+    """
+
+    def __init__(
+        self,
+        library: str,
+        *,
+        seconds: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._prefix = f"{library}."
+        self._seconds = seconds
+        self._clock = clock
+        self._passed_at: dict[str, float] = {}
+        self._held_back: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be written; it then counts those that were not."""
+        if not record.name.startswith(self._prefix):
+            return True
+        place, now = f"{record.pathname}:{record.lineno}", self._clock()
+        if now - self._passed_at.get(place, -math.inf) < self._seconds:
+            self._held_back[place] += 1
+            return False
+        self._passed_at[place] = now
+        held_back = self._held_back.pop(place, 0)
+        if held_back:
+            record.msg, record.args = f"{record.getMessage()} (and {held_back} more like it)", ()
+        return True
 
 
 def _renderers(form: Format) -> list[Processor]:

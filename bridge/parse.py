@@ -21,6 +21,7 @@ CHANNELS = frozenset({"sms", "viber"})
 
 MAX_DEPTH = 8  # elements within each other; an honest document has 2
 MAX_ELEMENTS = 100_000  # in a document, states and all else
+MAX_ELEMENT_ATTRIBUTES = 10_000  # beyond it the document is hostile, not a state invalid
 MAX_ATTRIBUTES = 64  # of one state
 MAX_NAME_CHARACTERS = 256  # of one attribute's name
 MAX_VALUE_CHARACTERS = 4096  # of one attribute's value, or of a state's text
@@ -165,6 +166,9 @@ class _GuardedParser:
                 raise self._refusal("wrong_root", f"the root is <{name[:64]}>, not <{_ROOT}>")
             if depth > MAX_DEPTH:
                 raise self._refusal("too_deep", f"elements are nested more than {MAX_DEPTH} deep")
+            if len(attributes) > 2 * MAX_ELEMENT_ATTRIBUTES:
+                what = f"<{name[:64]}> has more than {MAX_ELEMENT_ATTRIBUTES} attributes"
+                raise self._refusal("too_many_attributes", what)
             if elements > MAX_ELEMENTS:
                 raise self._refusal("too_many_elements", f"more than {MAX_ELEMENTS} elements")
             start(name, attributes)

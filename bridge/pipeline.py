@@ -10,6 +10,7 @@ from bridge.ack import acknowledged
 from bridge.errors import DocumentError
 from bridge.event import MEANINGS, Stream, rejected_body, rejected_state, status_message
 from bridge.model import Document, InvalidState, Message, Outcome, Result, State
+from bridge.parse import parse
 
 TOO_LARGE = "too_large"
 
@@ -46,20 +47,37 @@ class Receipt:
         return not self.listed and bool(self.results[Result.FAILED] + self.results[Result.UNKNOWN])
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A document and what is to be published of it: one message a state.
+
+    A message is None where the state is invalid and no topic takes its dead letter.
+    """
+
+    document: Document
+    messages: list[Message | None]
+
+
+def prepare(stream: Stream, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:
+    """All that can be done of a body without Kafka, on any thread. Raises DocumentError."""
+    document = parse(body, max_states=max_states)
+    messages = [message_for(stream, state, received_at) for state in document.states]
+    return Prepared(document, messages)
+
+
 class Pipeline:
-    """Turns documents into receipts, through one publisher."""
+    """Turns prepared documents into receipts, through one publisher."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
 
     async def accept(
-        self, stream: Stream, document: Document, received_at: datetime, deadline: float
+        self, stream: Stream, prepared: Prepared, received_at: datetime, deadline: float
     ) -> Receipt:
         """Publish every state of the document, and say which ids are durably in Kafka."""
+        document = prepared.document
         states = list(document.states)
-        outcomes = await self._publish(
-            [message_for(stream, state, received_at) for state in states], deadline
-        )
+        outcomes = await self._publish(prepared.messages, deadline)
         await self._bury_too_large(stream, states, outcomes, received_at, deadline)
         durable = [o is not None and o.result is Result.PUBLISHED for o in outcomes]
         listed, unlisted = acknowledged(states, durable, document.unprocessed_ids)

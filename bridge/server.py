@@ -16,6 +16,7 @@ from bridge.app import Health, admin_app, public_app
 from bridge.duplicates import Deduplicator, RecentEvents
 from bridge.kafka import Publisher, Supervisor
 from bridge.metrics import Metrics
+from bridge.protocol import GuardedProtocol
 from bridge.settings import Admin, Server, Settings
 
 log = structlog.get_logger(__name__)
@@ -87,7 +88,7 @@ def _uvicorn(app: ASGIApp, *, keep_alive_seconds: float, grace_seconds: float) -
     return _Uvicorn(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=GuardedProtocol,
             ws="none",
             lifespan="off",
             interface="asgi3",

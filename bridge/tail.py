@@ -12,7 +12,7 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka
 from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.formats.json import JSONFormat
 
-from bridge.check import findings, usable, wanted_topics
+from bridge.check import missing, wanted_topics
 from bridge.errors import BridgeError
 from bridge.kafka.cluster import look
 from bridge.kafka.consume import Record, subscription
@@ -46,9 +46,8 @@ async def tail(
     Raises BridgeError where Kafka or a topic is not there.
     """
     topics = wanted_topics(settings)
-    found = await look(settings.kafka, topics)
-    if not usable(found):
-        raise BridgeError("\n".join(findings(settings, [t for t in found if t.error])))
+    if absent := list(missing(settings, await look(settings.kafka, topics))):
+        raise BridgeError("\n".join(absent))
     shown = 0
     async with subscription(settings.kafka, topics, from_beginning=from_beginning) as records:
         on_start(topics)

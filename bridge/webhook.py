@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Executor
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 
 import structlog
@@ -16,8 +18,8 @@ from bridge.errors import DocumentError
 from bridge.event import Stream
 from bridge.metrics import Metrics
 from bridge.model import Document, Result
-from bridge.parse import is_blank, parse
-from bridge.pipeline import Pipeline, Receipt
+from bridge.parse import is_blank
+from bridge.pipeline import Pipeline, Prepared, Receipt, prepare
 from bridge.ratelimit import RateLimit
 from bridge.settings import Server
 
@@ -26,6 +28,7 @@ log = structlog.get_logger(__name__)
 RETRY_AFTER: Headers = ((b"retry-after", b"5"),)
 MAX_LOGGED_IDS = 100
 
+INLINE_BYTES = 32 * 1024  # some 350 states, 10 ms: docs/reliability.md has the measurement
 DISCARD_BYTES = 1024 * 1024
 DISCARD_SECONDS = 1.0
 
@@ -37,6 +40,7 @@ def _now() -> datetime:
 class Webhook:
     """Answers the provider for one endpoint.
 
+    `reader` reads large documents; `burials` limits the dead letters of refused bodies.
     `publish_timeout_seconds` bounds everything from the last byte of the body to the answer;
     `draining` says whether connections are to be closed after their answers.
     """
@@ -48,6 +52,7 @@ class Webhook:
         authenticator: Authenticator | None,
         pipeline: Pipeline,
         capacity: Capacity,
+        reader: Executor,
         burials: RateLimit,
         metrics: Metrics,
         server: Server,
@@ -59,6 +64,7 @@ class Webhook:
         self._authenticator = authenticator
         self._pipeline = pipeline
         self._capacity = capacity
+        self._reader = reader
         self._burials = burials
         self._metrics = metrics
         self._server = server
@@ -157,17 +163,28 @@ class Webhook:
         if not lease.take_post():
             return _overloaded()
         try:
-            document = parse(body, max_states=self._server.max_states)
+            async with asyncio.timeout_at(deadline):
+                prepared = await self._prepare(body, received_at)
+        except TimeoutError:
+            self._log.warning("document not read in time", bytes=len(body))
+            return _nothing_taken()
         except DocumentError as error:
             await self._bury(error, body, received_at, deadline)
             return refusal(HTTPStatus.BAD_REQUEST, str(error))
-        if not lease.take_states(len(document.states)):
+        if not lease.take_states(len(prepared.document.states)):
             return _overloaded()
-        receipt = await self._pipeline.accept(self._stream, document, received_at, deadline)
-        self._account(document, receipt)
+        receipt = await self._pipeline.accept(self._stream, prepared, received_at, deadline)
+        self._account(prepared.document, receipt)
         if receipt.refused:
-            return Answer(HTTPStatus.SERVICE_UNAVAILABLE, answer(()), headers=RETRY_AFTER)
+            return _nothing_taken()
         return Answer(HTTPStatus.OK, answer(receipt.listed))
+
+    async def _prepare(self, body: bytes, received_at: datetime) -> Prepared:
+        """Read a document: a large one beside the loop, so that small ones need not wait."""
+        work = partial(prepare, self._stream, body, received_at, max_states=self._server.max_states)
+        if len(body) <= INLINE_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
     async def _bury(
         self, error: DocumentError, body: bytes, received_at: datetime, deadline: float
@@ -211,6 +228,10 @@ class Webhook:
             rejected=dict(receipt.rejected),
             errors=receipt.errors[:3],
         )
+
+
+def _nothing_taken() -> Answer:
+    return Answer(HTTPStatus.SERVICE_UNAVAILABLE, answer(()), headers=RETRY_AFTER)
 
 
 def _overloaded() -> Answer:

@@ -42,6 +42,15 @@ class Conditions:
     cut_before: int | None = None
     cut_after: int | None = None
 
+    def __str__(self) -> str:
+        """Those that are not the default."""
+        words = [f"swallow {way.value}" for way in Direction if way in self.swallow]
+        limits = ("latency_seconds", "bytes_per_second", "cut_before", "cut_after")
+        words += [
+            f"{n} {getattr(self, n)}" for n in limits if getattr(self, n) != getattr(CLEAR, n)
+        ]
+        return ", ".join(words) or "clear"
+
 
 CLEAR = Conditions()
 
@@ -95,6 +104,10 @@ class Proxy:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop listening and end every connection."""
         self.refuse()
         self.cut()
         for handler in self._handlers:

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from bridge.app import stream_of
@@ -108,10 +109,13 @@ def test_a_body_over_the_limit_is_refused() -> None:
     assert conversion.messages == ()
 
 
-def test_without_a_configuration_an_example_is_taken_and_named() -> None:
-    runner = CliRunner()
-    with runner.isolated_filesystem():
-        result = runner.invoke(main, ["convert"], input=f"<response>{READ}</response>")
+def test_without_a_configuration_an_example_is_taken_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SMS_BRIDGE_CONFIG", raising=False)
+
+    result = run(body=f"<response>{READ}</response>")
 
     assert result.exit_code == 0
     assert result.stderr == "no configuration: taking an example\n"

@@ -81,15 +81,40 @@ def test_the_partition_is_javas(kafka: ExternalKafka, gateway: Gateway, kafka_to
 
 
 def test_a_retry_of_the_same_state_has_the_same_event_id(
-    kafka: ExternalKafka, gateway: Gateway, kafka_topic: str
+    kafka: ExternalKafka, kafka_topic: str, rejected: str
 ) -> None:
+    """As after a restart, where nothing is remembered."""
+    config = configuration(kafka.bootstrap_servers, kafka_topic, rejected)
     for _ in range(2):
-        assert gateway.post(document("3234")).ids == ["3234"]
+        with Gateway(config) as gateway:
+            assert gateway.post(document("3234")).ids == ["3234"]
     first, second = (event(r) for r in read(kafka, kafka_topic, 2))
     assert first["id"] == second["id"] == "3234.940d7bb750bed8bb52b9621402425a66"
     differing = {k for k in first["data"] if first["data"][k] != second["data"][k]}
     assert differing == {"received_at"}
     assert first | {"data": None} == second | {"data": None}
+
+
+def test_a_retry_of_what_kafka_has_is_acknowledged_without_a_second_record(
+    kafka: ExternalKafka, gateway: Gateway, kafka_topic: str
+) -> None:
+    for ids in (["1", "2"], ["2", "3"], ["1", "2", "3"]):
+        assert gateway.post(document(*ids)).ids == ids
+    assert {r.key for r in read(kafka, kafka_topic, 3)} == {b"1", b"2", b"3"}
+    assert len(read(kafka, kafka_topic, 3)) == 3
+    metrics = gateway.admin("/metrics").body.decode()
+    assert 'sms_bridge_suppressed_duplicates_total{endpoint="main"} 4.0' in metrics
+
+
+def test_a_topic_that_is_made_again_gets_its_records_again(
+    kafka: ExternalKafka, gateway: Gateway, kafka_topic: str
+) -> None:
+    """What was in the topic that is gone is not acknowledged from memory."""
+    assert gateway.post(document("1")).ids == ["1"]
+    kafka.delete_topic(kafka_topic)
+    kafka.create_topic(kafka_topic, 3)
+    wait_until(lambda: gateway.post(document("1")).ids == ["1"], "it is acknowledged again", 15)
+    assert {r.key for r in read(kafka, kafka_topic, 1)} == {b"1"}
 
 
 def test_dead_letters(

@@ -20,8 +20,8 @@ from bridge.ack import answer, problem
 from bridge.errors import DocumentError
 from bridge.event import Stream
 from bridge.model import Message, Result
-from bridge.parse import is_blank, parse
-from bridge.pipeline import Pipeline
+from bridge.parse import is_blank
+from bridge.pipeline import Pipeline, prepare
 from tests.fakes import RecordingPublisher, Verdict
 from tests.reference import event_id
 
@@ -64,12 +64,12 @@ async def answered(body: bytes, outcomes: dict[str, str] | None = None) -> Answe
     if is_blank(body):
         return Answered(400, problem(400, "Bad Request", "the body is empty"), [], 0)
     try:
-        document = parse(body, max_states=MAX_STATES)
+        prepared = prepare(STREAM, body, RECEIVED_AT, max_states=MAX_STATES)
     except DocumentError as error:
         await pipeline.bury(STREAM, error, body, RECEIVED_AT, deadline=0.0)
         refused = problem(400, "Bad Request", str(error))
         return Answered(400, refused, publisher.messages, len(publisher.calls))
-    receipt = await pipeline.accept(STREAM, document, RECEIVED_AT, deadline=0.0)
+    receipt = await pipeline.accept(STREAM, prepared, RECEIVED_AT, deadline=0.0)
     status = 503 if receipt.refused else 200
     return Answered(status, answer(receipt.listed), publisher.messages, len(publisher.calls))
 

@@ -21,6 +21,7 @@ from bridge.settings import Kafka
 
 log = structlog.get_logger(__name__)
 
+SLICE = 500  # messages that are put in line before others have their turn, some 3 ms
 MAX_DELIVERIES = 3  # of one record, over as many connections
 NOT_SENT = Outcome(Result.FAILED, error="not sent in time")
 HANDED_OVER = Outcome(Result.UNKNOWN, error="not answered in time")
@@ -114,7 +115,10 @@ class Publisher:
         request = _Request(messages, outcomes, done, len(messages))
         try:
             async with asyncio.timeout_at(deadline):
-                self._enqueue(request, await self._supervisor.current())
+                connection = await self._supervisor.current()
+                for start in range(0, len(messages), SLICE):
+                    self._enqueue(request, range(start, len(messages))[:SLICE], connection)
+                    await asyncio.sleep(0)
                 await done
         except TimeoutError:
             pass
@@ -125,9 +129,10 @@ class Publisher:
 
     # --- requests ------------------------------------------------------------------------
 
-    def _enqueue(self, request: _Request, connection: Connection) -> None:
+    def _enqueue(self, request: _Request, indices: Iterable[int], connection: Connection) -> None:
         slices: dict[tuple[str, int], _Slice] = {}
-        for index, message in enumerate(request.messages):
+        for index in indices:
+            message = request.messages[index]
             if _record_bytes(message) > MAX_RECORD_BYTES:
                 request.settle(index, Outcome(error="record too large", too_large=True))
                 continue

@@ -8,8 +8,10 @@ import random
 import re
 import time
 import xml.etree.ElementTree as ET
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from bridge import simulate
 from bridge.simulate import Plan, SentState, states
@@ -74,13 +76,8 @@ class Journal:
 
     def whole_since(self, moment: float) -> Post | None:
         """The first post that ended after the moment and was acknowledged whole."""
-        for post in reversed(self.posts):
-            if post.ended <= moment:
-                break
-        else:
-            post = None
-        index = 0 if post is None else self.posts.index(post)
-        return next((p for p in self.posts[index:] if p.whole and p.ended > moment), None)
+        first = bisect_right(self.posts, moment, key=attrgetter("ended"))
+        return next((post for post in self.posts[first:] if post.whole), None)
 
 
 def _listed(answer: bytes) -> set[str]:

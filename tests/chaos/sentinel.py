@@ -69,7 +69,8 @@ def _watch() -> None:
         time.sleep(max(0.0, due - time.monotonic()))
         now = time.monotonic()
         if now - due > NOTED_SECONDS:
-            print(due, now, flush=True)
+            sys.stdout.write(f"{due} {now}\n")
+            sys.stdout.flush()
             if _ended(parent):
                 return
         due = now + WAKE_SECONDS

@@ -1,0 +1,75 @@
+"""uvicorn's HTTP/1.1 protocol with limits on the head of a request: its bytes and its time.
+
+httptools takes a head of any size, and uvicorn waits for one for ever.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from bridge.answers import refusal
+
+MAX_HEAD_BYTES = 64 * 1024  # h11's limit, too
+HEAD_SECONDS = 10.0
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """Answers 431 to a head that is too large, and 408 to one that does not come."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin with a connection: its first request is due."""
+        super().connection_made(transport)
+        self._timer: asyncio.TimerHandle | None = None
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End with a connection."""
+        self._head_is_here()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come, and count it while no head is complete."""
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request
+        if self._timer is None and (cycle is None or cycle.response_complete):
+            self._expect_head()
+        super().data_received(data)
+        if self._timer is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        """Hand the request to the application, or the refusal of a large head."""
+        self._head_is_here()
+        if sum(len(name) + len(value) for name, value in self.headers) <= MAX_HEAD_BYTES:
+            super().on_headers_complete()
+            return
+        application, self.app = self.app, _too_large
+        super().on_headers_complete()
+        self.app = application
+
+    def _expect_head(self) -> None:
+        self._head_bytes = 0
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._refuse, HTTPStatus.REQUEST_TIMEOUT)
+
+    def _head_is_here(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        """Answer without an application, which a request without a head has not reached."""
+        self._head_is_here()
+        if not self.transport.is_closing():
+            head = f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+            self.transport.write(f"{head}content-length: 0\r\nconnection: close\r\n\r\n".encode())
+            self.transport.close()
+
+
+async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
+    del scope, receive
+    what = f"the head is over {MAX_HEAD_BYTES} bytes"
+    await refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, what).send(send, close=True)

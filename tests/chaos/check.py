@@ -1,0 +1,332 @@
+"""What a run must show, and what it showed. Pure but for reading the topics back.
+
+Invariants are judged from the journal, the topics and the samples, never from the gateway's own
+figures; the report may quote those.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from statistics import median
+
+from tests.brokers import Record, read_topic
+from tests.chaos.load import Journal, Load, Pair, Post
+from tests.chaos.program import Sample
+from tests.chaos.rig import Rig
+from tests.chaos.sentinel import Stall, stalled_seconds
+
+READ_SECONDS = 180.0
+LEEWAY_SECONDS = 0.5
+MAX_SOCKETS = 120  # under load: the providers' connections, and those of two producers
+MAX_QUIET_SOCKETS = 12  # without load: listeners, the loop's own, one producer
+MAX_THREADS = 16
+MAX_RESIDENT_BYTES = 256 * 2**20
+MAX_GROWTH_BYTES = 64 * 2**20
+SETTLE_SAMPLES = 5  # of a process, before its memory counts
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One invariant: whether it holds, and what was seen."""
+
+    name: str
+    holds: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """What the independent client has read: how often each event id, and the letters' keys."""
+
+    events: Mapping[str, int]
+    letters: Mapping[str, int]
+    unreadable: int
+
+    @classmethod
+    def read(cls, bootstrap_servers: str, topic: str, dead_letters: str) -> "Topics":
+        events = read_topic(bootstrap_servers, topic, timeout=READ_SECONDS)
+        letters = read_topic(bootstrap_servers, dead_letters, timeout=READ_SECONDS)
+        ids = [_event_id(record) for record in events]
+        return cls(
+            Counter(found for found in ids if found is not None),
+            Counter((record.key or b"").decode() for record in letters),
+            ids.count(None),
+        )
+
+    @property
+    def records(self) -> int:
+        return sum(self.events.values())
+
+    @property
+    def duplicates(self) -> int:
+        return self.records - len(self.events)
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What was acknowledged by a moment, and what the topics held right after it.
+
+    An acknowledgement counts for a topic if its post began after the topic was made:
+    `events_from` and `letters_from`, on the monotonic clock.
+    """
+
+    acknowledged: Mapping[str, float]
+    events_from: float
+    letters_from: float
+    topics: Topics
+
+    def counts(self, promise: Pair) -> bool:
+        """Whether this promise was given, and is to be kept by one of these topics."""
+        at = self.acknowledged.get(promise.id_sms)
+        return at is not None and (
+            at >= self.events_from or (promise.letter and at >= self.letters_from)
+        )
+
+    def kept(self, promise: Pair) -> bool:
+        """Whether the topics hold all that they must."""
+        at = self.acknowledged[promise.id_sms]
+        letter_due = promise.letter and at >= self.letters_from
+        return (
+            at < self.events_from or all(event in self.topics.events for event in promise.event_ids)
+        ) and (not letter_due or promise.id_sms in self.topics.letters)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A fault, and how long after its end a post was first acknowledged whole, in seconds."""
+
+    fault: str
+    seconds: float | None
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the run's phases have found, on top of the journal."""
+
+    recoveries: list[Recovery] = field(default_factory=list)
+    probe_seconds: float | None = None
+    probed: int = 0
+    reposted: int = 0
+    still_unacknowledged: int = 0
+    quiet: Sample | None = None
+    audits: list[Audit] = field(default_factory=list)
+
+
+def _event_id(record: Record) -> str | None:
+    try:
+        return str(json.loads(record.value or b"")["id"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A run's end: every invariant, and the report in lines."""
+
+    findings: tuple[Finding, ...]
+    report: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        return all(finding.holds for finding in self.findings)
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        return tuple(finding.name for finding in self.findings if not finding.holds)
+
+
+def judge(rig: Rig, load: Load, facts: Facts, stalls: Sequence[Stall]) -> Verdict:
+    """Hold everything against what is required."""
+    limit = rig.settings.publish_timeout_seconds + LEEWAY_SECONDS
+    findings = (
+        _missing(load, facts.audits),
+        _strangers(rig.journal, load, facts.audits),
+        _reposted(facts),
+        _probe(facts),
+        _recoveries(facts),
+        _answers(rig.journal.posts, limit, stalls),
+        _terminations(rig),
+        *_resources(rig.program.samples, facts.quiet),
+    )
+    return Verdict(findings, tuple(_report(rig, load, facts, stalls)))
+
+
+# --- invariants --------------------------------------------------------------------------
+
+
+def _missing(load: Load, audits: Sequence[Audit]) -> Finding:
+    counted, missing = 0, []
+    for promise in load.expected():
+        due = [audit for audit in audits if audit.counts(promise)]
+        counted += bool(due)
+        if not all(audit.kept(promise) for audit in due):
+            missing.append(promise.id_sms)
+    return Finding(
+        "acknowledged and missing",
+        not missing and counted > 0,
+        f"{len(missing)} of {counted}{_some(missing)}",
+    )
+
+
+def _strangers(journal: Journal, load: Load, audits: Sequence[Audit]) -> Finding:
+    """Nothing is answered, and nothing is in Kafka, that was not posted."""
+    known = {event_id for promise in load.expected() for event_id in promise.event_ids}
+    found = {event_id for audit in audits for event_id in audit.topics.events}
+    unknown, foreign = sorted(found - known), sorted(journal.foreign)
+    unreadable = sum(audit.topics.unreadable for audit in audits)
+    return Finding(
+        "nothing but what was posted",
+        not foreign and not unknown and not unreadable,
+        f"{len(foreign)} ids answered, {len(unknown)} events and {unreadable} "
+        f"unreadable records in Kafka{_some(foreign + unknown)}",
+    )
+
+
+def _reposted(facts: Facts) -> Finding:
+    left = facts.still_unacknowledged
+    return Finding(
+        "the unacknowledged, posted again", left == 0, f"{left} of {facts.reposted} left"
+    )
+
+
+def _probe(facts: Facts) -> Finding:
+    seconds = facts.probe_seconds
+    took = "not all acknowledged" if seconds is None else f"acknowledged in {seconds:.1f} s"
+    return Finding(
+        "probe after the last fault", seconds is not None, f"{facts.probed} posts, {took}"
+    )
+
+
+def _recoveries(facts: Facts) -> Finding:
+    stuck = [recovery.fault for recovery in facts.recoveries if recovery.seconds is None]
+    return Finding(
+        "recovery after every fault",
+        not stuck,
+        f"{len(stuck)} of {len(facts.recoveries)} without{_some(stuck)}",
+    )
+
+
+def _answers(posts: Iterable[Post], limit: float, stalls: Sequence[Stall]) -> Finding:
+    late = [
+        post
+        for post in posts
+        if post.seconds > limit
+        and post.seconds > limit + stalled_seconds(stalls, post.started, post.ended)
+    ]
+    worst = max((post.seconds for post in late), default=0.0)
+    return Finding(
+        "every answer in time",
+        not late,
+        f"{len(late)} later than {limit:.1f} s" + (f", up to {worst:.2f} s" if late else ""),
+    )
+
+
+def _terminations(rig: Rig) -> Finding:
+    return Finding(
+        "SIGTERM ends with 0 in time", not rig.violations, "; ".join(rig.violations) or "always"
+    )
+
+
+def _resources(samples: Sequence[Sample], quiet: Sample | None) -> Iterable[Finding]:
+    sockets = max((s.sockets for s in samples), default=0)
+    threads = max((s.threads for s in samples), default=0)
+    resident = max((s.resident_bytes for s in samples), default=0)
+    growth = max((_growth(s) for s in _lives(samples)), default=0)
+    idle = quiet.sockets if quiet is not None else None
+    yield Finding(
+        "sockets bounded",
+        0 < sockets <= MAX_SOCKETS and idle is not None and idle <= MAX_QUIET_SOCKETS,
+        f"at most {sockets}, {idle} when idle",
+    )
+    yield Finding("threads bounded", 0 < threads <= MAX_THREADS, f"at most {threads}")
+    yield Finding(
+        "memory bounded",
+        resident <= MAX_RESIDENT_BYTES and growth <= MAX_GROWTH_BYTES,
+        f"at most {resident / 2**20:.0f} MiB, growth within one life {growth / 2**20:.1f} MiB",
+    )
+
+
+def _lives(samples: Sequence[Sample]) -> Iterable[list[Sample]]:
+    lives: dict[int, list[Sample]] = {}
+    for sample in samples:
+        lives.setdefault(sample.pid, []).append(sample)
+    return lives.values()
+
+
+def _growth(life: list[Sample]) -> int:
+    """From the early to the late samples of one process, in bytes."""
+    settled = [sample.resident_bytes for sample in life[SETTLE_SAMPLES:]]
+    if len(settled) < 2 * SETTLE_SAMPLES:
+        return 0
+    return int(median(settled[-SETTLE_SAMPLES:]) - median(settled[:SETTLE_SAMPLES]))
+
+
+def _some(ids: Sequence[str]) -> str:
+    return f": {', '.join(ids[:SHOWN])}{', ...' if len(ids) > SHOWN else ''}" if ids else ""
+
+
+# --- the report --------------------------------------------------------------------------
+
+
+def _report(rig: Rig, load: Load, facts: Facts, stalls: Sequence[Stall]) -> Iterable[str]:
+    yield from _traffic(rig.journal, load)
+    yield from _contents(facts.audits)
+    yield _slowest(rig, stalls)
+    longest = max((stall.ended - stall.started for stall in stalls), default=0.0)
+    yield f"stalls of the machine: {len(stalls)}, longest {longest:.2f} s"
+    yield f"faults: {_counts(Counter(recovery.fault for recovery in facts.recoveries))}"
+    yield from _recovery_lines(facts)
+    yield f"producers replaced: {_counts(rig.program.rebuilds())}"
+    surprises = rig.program.surprises()
+    yield f"surprises in the gateway's log: {len(surprises)}"
+    yield from (f"  {line[:300]}" for line in dict.fromkeys(surprises[-SHOWN:]))
+
+
+def _traffic(journal: Journal, load: Load) -> Iterable[str]:
+    again = sum(report.tally.retried for report in load.reports)
+    statuses = Counter(str(post.status) for post in journal.posts if post.status is not None)
+    silent = Counter(post.fault or "" for post in journal.posts if post.status is None)
+    yield (
+        f"ids: {len(journal.posted)} posted, {len(journal.acknowledged)} acknowledged, "
+        f"{again} of the providers' posted more than once; {journal.states_sent} states sent"
+    )
+    yield f"answers: {_counts(statuses)}; posts without one: {_counts(silent)}"
+
+
+def _contents(audits: Sequence[Audit]) -> Iterable[str]:
+    """Over every making of the status topic; of two audits of one, the later holds all."""
+    last = {audit.events_from: audit.topics for audit in audits}.values()
+    records = sum(topics.records for topics in last)
+    duplicates = sum(topics.duplicates for topics in last)
+    yield (
+        f"in Kafka: {records} records, {records - duplicates} events, {duplicates} duplicates "
+        f"({duplicates / max(records, 1):.3%}); the topic was made {len(last)} times"
+    )
+
+
+def _slowest(rig: Rig, stalls: Sequence[Stall]) -> str:
+    answered = [post for post in rig.journal.posts if post.status is not None]
+    if not answered:
+        return "slowest answer: none"
+    post = max(answered, key=attrgetter("seconds"))
+    stalled = stalled_seconds(stalls, post.started, post.ended)
+    return (
+        f"slowest answer: {post.seconds:.2f} s (status {post.status}, {post.states} states; "
+        f"the deadline is {rig.settings.publish_timeout_seconds:.1f} s, stalled {stalled:.2f} s)"
+    )
+
+
+def _recovery_lines(facts: Facts) -> Iterable[str]:
+    of: dict[str, list[float]] = {}
+    for recovery in facts.recoveries:
+        if recovery.seconds is not None:
+            of.setdefault(recovery.fault, []).append(recovery.seconds)
+    for name, seconds in sorted(of.items()):
+        yield f"  {name}: recovered after {max(seconds):.2f} s at most"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"

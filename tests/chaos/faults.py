@@ -1,0 +1,249 @@
+"""The faults: each does its harm, holds it for a while, and undoes it before it returns.
+
+None may undo what Kafka has confirmed, but those that delete a topic, which say so.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.brokers import free_ports
+from tests.chaos.rig import Rig, Settings
+from tests.gateway import HOST
+from tests.proxy import BOTH, Conditions, Direction, Proxy
+
+HELD_BACK = Conditions(latency_seconds=0.15)  # so that posts are in flight at any moment
+CUT_BYTES = (0, 300, 1500, 8000, 40_000)  # of requests, before a connection is cut
+
+Run = Callable[[Rig, random.Random], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One kind; `weight` is how often chance takes it, `nodes` the least cluster for it."""
+
+    name: str
+    run: Run
+    weight: float = 1.0
+    nodes: int = 1
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(name: str, *, weight: float = 1.0, nodes: int = 1) -> Callable[[Run], Run]:
+    """Add a kind of fault."""
+
+    def add(run: Run) -> Run:
+        FAULTS[name] = Fault(name, run, weight, nodes)
+        return run
+
+    return add
+
+
+def schedule(settings: Settings) -> Iterator[Fault]:
+    """The faults of a run, without end: the same seed gives the same ones."""
+    rng = random.Random(f"{settings.seed} schedule")
+    kinds = [FAULTS[name] for name in settings.faults] or [
+        kind for kind in FAULTS.values() if kind.nodes <= settings.nodes
+    ]
+    if settings.each_first:
+        yield from rng.sample(kinds, len(kinds))
+    while True:
+        yield from rng.choices(kinds, [kind.weight for kind in kinds])
+
+
+async def _hold(rng: random.Random, least: float, most: float) -> None:
+    await asyncio.sleep(rng.uniform(least, most))
+
+
+# --- brokers -----------------------------------------------------------------------------
+
+
+@fault("broker-killed", weight=2)
+async def _broker_killed(rig: Rig, rng: random.Random) -> None:
+    await _kill(rig, rng, [rng.choice(rig.cluster.nodes)], hold=(0.2, 3))
+
+
+@fault("leader-killed", weight=3, nodes=3)
+async def _leader_killed(rig: Rig, rng: random.Random) -> None:
+    await _kill(rig, rng, [await _leader(rig, rng)], hold=(1, 5))
+
+
+@fault("two-brokers-killed", weight=2, nodes=3)
+async def _two_brokers_killed(rig: Rig, rng: random.Random) -> None:
+    """What is left is fewer than min.insync.replicas."""
+    await _kill(rig, rng, rng.sample(rig.cluster.nodes, 2), hold=(1, 5))
+
+
+async def _leader(rig: Rig, rng: random.Random) -> int:
+    found = await asyncio.to_thread(rig.cluster.admin().list_topics, rig.topic, 10)
+    partitions = found.topics[rig.topic].partitions
+    leader = partitions[rng.choice(sorted(partitions))].leader
+    return leader if leader in rig.cluster.nodes else rng.choice(rig.cluster.nodes)
+
+
+async def _kill(
+    rig: Rig, rng: random.Random, nodes: Sequence[int], hold: tuple[float, float]
+) -> None:
+    """Half of the time whoever connects meanwhile is refused, else accepted and dropped."""
+    refused = rng.random() < 0.5
+    rig.log(f"  nodes {nodes}, connections {'refused' if refused else 'dropped'}")
+    for node in nodes:
+        await asyncio.to_thread(rig.cluster.kill, node)
+        if refused:
+            rig.network.brokers[node].refuse()
+    await _hold(rng, *hold)
+    for node in nodes:
+        await asyncio.to_thread(rig.cluster.restart, node)
+        await rig.network.brokers[node].accept()
+
+
+@fault("broker-frozen", weight=2)
+async def _broker_frozen(rig: Rig, rng: random.Random) -> None:
+    node = rng.choice(rig.cluster.nodes)
+    rig.cluster.freeze(node)
+    try:
+        await _hold(rng, 0.5, 6)
+    finally:
+        rig.cluster.thaw(node)
+
+
+@fault("broker-moved")
+async def _broker_moved(rig: Rig, rng: random.Random) -> None:
+    """It comes back elsewhere, and under another name: only the bootstrap address is the same."""
+    node = rng.choice(rig.cluster.nodes)
+    await asyncio.to_thread(rig.cluster.kill, node)
+    await rig.network.brokers[node].aclose()
+    here, there = free_ports(2)
+    rig.network.brokers[node] = Proxy([], here)
+    await rig.network.brokers[node].accept()
+    rig.network.place(rig.cluster, node, (HOST, there))
+    await _hold(rng, 0, 2)
+    await asyncio.to_thread(rig.cluster.restart, node)
+
+
+# --- the network -------------------------------------------------------------------------
+
+
+@fault("cut")
+async def _cut(rig: Rig, rng: random.Random) -> None:
+    for _ in range(rng.randint(3, 20)):
+        rig.network.cut()
+        await _hold(rng, 0.02, 0.3)
+
+
+@fault("cut-before-append", weight=2)
+async def _cut_before(rig: Rig, rng: random.Random) -> None:
+    await _impose(rig, rng, Conditions(cut_before=rng.choice(CUT_BYTES)), hold=(1, 4))
+
+
+@fault("cut-after-append", weight=2)
+async def _cut_after(rig: Rig, rng: random.Random) -> None:
+    await _impose(rig, rng, Conditions(cut_after=rng.choice(CUT_BYTES)), hold=(1, 4))
+
+
+@fault("black-hole", weight=2)
+async def _black_hole(rig: Rig, rng: random.Random) -> None:
+    ways = rng.choice([BOTH, BOTH, *(frozenset({way}) for way in Direction)])
+    await _impose(rig, rng, Conditions(swallow=ways), hold=(0.5, 6))
+
+
+@fault("slow-network", weight=2)
+async def _slow(rig: Rig, rng: random.Random) -> None:
+    slow = Conditions(
+        latency_seconds=rng.choice([0.05, 0.2, 0.6]),
+        bytes_per_second=rng.choice([None, 200_000, 30_000]),
+    )
+    await _impose(rig, rng, slow, hold=(2, 6))
+
+
+@fault("refused")
+async def _refused(rig: Rig, rng: random.Random) -> None:
+    rig.network.refuse()
+    rig.network.cut()
+    await _hold(rng, 0.5, 4)
+    await rig.network.accept()
+
+
+async def _impose(
+    rig: Rig, rng: random.Random, conditions: Conditions, hold: tuple[float, float]
+) -> None:
+    """On the way to all brokers, or to one of several."""
+    one = rig.settings.nodes > 1 and rng.random() < 0.5
+    node = rng.choice(rig.cluster.nodes)
+    rig.log(f"  {conditions}{f' at node {node}' if one else ''}")
+    rig.network.impose(conditions, [rig.network.brokers[node]] if one else None)
+    await _hold(rng, *hold)
+    rig.network.heal()
+
+
+# --- the gateway -------------------------------------------------------------------------
+
+
+@fault("answers-lost")
+async def _answers_lost(rig: Rig, rng: random.Random) -> None:
+    """The provider never hears what was acknowledged."""
+    rig.front.impose(Conditions(cut_after=0))
+    await _hold(rng, 0.5, 3)
+    rig.front.heal()
+
+
+@fault("gateway-killed", weight=2)
+async def _gateway_killed(rig: Rig, rng: random.Random) -> None:
+    rig.network.impose(HELD_BACK)
+    await _hold(rng, 0.3, 1)
+    await asyncio.to_thread(rig.program.kill)
+    rig.network.heal()
+    await _hold(rng, 0, 1)
+    await rig.start_program()
+
+
+@fault("gateway-terminated", weight=2)
+async def _gateway_terminated(rig: Rig, rng: random.Random) -> None:
+    """With posts in flight, half of the time with a half-sent body or a black hole too."""
+    half_sent, unreachable = rng.random() < 0.5, rng.random() < 0.3
+    rig.log(f"  half-sent body {half_sent}, Kafka unreachable {unreachable}")
+    rig.network.impose(Conditions(swallow=BOTH) if unreachable else HELD_BACK)
+    host, port = rig.front.upstreams[0]
+    _, writer = await asyncio.open_connection(host, port)
+    if half_sent:
+        writer.write(b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n<resp")
+        await writer.drain()
+    await _hold(rng, 0.3, 1)
+    await rig.end_program()
+    writer.transport.abort()
+    rig.network.heal()
+    await rig.start_program()
+
+
+# --- topics ------------------------------------------------------------------------------
+
+
+@fault("topic-recreated")
+async def _topic_recreated(rig: Rig, rng: random.Random) -> None:
+    """After lost answers: a memory of what was published must not outlive the topic."""
+    rig.front.impose(Conditions(cut_after=0))
+    await _hold(rng, 0.5, 1)
+    await rig.audit()
+    await rig.delete_topic(rig.topic)
+    rig.front.heal()
+    gap = rng.choice([0.0, rng.uniform(0.5, 3)])
+    rig.log(f"  gone for {gap:.1f} s")
+    await asyncio.sleep(gap)
+    await rig.create_topic(rig.topic)
+
+
+@fault("dead-letters-gone")
+async def _dead_letters_gone(rig: Rig, rng: random.Random) -> None:
+    """Meanwhile an id with an invalid state must not be acknowledged, valid ones or not."""
+    await rig.audit()
+    await rig.delete_topic(rig.dead_letters)
+    await _hold(rng, 1, 2)
+    gone_since = time.monotonic()
+    await _hold(rng, 2, 4)
+    await rig.create_topic(rig.dead_letters)
+    # What was acknowledged while there was no topic counts too.
+    rig.counts_from[rig.dead_letters] = gone_since

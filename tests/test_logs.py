@@ -1,0 +1,83 @@
+"""What is written to the log: one line each, no secrets, no floods."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from bridge import logs
+
+
+class Written:
+    """What has been written to standard error."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def getvalue(self) -> str:
+        return self._capsys.readouterr().err
+
+
+@pytest.fixture
+def stderr(capsys: pytest.CaptureFixture[str]) -> Iterator[Written]:
+    """What the log writes to; the process's own logging is as before afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield Written(capsys)
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def test_both_kinds_of_loggers_write_one_json_line_each(stderr: Written) -> None:
+    logs.configure("info", "json")
+    structlog.get_logger("ours").info("said", count=3)
+    logging.getLogger("theirs").warning("said %s", "too")
+    ours, theirs = (json.loads(line) for line in stderr.getvalue().splitlines())
+    assert (ours["event"], ours["count"], ours["logger"]) == ("said", 3, "ours")
+    assert (theirs["event"], theirs["level"], theirs["logger"]) == ("said too", "warning", "theirs")
+    assert ours["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_does_not_show_the_values_of_variables(
+    stderr: Written, form: logs.Format
+) -> None:
+    logs.configure("info", form)
+    secret = "t0ken" + "-in-a-variable"
+    try:
+        secret.index("another")
+    except ValueError:
+        logging.getLogger("uvicorn.error").exception("it broke")
+    written = stderr.getvalue()
+    assert "ValueError: substring not found" in written
+    assert secret not in written
+
+
+def test_the_level_is_kept(stderr: Written) -> None:
+    logs.configure("warning", "json")
+    structlog.get_logger("ours").info("quiet")
+    structlog.get_logger("ours").warning("loud")
+    assert [json.loads(line)["event"] for line in stderr.getvalue().splitlines()] == ["loud"]
+
+
+def record(name: str, line: int, text: str) -> logging.LogRecord:
+    return logging.LogRecord(name, logging.ERROR, "file.py", line, text, (), None)
+
+
+def test_a_library_that_repeats_itself_is_counted_and_not_written() -> None:
+    now = [0.0]
+    repeats = logs.Repeats("aiokafka", seconds=10, clock=lambda: now[0])
+    said = [record("aiokafka.client", 1, f"broker {n} is away") for n in range(40)]
+    assert [repeats.filter(r) for r in said] == [True] + [False] * 39
+    assert repeats.filter(record("aiokafka.client", 2, "something else"))
+    now[0] = 10.1
+    again = record("aiokafka.client", 1, "broker 7 is away")
+    assert repeats.filter(again)
+    assert again.getMessage() == "broker 7 is away (and 39 more like it)"
+
+
+def test_other_libraries_are_not_counted() -> None:
+    repeats = logs.Repeats("aiokafka")
+    assert all(repeats.filter(record("bridge.webhook", 1, "document")) for _ in range(5))

@@ -1,0 +1,118 @@
+"""What a request's head may cost: its bytes and its time, on real sockets."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from bridge import protocol
+from bridge.answers import Answer
+from tests.brokers import wait_until
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Echo the path, once the body is complete."""
+    while (await receive()).get("more_body"):
+        pass
+    await Answer(200, scope["path"].encode()).send(send, close=False)
+
+
+@contextmanager
+def serving() -> Iterator[tuple[str, int]]:
+    config = uvicorn.Config(
+        application, http=protocol.GuardedProtocol, ws="none", lifespan="off", log_config=None
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            wait_until(lambda: server.started, "the server runs")
+            yield listener.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def reply(address: tuple[str, int], *pieces: bytes) -> bytes:
+    """Everything that the server sends until it closes the connection."""
+    with closing(socket.create_connection(address, timeout=10)) as client:
+        for piece in pieces:
+            client.sendall(piece)
+        return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+REQUEST = b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_requests_on_one_connection_are_served() -> None:
+    with serving() as address:
+        last = b"GET /3 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        answers = reply(address, REQUEST % 1, REQUEST % 2, last)
+    assert [answers.count(b"\r\n\r\n/%d" % n) for n in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_a_head_just_under_the_limit_is_served() -> None:
+    with serving() as address:
+        value = b"x" * (protocol.MAX_HEAD_BYTES - 100)
+        head = b"GET /1 HTTP/1.1\r\nConnection: close\r\nX: %b\r\n\r\n" % value
+        assert reply(address, head).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("size", [protocol.MAX_HEAD_BYTES, 1_000_000])
+def test_a_head_over_the_limit_is_431_whether_complete_or_not(size: int) -> None:
+    with serving() as address:
+        complete = b"GET /1 HTTP/1.1\r\nX: %b\r\n\r\n" % (b"x" * size)
+        try:
+            answer = reply(address, complete)
+        except ConnectionResetError:  # it was closed with much of the head still to come
+            assert size == 1_000_000
+        else:
+            assert answer.startswith(b"HTTP/1.1 431")
+
+
+def test_a_head_without_an_end_is_refused_and_not_kept() -> None:
+    broken = pytest.raises((ConnectionResetError, BrokenPipeError))
+    with serving() as address, closing(socket.create_connection(address)) as client, broken:
+        client.sendall(b"GET /1 HTTP/1.1\r\nX: " + b"x" * 50_000_000)
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /1 HTTP/1.1\r\nHost", b"\r\n"])
+def test_a_head_that_does_not_come_is_408(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    with serving() as address:
+        assert reply(address, start).startswith(b"HTTP/1.1 408")
+
+
+def test_the_time_for_a_head_starts_anew_with_each_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    with serving() as address, closing(socket.create_connection(address, timeout=10)) as client:
+        client.sendall(REQUEST % 1)
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        client.sendall(b"GET /2 HTTP/1.1\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 408")
+
+
+def test_a_slow_body_is_not_the_heads_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The endpoint has its own time for that."""
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+
+    async def post(address: tuple[str, int]) -> bytes:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"POST /1 HTTP/1.1\r\nConnection: close\r\nContent-Length: 4\r\n\r\n")
+        for byte in (b"a", b"b", b"c", b"d"):
+            await asyncio.sleep(0.05)
+            writer.write(byte)
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+    with serving() as address:
+        assert asyncio.run(post(address)).startswith(b"HTTP/1.1 200")
