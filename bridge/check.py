@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from bridge.kafka.metadata import Topic
+from bridge.kafka.preflight import Findings
 from bridge.kafka.topics import creation_command
 from bridge.settings import Settings
 
@@ -38,16 +38,30 @@ def wanted_topics(settings: Settings) -> tuple[str, ...]:
     return (*settings.topics, dead_letters) if dead_letters else settings.topics
 
 
-def findings(settings: Settings, found: Mapping[str, Topic]) -> Iterator[str]:
+def findings(settings: Settings, found: Mapping[str, Findings]) -> Iterator[str]:
     """What the cluster says of each topic, with the command that makes a missing one."""
     for name in wanted_topics(settings):
         if name in found:
-            layout = f"{found[name].partitions} partition{'s' * (found[name].partitions != 1)}"
+            topic = found[name].topic
+            layout = f"{_count(topic.partitions, 'partition')}, {_count(topic.replicas, 'replica')}"
             yield f"topic {name}: {click.style('exists', fg='green')}, {layout}"
+            for what in (*found[name].at_risk, *found[name].warnings):
+                yield f"topic {name}: {click.style('warning', fg='yellow')}: {what}"
     yield from missing(settings, found)
 
 
-def missing(settings: Settings, found: Mapping[str, Topic]) -> Iterator[str]:
+def not_durable(settings: Settings, found: Mapping[str, Findings]) -> bool:
+    """Whether `durability: require` would keep the gateway from being ready."""
+    return settings.kafka.durability == "require" and any(
+        found[name].at_risk for name in settings.topics if name in found
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def missing(settings: Settings, found: Mapping[str, object]) -> Iterator[str]:
     """The topics that the gateway needs and the cluster does not have; none if all is well."""
     for name in wanted_topics(settings):
         if name not in found:

@@ -149,18 +149,20 @@ def _check_kafka(settings: "Settings") -> None:
     """Print what Kafka says of the topics; ends the program where one cannot be used."""
     import asyncio
 
-    from bridge.check import findings, wanted_topics
-    from bridge.kafka.cluster import look
+    from bridge.check import findings, not_durable, wanted_topics
+    from bridge.kafka.cluster import examine
 
     _hush_kafka()
     try:
-        found = asyncio.run(look(settings.kafka, wanted_topics(settings)))
+        found = asyncio.run(examine(settings.kafka, wanted_topics(settings)))
     except BridgeError as exc:
         _fail(str(exc))
     for line in findings(settings, found):
         click.echo(line)
     if len(found) < len(wanted_topics(settings)):
         _fail("a topic is missing")
+    if not_durable(settings, found):
+        _fail("a topic is not durable enough, and durability is require")
 
 
 @main.command()

@@ -1,11 +1,14 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from confluent_kafka.admin import AdminClient
 
 from bridge.cli import main
 from bridge.embedded import EmbeddedBroker
+from tests.brokers import ExternalKafka
+from tests.gateway import configuration
 
 CONFIG = """\
 kafka:
@@ -86,8 +89,8 @@ def test_connect_shows_topics_that_exist(
     result = run("--config", config(tmp_path, embedded.bootstrap_servers, topic), "--connect")
 
     assert result.exit_code == 0, result.output
-    assert f"topic {topic}: exists, 4 partitions" in result.stdout
-    assert f"topic {topic}.rejected: exists, 4 partitions" in result.stdout
+    assert f"topic {topic}: exists, 4 partitions, 1 replica" in result.stdout
+    assert f"topic {topic}.rejected: exists, 4 partitions, 1 replica" in result.stdout
 
 
 def test_connect_says_how_to_create_what_is_missing(
@@ -112,3 +115,20 @@ def test_connect_ends_with_1_where_no_broker_answers(tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert "sms-bridge: cannot reach Kafka at 127.0.0.1:1" in result.stderr
+
+
+def test_connect_says_what_is_at_risk_and_require_makes_it_a_failure(
+    kafka: ExternalKafka, kafka_topic: str, tmp_path: Path
+) -> None:
+    """One replica: what is acknowledged is lost with its broker."""
+    settings = configuration(kafka.bootstrap_servers, kafka_topic)
+    settings["kafka"]["dead_letter_topic"] = None
+    for durability, code in (("warn", 0), ("require", 1)):
+        settings["kafka"]["durability"] = durability
+        file = tmp_path / "bridge.yaml"
+        file.write_text(yaml.safe_dump(settings))
+        result = CliRunner().invoke(main, ["check", "--config", str(file), "--connect"])
+        assert "warning: 1 replicas, not 3" in result.stdout
+        assert "warning: min.insync.replicas is 1, not 2" in result.stdout
+        assert result.exit_code == code
+    assert "durability is require" in result.stderr

@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaError
 
 from bridge.errors import BridgeError
 from bridge.kafka.metadata import Topic, describe
+from bridge.kafka.preflight import Findings, inspect
 from bridge.settings import Kafka
 
 LOOK_SECONDS = 8.0
@@ -31,6 +32,12 @@ async def look(settings: Kafka, topics: Sequence[str]) -> dict[str, Topic]:
         raise BridgeError(unreachable(settings)) from exc
     finally:
         await client.close()
+
+
+async def examine(settings: Kafka, topics: Sequence[str]) -> dict[str, Findings]:
+    """Those of the topics that exist, with what their settings mean. Raises as `look` does."""
+    found = await look(settings, topics)
+    return {findings.topic.name: findings for findings in await inspect(settings, found)}
 
 
 def unreachable(settings: Kafka) -> str:

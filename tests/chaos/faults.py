@@ -222,6 +222,15 @@ async def _gateway_terminated(rig: Rig, rng: random.Random) -> None:
 # --- topics ------------------------------------------------------------------------------
 
 
+@fault("too-few-replicas")
+async def _too_few_replicas(rig: Rig, rng: random.Random) -> None:
+    """The broker refuses every record for a while, and answers all else."""
+    replicas = rig.replicas
+    await asyncio.to_thread(rig.require_in_sync, replicas + 1)
+    await _hold(rng, 2, 5)
+    await asyncio.to_thread(rig.require_in_sync, max(1, replicas - 1))
+
+
 @fault("topic-recreated")
 async def _topic_recreated(rig: Rig, rng: random.Random) -> None:
     """After lost answers: a memory of what was published must not outlive the topic."""

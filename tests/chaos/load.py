@@ -24,7 +24,7 @@ PER_POST = (1, 1, 2, 5, 10, 20, 50, 100)
 STATES_PER_SECOND = 100.0  # of one provider
 POSTS_PER_SECOND = 10.0  # the same
 PATIENCE_SECONDS = 5.0  # beyond the limit: late answers are seen, and then count as late
-IMPATIENT_SECONDS = 1.0
+IMPATIENT = ((1.0, RETRY_SECONDS), (0.3, 0.2))  # timeout and retry, in seconds
 PAIRS_EVERY_SECONDS = 0.25
 _IDS_PER_CAMPAIGN = 10**4
 _CAMPAIGNS = 10**6
@@ -172,13 +172,14 @@ class Load:
         return plan
 
     async def _provide(self, number: int) -> None:
-        """Campaign after campaign; the last provider does not wait for a slow answer."""
+        """Campaign after campaign; the last provider waits for no slow answer."""
         rng = random.Random(f"{self.seed} provider {number}")
-        impatient = number == self.providers - 1 > 0
-        patience = IMPATIENT_SECONDS if impatient else self.limit_seconds + PATIENCE_SECONDS
+        patient = ((self.limit_seconds + PATIENCE_SECONDS, RETRY_SECONDS),)
+        manners = IMPATIENT if number == self.providers - 1 > 0 else patient
         campaign = 0
         while not self.stopping.is_set():
             per_post = rng.choice(PER_POST)
+            timeout_seconds, retry_seconds = rng.choice(manners)
             rate = min(STATES_PER_SECOND, per_post * POSTS_PER_SECOND)
             plan = self.plan(
                 number,
@@ -186,7 +187,8 @@ class Load:
                 per_post=per_post,
                 messages=int(rate * CAMPAIGN_SECONDS),
                 rate=rate,
-                timeout_seconds=patience,
+                timeout_seconds=timeout_seconds,
+                retry_seconds=retry_seconds,
             )
             self.reports.append(await run_plan(plan, self.journal))
             campaign += 1

@@ -71,7 +71,16 @@ NEVER_REPLACES = Mutant(
     faults=("broker-moved",),
     caught_by=("recovery after every fault", "probe after the last fault"),
 )
-MUTANTS = (ACKNOWLEDGES_PENDING, ACKNOWLEDGES_ANY, NEVER_REPLACES)
+REMEMBERS_TOO_EARLY = Mutant(
+    "remembers an event before the broker's answer",
+    "duplicates.py",
+    "        outcomes = await self._publisher.publish(fresh, deadline)\n"
+    "        self._remember(fresh, outcomes, *before)\n",
+    "        self._remember(fresh, [REPEATED] * len(fresh), *before)\n"
+    "        outcomes = await self._publisher.publish(fresh, deadline)\n",
+    faults=("too-few-replicas", "cut-before-append"),
+)
+MUTANTS = (ACKNOWLEDGES_PENDING, ACKNOWLEDGES_ANY, NEVER_REPLACES, REMEMBERS_TOO_EARLY)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from tests.brokers import KafkaCluster, free_ports
 from tests.chaos.load import Journal
@@ -24,6 +25,8 @@ from tests.proxy import Address, Conditions, Proxy
 SOURCE = "urn:example:sms:main"
 PARTITIONS = 6
 GRACE_SECONDS = 5
+ADMIN_SECONDS = 15.0
+IN_SYNC = "min.insync.replicas"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +140,25 @@ class Rig:
         if not self.settings.quiet_log:
             click.echo(line)
 
+    @property
+    def replicas(self) -> int:
+        """Of each partition of the topics."""
+        return min(3, self.settings.nodes)
+
     async def create_topic(self, topic: str) -> None:
         """Make a topic; acknowledgements of posts that begin from then on count for it."""
-        three = self.settings.nodes >= 3
-        config = {"min.insync.replicas": "2"} if three else {}
-        await asyncio.to_thread(
-            self.cluster.create_topic, topic, PARTITIONS, 3 if three else 1, config
-        )
+        config = {IN_SYNC: str(max(1, self.replicas - 1))}
+        await asyncio.to_thread(self.cluster.create_topic, topic, PARTITIONS, self.replicas, config)
         self.counts_from[topic] = time.monotonic()
+
+    def require_in_sync(self, replicas: int) -> None:
+        """Change `min.insync.replicas` of the status topic."""
+        entry = ConfigEntry(IN_SYNC, str(replicas), incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(
+            ConfigResource.Type.TOPIC, self.topic, incremental_configs=[entry]
+        )
+        for done in self.cluster.admin().incremental_alter_configs([resource]).values():
+            done.result(ADMIN_SECONDS)
 
     async def delete_topic(self, topic: str) -> None:
         await asyncio.to_thread(self.cluster.delete_topic, topic)
