@@ -57,7 +57,7 @@ lock: $(BIN)/uv ## write the requirements files anew; ARGS=--upgrade for newer v
 .PHONY: clean
 clean: ## remove what was built here; the downloaded Kafka stays in the user's cache
 	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	@find bridge tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+	@find bridge tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # A requirements file that no longer fits must not keep `make lock` from mending it.
 $(BIN)/uv:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from starlette.applications import Starlette
@@ -26,15 +26,15 @@ BURIALS_AT_ONCE = 20
 
 @dataclass(slots=True)
 class Health:
-    """Whether the process may be sent requests. `connected` says that Kafka was found."""
+    """Whether the process may be sent requests; `hindrance` says what Kafka lacks, if anything."""
 
-    connected: Callable[[], bool]
-    draining: bool = field(default=False)
+    hindrance: Callable[[], str | None]
+    draining: bool = False
 
     @property
-    def ready(self) -> bool:
-        """What `/readyz` says."""
-        return self.connected() and not self.draining
+    def why_not_ready(self) -> str | None:
+        """What `/readyz` says; None where the process is ready."""
+        return "draining" if self.draining else self.hindrance()
 
 
 def stream_of(settings: Settings, endpoint: Endpoint) -> Stream:
@@ -89,10 +89,8 @@ def admin_app(metrics: Metrics, health: Health) -> Starlette:
         return PlainTextResponse("ok\n")
 
     async def readyz(_: Request) -> Response:
-        if health.ready:
-            return PlainTextResponse("ok\n")
-        why = "draining" if health.draining else "Kafka or the status topic was not found yet"
-        return PlainTextResponse(f"{why}\n", status_code=503)
+        why_not = health.why_not_ready
+        return PlainTextResponse(f"{why_not or 'ok'}\n", status_code=503 if why_not else 200)
 
     async def exposition(_: Request) -> Response:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE)

@@ -45,8 +45,12 @@ def findings(settings: Settings, found: Mapping[str, Findings]) -> Iterator[str]
             topic = found[name].topic
             layout = f"{_count(topic.partitions, 'partition')}, {_count(topic.replicas, 'replica')}"
             yield f"topic {name}: {click.style('exists', fg='green')}, {layout}"
-            for what in (*found[name].at_risk, *found[name].warnings):
-                yield f"topic {name}: {click.style('warning', fg='yellow')}: {what}"
+            warning = click.style("warning", fg="yellow")
+            for risk in found[name].at_risk:
+                what = f"acknowledged events can be lost with a broker: {risk}"
+                yield f"topic {name}: {warning}: {what}"
+            for what in found[name].warnings:
+                yield f"topic {name}: {warning}: {what}"
     yield from missing(settings, found)
 
 

@@ -76,7 +76,7 @@ def serve(config_file: Path) -> None:
 )
 @click.option("--keep", is_flag=True, help="Leave all running afterwards, until Ctrl-C.")
 def demo(messages: int, keep: bool) -> None:
-    """See the whole story on this machine: faults, retries, and nothing lost.
+    """See the whole story on this machine.
 
     Broker (in memory), gateway and provider are processes of their own on loopback ports.
     """
@@ -102,7 +102,7 @@ def demo(messages: int, keep: bool) -> None:
 )
 @click.option("--endpoint", help="The endpoint it was posted to.  [default: the first]")
 def convert(file: BinaryIO, config_file: Path | None, endpoint: str | None) -> None:
-    """Show what a body becomes: events, keys, headers, and the answer (a dry run).
+    """Show what a body becomes; nothing is sent.
 
     FILE is the body, or - for standard input.
     """
@@ -130,7 +130,7 @@ def convert(file: BinaryIO, config_file: Path | None, endpoint: str | None) -> N
 @click.option("--no-env", is_flag=True, help="Take what is not set for valid: for CI.")
 @click.option("--connect", is_flag=True, help="Ask Kafka for the topics, too.")
 def check(config_file: Path, no_env: bool, connect: bool) -> None:
-    """Check the configuration; every problem is one line."""
+    """Check the configuration, and Kafka."""
     from bridge.check import summary, warnings
 
     if no_env and connect:
@@ -185,7 +185,10 @@ def _check_kafka(settings: "Settings") -> None:
     help="A file for all figures and ids, as JSON.",
 )
 def simulate(report: Path | None, **options: Any) -> None:
-    """Play the provider: post states, and send again what the answer does not list."""
+    """Play the provider against a gateway.
+
+    Posts states, and sends again what the answer does not list, as the provider does.
+    """
     from bridge.provider import run
     from bridge.simulate import write_report
 
@@ -216,7 +219,10 @@ def _plan(options: dict[str, Any]) -> "Plan":
 @click.option("--max", "limit", type=click.IntRange(min=1), help="End after so many events.")
 @click.option("--json", "in_json", is_flag=True, help="One JSON object a line.")
 def tail(config_file: Path, from_beginning: bool, limit: int | None, in_json: bool) -> None:
-    """Follow the events as subscribers see them, dead letters included; Ctrl-C ends it."""
+    """Follow the events as subscribers do.
+
+    Dead letters included; Ctrl-C ends it.
+    """
     import asyncio
 
     from bridge.tail import as_json, as_line, tail
@@ -237,6 +243,21 @@ def tail(config_file: Path, from_beginning: bool, limit: int | None, in_json: bo
         _fail(str(exc))
     except KeyboardInterrupt:
         pass  # how a person ends it
+
+
+@main.command()
+@click.argument("document", type=click.Choice(["config"]))
+def schema(document: str) -> None:
+    """Write a document of the contract, as JSON.
+
+    config: the JSON Schema of the configuration file, for editors and for checks without
+    the program.
+    """
+    import json
+
+    from bridge.schema import DOCUMENTS
+
+    click.echo(json.dumps(DOCUMENTS[document](), indent=2, ensure_ascii=False))
 
 
 def _settings(config_file: Path, *, placeholders: bool = False) -> "Settings":

@@ -258,7 +258,8 @@ def _keep(stage: Stage, program: str) -> None:
     """Leave all running until a signal, or until the gateway ends."""
     click.echo("\nStill running, until Ctrl-C. To post, and to follow what subscribers see:")
     click.echo(f"  curl --data-binary '{EXAMPLE}' \\\n    {stage.gateway.url}")
-    click.echo(f"  {program} tail --config {stage.gateway.config_file}")
+    click.echo(f"  {program} tail --config {stage.gateway.config_file} --from-beginning")
+    click.echo(f"  curl {stage.gateway.admin_url}/readyz    (and /livez, /metrics)")
     click.echo(f"Kafka is at {stage.broker.bootstrap_servers}")
     try:
         while stage.gateway.running:

@@ -112,6 +112,11 @@ class Gateway:
         return f"http://{HOST}:{self._port}{PATH}"
 
     @property
+    def admin_url(self) -> str:
+        """Where the health checks and metrics are."""
+        return f"http://{HOST}:{self._admin_port}"
+
+    @property
     def running(self) -> bool:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None

@@ -67,7 +67,7 @@ class Repeats(logging.Filter):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
-        self._prefix = f"{library}."
+        self._library = library
         self._seconds = seconds
         self._clock = clock
         self._passed_at: dict[str, float] = {}
@@ -75,7 +75,7 @@ class Repeats(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be written; it then counts those that were not."""
-        if not record.name.startswith(self._prefix):
+        if record.name.split(".", 1)[0] != self._library:
             return True
         place, now = f"{record.pathname}:{record.lineno}", self._clock()
         if now - self._passed_at.get(place, -math.inf) < self._seconds:

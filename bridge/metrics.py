@@ -1,9 +1,16 @@
 """The counters of one process, in a registry of its own."""
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0 as CONTENT_TYPE
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter
 
 
 class Metrics:
@@ -30,6 +37,11 @@ class Metrics:
         )
         self.dead_letters = self._counter(
             "sms_bridge_dead_letters", "States and bodies refused, by reason.", "endpoint", "reason"
+        )
+        self.lost_bodies = self._counter(
+            "sms_bridge_lost_bodies",
+            "Refused bodies whose dead letter is not in Kafka: failed, limited, or no topic.",
+            "endpoint",
         )
         self.unknown_statuses = self._counter(
             "sms_bridge_unknown_statuses", "States with a word that is not known.", "endpoint"

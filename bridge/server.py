@@ -43,7 +43,7 @@ async def serve(settings: Settings) -> None:
     metrics = Metrics()
     supervisor = Supervisor(settings.kafka, settings.topics)
     publisher = Publisher(settings.kafka, supervisor)
-    health = Health(lambda: supervisor.ready)
+    health = Health(lambda: None if supervisor.ready else supervisor.not_ready_because)
     duplicates = settings.kafka.duplicates
     recent = RecentEvents(duplicates.remember, duplicates.seconds)
     public = _uvicorn(
@@ -110,7 +110,8 @@ def _listen(where: Server | Admin) -> socket.socket:
     try:
         listener = socket.create_server(address, family=family, backlog=BACKLOG)
     except OSError as exc:
-        raise OSError(f"cannot listen on {where.host}:{where.port}: {exc.strerror}") from exc
+        why = os.strerror(exc.errno) if exc.errno else str(exc)
+        raise OSError(f"cannot listen on {where.host}:{where.port}: {why}") from exc
     listener.setblocking(False)
     return listener
 

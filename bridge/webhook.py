@@ -17,7 +17,7 @@ from bridge.capacity import Capacity, Lease
 from bridge.errors import DocumentError
 from bridge.event import Stream
 from bridge.metrics import Metrics
-from bridge.model import Document, Result
+from bridge.model import Document, Outcome, Result
 from bridge.parse import is_blank
 from bridge.pipeline import Pipeline, Prepared, Receipt, prepare
 from bridge.ratelimit import RateLimit
@@ -29,6 +29,8 @@ RETRY_AFTER: Headers = ((b"retry-after", b"5"),)
 MAX_LOGGED_IDS = 100
 
 INLINE_BYTES = 32 * 1024  # some 350 states, 10 ms: docs/reliability.md has the measurement
+COMPLAINTS_PER_SECOND = 0.1  # of credentials that are refused
+COMPLAINTS_AT_ONCE = 5
 DISCARD_BYTES = 1024 * 1024
 DISCARD_SECONDS = 1.0
 
@@ -69,6 +71,7 @@ class Webhook:
         self._metrics = metrics
         self._server = server
         self._publish_timeout_seconds = publish_timeout_seconds
+        self._complaints = RateLimit(per_second=COMPLAINTS_PER_SECOND, burst=COMPLAINTS_AT_ONCE)
         self._draining = draining
         self._clock = clock
         self._log = log.bind(endpoint=stream.endpoint)
@@ -107,6 +110,7 @@ class Webhook:
         if self._authenticator is not None and not self._authenticator.accepts(
             header(scope, b"authorization"), scope["query_string"]
         ):
+            self._complain_of_credentials(scope)
             challenge = self._authenticator.challenge.encode()
             return refusal(
                 HTTPStatus.UNAUTHORIZED,
@@ -124,6 +128,16 @@ class Webhook:
         if length is not None and int(length) > self._server.max_body_bytes:
             return self._too_large()
         return None
+
+    def _complain_of_credentials(self, scope: Scope) -> None:
+        """Say who was refused, now and then, and never what was presented."""
+        if self._complaints.allows():
+            given = header(scope, b"authorization") or b"token=" in scope["query_string"]
+            self._log.warning(
+                "credentials refused",
+                peer=scope["client"][0] if scope["client"] else None,
+                credentials="wrong" if given else "missing",
+            )
 
     def _too_large(self) -> Answer:
         limit = self._server.max_body_bytes
@@ -191,7 +205,7 @@ class Webhook:
     ) -> None:
         """Keep a refused body for a look; the answer does not depend on it."""
         self._metrics.dead_letters.labels(self._stream.endpoint, error.reason).inc()
-        outcome = None
+        outcome: Outcome | None = None
         if self._burials.allows():
             outcome = await self._pipeline.bury(self._stream, error, body, received_at, deadline)
         self._log.warning(
@@ -202,6 +216,8 @@ class Webhook:
             bytes=len(body),
             dead_letter=outcome.result.value if outcome is not None else "none",
         )
+        if outcome is None or outcome.result is not Result.PUBLISHED:
+            self._metrics.lost_bodies.labels(self._stream.endpoint).inc()
 
     def _account(self, document: Document, receipt: Receipt) -> None:
         """Count and log a document once, whatever its size."""
@@ -215,10 +231,15 @@ class Webhook:
         self._metrics.repeated.labels(name).inc(receipt.repeated)
         self._metrics.unknown_statuses.labels(name).inc(receipt.unknown_words)
         if not receipt.unlisted and not receipt.rejected:
-            self._log.info("document", states=len(document.states), listed=len(receipt.listed))
+            self._log.info(
+                "document",
+                states=len(document.states),
+                listed=len(receipt.listed),
+                repeated=receipt.repeated,
+            )
             return
         self._log.warning(
-            "document not taken whole",
+            "document with a remainder",
             states=len(document.states),
             listed=len(receipt.listed),
             unlisted=len(receipt.unlisted),

@@ -9,28 +9,34 @@ import pytest
 
 from bridge.embedded import EmbeddedBroker
 from tests.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
+from tests.helm.binaries import MAJORS, HelmUnavailableError, helm_binary
+from tests.helm.chart import Helm
 
 EXTERNAL_KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 # An external cluster is a choice that explains the skips of what would kill it.
-SKIPS_FAIL = os.environ.get("CI", "").lower() in {"1", "true"} and not EXTERNAL_KAFKA
+MUST_RUN = {"kafka": IN_CI and not EXTERNAL_KAFKA, "helm": IN_CI}
+# What asks for one of these needs what the mark says.
+FIXTURES = {"kafka": {"kafka", "new_kafka"}, "helm": {"helm", "helm4"}}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what asks for a real Kafka, so that `-m "not kafka"` never starts one."""
+    """Mark what asks for a real Kafka or for Helm, so that `-m "not kafka"` never starts one."""
     for item in items:
-        if isinstance(item, pytest.Function) and {"kafka", "new_kafka"} & {*item.fixturenames}:
-            item.add_marker(pytest.mark.kafka)
+        for mark, fixtures in FIXTURES.items():
+            if isinstance(item, pytest.Function) and fixtures & {*item.fixturenames}:
+                item.add_marker(mark)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI a test on a real Kafka that is skipped has failed: green means that it ran."""
+    """In CI a test on a real Kafka or Helm that is skipped has failed: green means that it ran."""
     report = yield
-    marked = item.get_closest_marker("kafka") is not None
-    if SKIPS_FAIL and marked and report.skipped and not hasattr(report, "wasxfail"):
+    must_run = any(must and item.get_closest_marker(mark) for mark, must in MUST_RUN.items())
+    if must_run and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
         report.longrepr = f"In CI this may not be skipped. {reason}"
@@ -97,3 +103,22 @@ def kafka_topic(kafka: ExternalKafka, topic: str) -> Iterator[str]:
     yield topic
     if not isinstance(kafka, KafkaCluster):
         kafka.delete_topic(topic)
+
+
+@pytest.fixture(scope="session", params=MAJORS)
+def helm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Helm itself, one major version after the other."""
+    return _helm(request.param, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def helm4(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """The newer Helm, where the major makes no difference."""
+    return _helm(MAJORS[-1], tmp_path_factory)
+
+
+def _helm(major: str, homes: pytest.TempPathFactory) -> Helm:
+    try:
+        return Helm(helm_binary(major), major, homes.mktemp(f"helm{major}"))
+    except HelmUnavailableError as exc:
+        pytest.skip(f"no Helm: {exc}")

@@ -44,7 +44,10 @@ def demo(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
         text=True,
         env={**os.environ, MARK: mark, "PYTHONUNBUFFERED": "1"},
     ) as process:
-        yield process, mark
+        try:
+            yield process, mark
+        finally:
+            process.terminate()
     poll(lambda: not processes(mark), "the end of every process", timeout=5)
 
 

@@ -83,15 +83,11 @@ def test_convert_of_the_provider_s_sample_works_as_written(
 
 
 def test_the_example_of_a_wrong_configuration_is_the_program_s_own_words() -> None:
-    (said,) = [line for line in README.splitlines() if line.startswith("broken.yaml:")]
-    text = (ROOT / "config/bridge.yaml").read_text(encoding="utf-8")
-    line = int(said.split(":")[1])
-    column = int(said.split(":")[2])
-    lines = ["server:", *["" for _ in range(line - 2)], " " * (column - 1) + "prot: 8080"]
-    rest = text[text.index("endpoints:") :]
+    (shown,) = blocks("console")
+    _, text, said = re.split(r"^\$ .*\n", shown, flags=re.MULTILINE)
     with pytest.raises(ConfigError) as raised:
-        config.parse("\n".join([*lines, rest]), file="broken.yaml", environ={})
-    assert str(raised.value) == said
+        config.parse(text, file="broken.yaml", environ={})
+    assert str(raised.value) == said.strip()
 
 
 def test_the_example_of_an_event_is_what_the_program_writes() -> None:

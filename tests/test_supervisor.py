@@ -252,7 +252,7 @@ async def test_settings_that_may_not_be_read_are_a_warning() -> None:
         async with supervised(FakeConnection(), inspect=denied, settings=require) as (sup, _):
             await until(lambda: sup.ready)
     (said, _) = [log["what"] for log in logs if "what" in log]
-    assert said == "its settings may not be read (not authorized): allow DescribeConfigs"
+    assert said == "its settings cannot be read: not authorized"
 
 
 async def test_a_batch_is_no_larger_than_the_topic_takes() -> None:

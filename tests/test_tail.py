@@ -253,7 +253,7 @@ def test_kafka_out_of_reach_is_one_clear_line(tmp_path: Path) -> None:
     result = run("--config", write_config(tmp_path, "127.0.0.1:1", "t"))
 
     assert result.exit_code == 1
-    assert result.stderr == "sms-bridge: cannot reach Kafka at 127.0.0.1:1\n"
+    assert result.stderr == "sms-bridge: cannot reach Kafka at 127.0.0.1:1: Connection refused\n"
 
 
 def test_a_missing_topic_comes_with_the_command_that_makes_it(

@@ -43,7 +43,7 @@ class Gateway:
     def __init__(self, publisher: RecordingPublisher | None = None, **sections: Any) -> None:
         self.publisher = publisher or RecordingPublisher()
         self.metrics = Metrics()
-        self.health = Health(lambda: True)
+        self.health = Health(lambda: None)
         self.app: ASGIApp = public_app(
             settings(**sections), self.publisher, self.metrics, self.health
         )

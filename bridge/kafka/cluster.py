@@ -1,6 +1,7 @@
 """A look at the cluster: which topics there are. It makes nothing and changes nothing."""
 
 import asyncio
+import socket
 from collections.abc import Sequence
 
 from aiokafka.client import AIOKafkaClient
@@ -29,7 +30,7 @@ async def look(settings: Kafka, topics: Sequence[str]) -> dict[str, Topic]:
             await client.bootstrap()
             return await describe(client, topics)
     except (KafkaError, OSError) as exc:  # TimeoutError is one
-        raise BridgeError(unreachable(settings)) from exc
+        raise BridgeError(unreachable(settings, exc)) from exc
     finally:
         await client.close()
 
@@ -40,6 +41,19 @@ async def examine(settings: Kafka, topics: Sequence[str]) -> dict[str, Findings]
     return {findings.topic.name: findings for findings in await inspect(settings, found)}
 
 
-def unreachable(settings: Kafka) -> str:
+def unreachable(settings: Kafka, exc: BaseException) -> str:
     """What to tell a person when no broker answers."""
-    return f"cannot reach Kafka at {', '.join(settings.bootstrap_servers)}"
+    servers = ", ".join(settings.bootstrap_servers)
+    why_not = _why_not(settings) or str(exc) or "no answer in time"
+    return f"cannot reach Kafka at {servers}: {why_not}"
+
+
+def _why_not(settings: Kafka) -> str | None:
+    """What a plain connection says of the brokers, which aiokafka keeps to its log."""
+    for server in settings.bootstrap_servers:
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+        except OSError as exc:
+            return exc.strerror or str(exc)
+    return None

@@ -52,7 +52,7 @@ async def subscription(
                 for partition in consumer.assignment():
                     await consumer.position(partition)
         except (KafkaError, OSError) as exc:  # TimeoutError is one
-            raise BridgeError(unreachable(settings)) from exc
+            raise BridgeError(unreachable(settings, exc)) from exc
         async with aclosing(_records(consumer)) as records:
             yield records
     finally:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, NoError, for_code
+from aiokafka.errors import KafkaError, NoError, TopicAuthorizationFailedError, for_code
 
 from bridge.kafka.connection import MAX_RECORD_BYTES
 from bridge.kafka.metadata import Topic
@@ -37,9 +37,9 @@ class Findings:
         """Why an acknowledged record might still be lost with a broker."""
         risks = []
         if self.topic.replicas < DURABLE_REPLICAS:
-            risks.append(f"{self.topic.replicas} replicas, not {DURABLE_REPLICAS}")
+            risks.append(f"replication factor {self.topic.replicas}: use {DURABLE_REPLICAS}")
         if self.min_in_sync is not None and self.min_in_sync < DURABLE_IN_SYNC:
-            risks.append(f"{_MIN_IN_SYNC} is {self.min_in_sync}, not {DURABLE_IN_SYNC}")
+            risks.append(f"{_MIN_IN_SYNC} {self.min_in_sync}: use {DURABLE_IN_SYNC}")
         return tuple(risks)
 
     @property
@@ -47,7 +47,7 @@ class Findings:
         """What else an operator should know."""
         said = []
         if self.unreadable is not None:
-            said.append(f"its settings may not be read ({self.unreadable}): allow DescribeConfigs")
+            said.append(f"its settings cannot be read: {self.unreadable}")
         if self.topic.writable is False:
             said.append("writing to it is denied: allow Write")
         if self.max_message_bytes is not None and self.max_message_bytes < MAX_RECORD_BYTES:
@@ -64,7 +64,8 @@ async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[Findings
     try:
         return await _read(settings, topics)
     except (KafkaError, OSError, TimeoutError) as exc:
-        return [Findings(topic, unreadable=str(exc)) for topic in topics.values()]
+        what = f"the broker does not tell them ({type(exc).__name__})"
+        return [Findings(topic, unreadable=what) for topic in topics.values()]
 
 
 def report(findings: Findings, durability: str) -> None:
@@ -106,6 +107,8 @@ def _findings(
     topic: Topic, code: int, message: str | None, settings: Mapping[str, str | None]
 ) -> Findings:
     error = for_code(code)
+    if error is TopicAuthorizationFailedError:
+        return Findings(topic, unreadable="not authorized; allow DescribeConfigs")
     if error is not NoError:
         return Findings(topic, unreadable=message or error.__name__)
     return Findings(

@@ -4,6 +4,7 @@ What it does not do: touch a record. Who finds the connection broken says so wit
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -25,12 +26,14 @@ log = structlog.get_logger(__name__)
 class Timing:
     """How often the supervisor looks, in seconds.
 
-    `backoff` is the first and the longest pause between two attempts to connect, before jitter.
+    `backoff` is the first and the longest pause between two attempts to connect, before jitter;
+    `complaint` the least time between two lines that say that none succeeds.
     """
 
     watch: float = 0.25
     probe: float = 5.0
     missing_topic: float = 1.0
+    complaint: float = 30.0
     backoff: tuple[float, float] = (0.1, 2.0)
 
 
@@ -66,6 +69,7 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
         self._winding_down: set[asyncio.Task[None]] = set()
         self.ready = False  # once true it stays: an outage must not empty the Service
+        self.not_ready_because = "Kafka was not found yet"
 
     @property
     def connected(self) -> bool:
@@ -139,11 +143,15 @@ class Supervisor:
 
     async def _open(self) -> Connection:
         pause, longest = self._timing.backoff
+        said_at = -math.inf
         while True:
             try:
                 return await self._attempt()
             except Exception as exc:  # noqa: BLE001 -- whatever it is, the next try may succeed
-                log.warning("cannot reach Kafka", error=_reason(exc))
+                if time.monotonic() - said_at > self._timing.complaint:
+                    said_at = time.monotonic()
+                    servers = ",".join(self._settings.bootstrap_servers)
+                    log.warning("cannot reach Kafka", servers=servers, error=_reason(exc))
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
             pause = min(pause * 2, longest)
 
@@ -169,8 +177,16 @@ class Supervisor:
             log.error("topic is missing", topic=topic, create_it_with=command)
         self._missing = missing
         await self._inspect_topics()
-        if not missing & self._required and not self._withheld():
+        self._settle_readiness(missing & self._required)
+
+    def _settle_readiness(self, missing: frozenset[str]) -> None:
+        if missing:
+            self.not_ready_because = f"topic {', '.join(sorted(missing))} is missing"
+        elif self._withheld():
+            self.not_ready_because = "a status topic is not durable, and durability is require"
+        elif not self.ready:
             self.ready = True
+            log.info("ready")
 
     async def _inspect_topics(self) -> None:
         """Say of each topic once what is at risk; again where it is made again or still held."""

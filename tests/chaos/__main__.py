@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     text = "\n".join(render(verdict)) + "\n"
     click.echo(text, nl=False)
     if options.report:
-        options.report.write_text(text)
+        options.report.write_text("\n".join(verdict.log) + f"\n\n{text}")
     return 0 if verdict.holds else 1
 
 

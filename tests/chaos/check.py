@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from statistics import median
 
-from tests.brokers import Record, read_topic
+from confluent_kafka import Message
+
 from tests.chaos.load import Journal, Load, Pair, Post
 from tests.chaos.program import Sample
+from tests.chaos.reader import read
 from tests.chaos.rig import Rig
 from tests.chaos.sentinel import Stall, stalled_seconds
 
-READ_SECONDS = 180.0
 LEEWAY_SECONDS = 0.5
 MAX_SOCKETS = 120  # under load: the providers' connections, and those of two producers
 MAX_QUIET_SOCKETS = 12  # without load: listeners, the loop's own, one producer
@@ -47,14 +48,10 @@ class Topics:
 
     @classmethod
     def read(cls, bootstrap_servers: str, topic: str, dead_letters: str) -> "Topics":
-        events = read_topic(bootstrap_servers, topic, timeout=READ_SECONDS)
-        letters = read_topic(bootstrap_servers, dead_letters, timeout=READ_SECONDS)
-        ids = [_event_id(record) for record in events]
-        return cls(
-            Counter(found for found in ids if found is not None),
-            Counter((record.key or b"").decode() for record in letters),
-            ids.count(None),
-        )
+        ids = Counter(_event_id(record) for record in read(bootstrap_servers, topic))
+        letters = Counter(_key(record) for record in read(bootstrap_servers, dead_letters))
+        unreadable = ids.pop("", 0)
+        return cls(ids, letters, unreadable)
 
     @property
     def records(self) -> int:
@@ -115,18 +112,24 @@ class Facts:
     audits: list[Audit] = field(default_factory=list)
 
 
-def _event_id(record: Record) -> str | None:
+def _event_id(record: Message) -> str:
+    """Empty where it cannot be read."""
     try:
-        return str(json.loads(record.value or b"")["id"])
+        return str(json.loads(record.value() or b"")["id"])
     except (ValueError, KeyError, TypeError):
-        return None
+        return ""
+
+
+def _key(record: Message) -> str:
+    return (record.key() or b"").decode()
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A run's end: every invariant, and the report in lines."""
+    """A run's end: every invariant, and in lines what happened and the report."""
 
     findings: tuple[Finding, ...]
+    log: tuple[str, ...]
     report: tuple[str, ...]
 
     @property
@@ -147,11 +150,11 @@ def judge(rig: Rig, load: Load, facts: Facts, stalls: Sequence[Stall]) -> Verdic
         _reposted(facts),
         _probe(facts),
         _recoveries(facts),
-        _answers(rig.journal.posts, limit, stalls),
+        answers_in_time(rig.journal.posts, limit, stalls),
         _terminations(rig),
         *_resources(rig.program.samples, facts.quiet),
     )
-    return Verdict(findings, tuple(_report(rig, load, facts, stalls)))
+    return Verdict(findings, tuple(rig.log_lines), tuple(_report(rig, load, facts, stalls)))
 
 
 # --- invariants --------------------------------------------------------------------------
@@ -209,7 +212,8 @@ def _recoveries(facts: Facts) -> Finding:
     )
 
 
-def _answers(posts: Iterable[Post], limit: float, stalls: Sequence[Stall]) -> Finding:
+def answers_in_time(posts: Iterable[Post], limit: float, stalls: Sequence[Stall]) -> Finding:
+    """Every post ended within the limit, in seconds, but for what the machine stood still."""
     late = [
         post
         for post in posts
@@ -273,7 +277,7 @@ def _some(ids: Sequence[str]) -> str:
 
 def _report(rig: Rig, load: Load, facts: Facts, stalls: Sequence[Stall]) -> Iterable[str]:
     yield from _traffic(rig.journal, load)
-    yield from _contents(facts.audits)
+    yield from _contents(load, facts.audits)
     yield _slowest(rig, stalls)
     longest = max((stall.ended - stall.started for stall in stalls), default=0.0)
     yield f"stalls of the machine: {len(stalls)}, longest {longest:.2f} s"
@@ -296,14 +300,22 @@ def _traffic(journal: Journal, load: Load) -> Iterable[str]:
     yield f"answers: {_counts(statuses)}; posts without one: {_counts(silent)}"
 
 
-def _contents(audits: Sequence[Audit]) -> Iterable[str]:
+def _contents(load: Load, audits: Sequence[Audit]) -> Iterable[str]:
     """Over every making of the status topic; of two audits of one, the later holds all."""
     last = {audit.events_from: audit.topics for audit in audits}.values()
     records = sum(topics.records for topics in last)
     duplicates = sum(topics.duplicates for topics in last)
+    hasty = sum(
+        count - 1
+        for topics in last
+        for event_id, count in topics.events.items()
+        if count > 1 and load.is_impatient(event_id.split(".")[0])
+    )
     yield (
         f"in Kafka: {records} records, {records - duplicates} events, {duplicates} duplicates "
-        f"({duplicates / max(records, 1):.3%}); the topic was made {len(last)} times"
+        f"({duplicates / max(records, 1):.3%}), {hasty} of them the impatient provider's "
+        f"({(duplicates - hasty) / max(records, 1):.3%} without); "
+        f"the topic was made {len(last)} times"
     )
 
 

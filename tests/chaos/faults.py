@@ -15,6 +15,7 @@ from tests.gateway import HOST
 from tests.proxy import BOTH, Conditions, Direction, Proxy
 
 HELD_BACK = Conditions(latency_seconds=0.15)  # so that posts are in flight at any moment
+RECORD_BYTES = 400  # no request with a record in it is shorter
 CUT_BYTES = (0, 300, 1500, 8000, 40_000)  # of requests, before a connection is cut
 
 Run = Callable[[Rig, random.Random], Awaitable[None]]
@@ -43,16 +44,21 @@ def fault(name: str, *, weight: float = 1.0, nodes: int = 1) -> Callable[[Run], 
     return add
 
 
+def kinds(settings: Settings) -> list[Fault]:
+    """Those to choose from: the ones that are named, or all that the cluster can bear."""
+    return [FAULTS[name] for name in settings.faults] or [
+        kind for kind in FAULTS.values() if kind.nodes <= settings.nodes
+    ]
+
+
 def schedule(settings: Settings) -> Iterator[Fault]:
     """The faults of a run, without end: the same seed gives the same ones."""
     rng = random.Random(f"{settings.seed} schedule")
-    kinds = [FAULTS[name] for name in settings.faults] or [
-        kind for kind in FAULTS.values() if kind.nodes <= settings.nodes
-    ]
+    able = kinds(settings)
     if settings.each_first:
-        yield from rng.sample(kinds, len(kinds))
+        yield from rng.sample(able, len(able))
     while True:
-        yield from rng.choices(kinds, [kind.weight for kind in kinds])
+        yield from rng.choices(able, [kind.weight for kind in able])
 
 
 async def _hold(rng: random.Random, least: float, most: float) -> None:
@@ -140,6 +146,14 @@ async def _cut_before(rig: Rig, rng: random.Random) -> None:
     await _impose(rig, rng, Conditions(cut_before=rng.choice(CUT_BYTES)), hold=(1, 4))
 
 
+@fault("records-cut")
+async def _records_cut(rig: Rig, rng: random.Random) -> None:
+    """For longer than a deadline no record comes through, and all that is shorter does."""
+    rig.network.impose(Conditions(cut_before=RECORD_BYTES))
+    await _hold(rng, 2.5, 5)
+    rig.network.heal()
+
+
 @fault("cut-after-append", weight=2)
 async def _cut_after(rig: Rig, rng: random.Random) -> None:
     await _impose(rig, rng, Conditions(cut_after=rng.choice(CUT_BYTES)), hold=(1, 4))
@@ -220,15 +234,6 @@ async def _gateway_terminated(rig: Rig, rng: random.Random) -> None:
 
 
 # --- topics ------------------------------------------------------------------------------
-
-
-@fault("too-few-replicas")
-async def _too_few_replicas(rig: Rig, rng: random.Random) -> None:
-    """The broker refuses every record for a while, and answers all else."""
-    replicas = rig.replicas
-    await asyncio.to_thread(rig.require_in_sync, replicas + 1)
-    await _hold(rng, 2, 5)
-    await asyncio.to_thread(rig.require_in_sync, max(1, replicas - 1))
 
 
 @fault("topic-recreated")

@@ -24,7 +24,7 @@ PER_POST = (1, 1, 2, 5, 10, 20, 50, 100)
 STATES_PER_SECOND = 100.0  # of one provider
 POSTS_PER_SECOND = 10.0  # the same
 PATIENCE_SECONDS = 5.0  # beyond the limit: late answers are seen, and then count as late
-IMPATIENT = ((1.0, RETRY_SECONDS), (0.3, 0.2))  # timeout and retry, in seconds
+IMPATIENT = ((0.3, 0.2), (1.0, RETRY_SECONDS))  # timeout and retry, in seconds
 PAIRS_EVERY_SECONDS = 0.25
 _IDS_PER_CAMPAIGN = 10**4
 _CAMPAIGNS = 10**6
@@ -171,15 +171,26 @@ class Load:
         self.plans.append(plan)
         return plan
 
+    @property
+    def impatient(self) -> int | None:
+        """The number of the provider that waits for no slow answer, if there is one."""
+        return self.providers - 1 if self.providers > 1 else None
+
+    def is_impatient(self, id_sms: str) -> bool:
+        """Whether the id is of that provider."""
+        if not id_sms.isdecimal():
+            return False
+        return int(id_sms) // (_CAMPAIGNS * _IDS_PER_CAMPAIGN) % 1000 == self.impatient
+
     async def _provide(self, number: int) -> None:
-        """Campaign after campaign; the last provider waits for no slow answer."""
+        """Campaign after campaign."""
         rng = random.Random(f"{self.seed} provider {number}")
         patient = ((self.limit_seconds + PATIENCE_SECONDS, RETRY_SECONDS),)
-        manners = IMPATIENT if number == self.providers - 1 > 0 else patient
+        manners = IMPATIENT if number == self.impatient else patient
         campaign = 0
         while not self.stopping.is_set():
             per_post = rng.choice(PER_POST)
-            timeout_seconds, retry_seconds = rng.choice(manners)
+            timeout_seconds, retry_seconds = manners[campaign % len(manners)]
             rate = min(STATES_PER_SECOND, per_post * POSTS_PER_SECOND)
             plan = self.plan(
                 number,

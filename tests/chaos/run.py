@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.brokers import KafkaCluster
 from tests.chaos.check import Audit, Facts, Recovery, Topics, Verdict, judge
-from tests.chaos.faults import Fault, schedule
+from tests.chaos.faults import Fault, kinds, schedule
 from tests.chaos.load import JournalingPool, Load, post_xml, run_plan
 from tests.chaos.rig import SOURCE, Network, Rig, Settings, rig
 from tests.chaos.sentinel import Sentinel
@@ -73,9 +73,10 @@ async def _under_load(made: Rig, load: Load, facts: Facts) -> None:
         made.log("load began")
         await asyncio.sleep(WARM_UP_SECONDS)
         await _storm(made, facts)
+        over = time.monotonic()
         made.log("the last fault is over")
         await _probe(made, load, facts)
-        ends = made.started + made.settings.seconds
+        ends = max(over + made.settings.quiet_seconds, made.started + made.settings.seconds)
         await asyncio.sleep(max(0.0, ends - time.monotonic()))
         load.stopping.set()
         await loading
@@ -86,12 +87,16 @@ async def _under_load(made: Rig, load: Load, facts: Facts) -> None:
 
 
 async def _storm(made: Rig, facts: Facts) -> None:
-    """One fault after the other; the end, too, is where one is not recovered from."""
+    """One fault after the other, the first round of them whatever the time.
+
+    The end, too, is where one is not recovered from.
+    """
     settings = made.settings
     rng = random.Random(f"{settings.seed} faults")
     ends = made.started + settings.seconds - settings.quiet_seconds - MARGIN_SECONDS
-    for fault in schedule(settings):
-        if time.monotonic() > ends:
+    first_round = len(kinds(settings)) if settings.each_first else 0
+    for number, fault in enumerate(schedule(settings)):
+        if number >= first_round and time.monotonic() > ends:
             return
         recovery = await _suffer(made, fault, rng)
         facts.recoveries.append(recovery)

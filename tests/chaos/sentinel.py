@@ -3,6 +3,7 @@
 What it says excuses late answers, so it must do nothing else.
 """
 
+import select
 import subprocess
 import sys
 import time
@@ -40,6 +41,8 @@ class Sentinel:
             self._process = subprocess.Popen(
                 [sys.executable, __file__], stdin=subprocess.PIPE, stdout=out
             )
+        while not self._file.stat().st_size:  # it notes its first moment
+            time.sleep(WAKE_SECONDS)
         return self
 
     def __exit__(
@@ -51,10 +54,15 @@ class Sentinel:
         with self._process as process:
             process.kill()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def stalls(self) -> list[Stall]:
         """All that it has noted so far, in order."""
         lines = self._file.read_text().split("\n")[:-1]
-        return [Stall(*map(float, line.split())) for line in lines]
+        noted = [Stall(*map(float, line.split())) for line in lines]
+        return [stall for stall in noted if stall.ended > stall.started]
 
 
 def stalled_seconds(stalls: Sequence[Stall], started: float, ended: float) -> float:
@@ -64,21 +72,25 @@ def stalled_seconds(stalls: Sequence[Stall], started: float, ended: float) -> fl
 
 def _watch() -> None:
     parent = sys.stdin.fileno()
-    due = time.monotonic() + WAKE_SECONDS
+    due = time.monotonic()
+    _note(due, due)
     while True:
-        time.sleep(max(0.0, due - time.monotonic()))
+        due = time.monotonic() + WAKE_SECONDS
+        time.sleep(WAKE_SECONDS)
         now = time.monotonic()
         if now - due > NOTED_SECONDS:
-            sys.stdout.write(f"{due} {now}\n")
-            sys.stdout.flush()
-            if _ended(parent):
-                return
-        due = now + WAKE_SECONDS
+            _note(due, now)
+        if _ended(parent):
+            return
+
+
+def _note(due: float, now: float) -> None:
+    sys.stdout.write(f"{due} {now}\n")
+    sys.stdout.flush()
 
 
 def _ended(parent: int) -> bool:
-    import select  # noqa: PLC0415
-
+    """Whether nobody holds the other end any more."""
     return bool(select.select([parent], [], [], 0)[0])
 
 

@@ -1,0 +1,201 @@
+"""Renders the chart with Helm, and validates what comes out."""
+
+import copy
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate.utils
+import yaml
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+
+CHART = Path(__file__).parents[2] / "helm"
+CRDS = Path(__file__).parent / "crds"
+RELEASE, NAMESPACE = "statuses", "messaging"
+OLDEST, NEWEST = "1.27", "1.37"
+HELM_TIMEOUT_SECONDS = 60
+
+Object = dict[str, Any]
+Values = Mapping[str, Any]
+
+
+class RefusedError(Exception):
+    """Helm did not take the values; the text is what it said."""
+
+
+@dataclass(slots=True)
+class Helm:
+    """One major version. What it rendered once, it does not render again."""
+
+    program: Path
+    major: str
+    home: Path
+    _rendered: dict[str, str] = field(default_factory=dict)
+
+    def template(self, *values: Values, kube_version: str = NEWEST, chart: Path = CHART) -> str:
+        """The manifests, hooks included. Raises RefusedError."""
+        key = json.dumps([values, kube_version, str(chart)], sort_keys=True)
+        if key not in self._rendered:
+            self._rendered[key] = self.render_anew(*values, kube_version=kube_version, chart=chart)
+        return self._rendered[key]
+
+    def render_anew(self, *values: Values, kube_version: str = NEWEST, chart: Path = CHART) -> str:
+        """As `template`, whatever was rendered before."""
+        capabilities = ["--kube-version", f"{kube_version}.0"]
+        return self._run(["template", RELEASE, str(chart), *capabilities], values)
+
+    def objects(self, *values: Values, kube_version: str = NEWEST) -> list[Object]:
+        """The rendered objects."""
+        return objects_of(self.template(*values, kube_version=kube_version))
+
+    def lint(self, *values: Values) -> str:
+        """Lint strictly. Raises RefusedError."""
+        return self._run(["lint", "--strict", str(CHART)], values)
+
+    def notes(self, *values: Values) -> str:
+        """What an installation says at its end, without one."""
+        # Helm 3 looks for a cluster even then, unless it renders for none.
+        said = self._run(["install", RELEASE, str(CHART), "--dry-run=client"], values)
+        return said.partition("NOTES:\n")[2]
+
+    def package(self, directory: Path) -> Path:
+        """The chart as it is handed out."""
+        self._run(["package", str(CHART), "--destination", str(directory)], ())
+        return next(directory.glob("*.tgz"))
+
+    def _run(self, arguments: Sequence[str], values: Sequence[Values]) -> str:
+        with tempfile.TemporaryDirectory() as directory:
+            flags: list[str] = []
+            for number, content in enumerate(values):
+                file = Path(directory) / f"values-{number}.yaml"
+                file.write_text(yaml.safe_dump(dict(content), allow_unicode=True), encoding="utf-8")
+                flags += ["--values", str(file)]
+            scope = [] if arguments[0] == "package" else ["--namespace", NAMESPACE]
+            done = subprocess.run(
+                [self.program, *arguments, *scope, *flags],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=HELM_TIMEOUT_SECONDS,
+                env=self._environment(),
+            )
+        if done.returncode != 0:
+            raise RefusedError(done.stdout + done.stderr)
+        return done.stdout
+
+    def _environment(self) -> dict[str, str]:
+        """No cluster, no plug-ins, and nothing of the user's own configuration."""
+        homes = {name: str(self.home) for name in ("HOME", "HELM_CONFIG_HOME", "HELM_CACHE_HOME")}
+        nowhere = {"KUBECONFIG": os.devnull, "HELM_DATA_HOME": str(self.home)}
+        return {"PATH": os.environ["PATH"], **homes, **nowhere}
+
+
+def objects_of(manifests: str) -> list[Object]:
+    """The objects of a stream of YAML documents."""
+    return [document for document in yaml.safe_load_all(manifests) if document]
+
+
+def one(objects: Sequence[Object], kind: str, suffix: str = "") -> Object:
+    """The only object of a kind whose name ends so."""
+    (found,) = [o for o in objects if o["kind"] == kind and o["metadata"]["name"].endswith(suffix)]
+    return found
+
+
+def kinds(objects: Sequence[Object]) -> list[str]:
+    """Every object's kind, in order of the alphabet."""
+    return sorted(o["kind"] for o in objects)
+
+
+def configuration(objects: Sequence[Object]) -> str:
+    """The text of the program's configuration file in the rendered ConfigMap."""
+    (text,) = [
+        o["data"]["bridge.yaml"]
+        for o in objects
+        if o["kind"] == "ConfigMap" and "bridge.yaml" in o["data"]
+    ]
+    return str(text)
+
+
+def container(objects: Sequence[Object]) -> Object:
+    """The gateway's container in the rendered Deployment."""
+    (found,) = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def merged(base: Values, *others: Values) -> dict[str, Any]:
+    """Values laid over values, as Helm does it; null stays."""
+    result = copy.deepcopy(dict(base))
+    for other in others:
+        for key, value in other.items():
+            inner = result.get(key)
+            both = isinstance(inner, dict) and isinstance(value, Mapping)
+            result[key] = merged(inner, value) if both else copy.deepcopy(value)
+    return result
+
+
+def problems(thing: Object, kube_version: str) -> list[str]:
+    """What Kubernetes of that version, or the owner of a custom resource, would not take."""
+    validator = _custom_resource(thing["apiVersion"], thing["kind"]) or _built_in(
+        thing["apiVersion"], thing["kind"], kube_version
+    )
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(thing)]
+
+
+@cache
+def _custom_resource(api_version: str, kind: str) -> Draft202012Validator | None:
+    for file in CRDS.glob("*.json"):
+        for entry in json.loads(file.read_text(encoding="utf-8")):
+            if (entry["apiVersion"], entry["kind"]) == (api_version, kind):
+                return Draft202012Validator(_strict(entry["schema"]))
+    return None
+
+
+def _strict(schema: Any) -> Any:
+    """Refuse unknown keys, which an API server would drop in silence; metadata is Kubernetes's."""
+    if isinstance(schema, list):
+        return [_strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = {key: _strict(value) for key, value in schema.items() if key != "properties"}
+    if "x-kubernetes-int-or-string" in schema:
+        return {**inner, "type": ["integer", "string"]}
+    if "properties" not in schema:
+        return inner
+    properties = {name: _strict(part) for name, part in schema["properties"].items()}
+    if "kind" in properties:
+        properties["metadata"] = {"type": "object"}
+    return {**inner, "properties": properties, "additionalProperties": False}
+
+
+@cache
+def _built_in(api_version: str, kind: str, kube_version: str) -> Draft202012Validator:
+    """The schema that refuses unknown keys; a kind that the version lacks is a KeyError."""
+    definitions = _definitions(kube_version)
+    group, _, version = api_version.rpartition("/")
+    name = "-".join(filter(None, [kind.lower(), group.partition(".")[0], version]))
+    schema = _contents(kube_version, f"{name}.json")
+    return Draft202012Validator(schema, registry=definitions)
+
+
+@cache
+def _definitions(kube_version: str) -> Registry[Any]:
+    contents = _contents(kube_version, "_definitions.json")
+    return Resource.from_contents(contents) @ Registry()
+
+
+def _contents(kube_version: str, name: str) -> Any:
+    path = f"kubernetes-json-schema/v{kube_version}.0-local-strict/{name}"
+    return kubernetes_validate.utils.schema_contents(path, kube_version)
+
+
+def fenced(text: str, language: str) -> Iterator[str]:
+    """Each fenced block of a page of Markdown in a language."""
+    yield from re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)

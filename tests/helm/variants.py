@@ -1,0 +1,328 @@
+"""The values that the chart is rendered with: the smallest, each switch, and all at once."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tests.helm.chart import merged
+
+MINIMAL: dict[str, Any] = {
+    "image": {"repository": "registry.example.com/sms-status-bridge"},
+    "config": {
+        "kafka": {"bootstrap_servers": "kafka-bootstrap.kafka:9092"},
+        "endpoints": [
+            {
+                "name": "main",
+                "path": "/webhook",
+                "source": "urn:example:sms:main",
+                "timezone": "Europe/Kyiv",
+                "auth": "none",
+            }
+        ],
+        "events": {"type_prefix": "com.example.messaging"},
+    },
+}
+"""What only the user knows, and no more."""
+
+ALWAYS = ("ConfigMap", "Deployment", "Pod", "PodDisruptionBudget", "Service", "Service",
+          "ServiceAccount")  # fmt: skip
+"""The kinds that MINIMAL renders to."""
+
+TWO_ENDPOINTS = [
+    {
+        "name": "main",
+        "path": "/webhook",
+        "source": "urn:example:sms:main",
+        "timezone": "Europe/Kyiv",
+        "auth": {
+            "tokens": ["${WEBHOOK_TOKEN}", "${file:/run/secrets/old-token}"],
+            "basic": [{"username": "provider", "password": "${WEBHOOK_PASSWORD}"}],
+        },
+    },
+    {
+        "name": "brand",
+        "path": "/brand/",
+        "source": "urn:example:sms:brand",
+        "timezone": "UTC",
+        "auth": {"tokens": ["${BRAND_TOKEN}"]},
+        "topic": "Sms_Status_Brand",
+    },
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Values over MINIMAL, and how the kinds differ from ALWAYS."""
+
+    values: dict[str, Any]
+    more: tuple[str, ...] = ()
+    less: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> dict[str, Any]:
+        """The values, those of MINIMAL included."""
+        return merged(MINIMAL, self.values)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Every kind that is rendered, in order of the alphabet."""
+        left = list(ALWAYS)
+        for kind in self.less:
+            left.remove(kind)
+        return sorted([*left, *self.more])
+
+
+STRIMZI = {
+    "cluster": "kafka",
+    "namespace": "kafka",
+    "topics": {
+        "enabled": True,
+        "statusConfig": {"retention.ms": 604800000},
+        "deadLetterConfig": {"retention.ms": 2592000000},
+    },
+    "user": {"enabled": True},
+}
+AUTOSCALING = {
+    "enabled": True,
+    "behavior": {"scaleDown": {"stabilizationWindowSeconds": 600}},
+}
+INGRESS = {
+    "enabled": True,
+    "className": "nginx",
+    "hosts": ["statuses.example.com", "statuses.example.org"],
+    "tls": [{"secretName": "statuses-tls", "hosts": ["statuses.example.com"]}],
+    "annotations": {"cert-manager.io/cluster-issuer": "letsencrypt"},
+    "labels": {"exposed": "true"},
+}
+HTTP_ROUTE = {
+    "enabled": True,
+    "parentRefs": [{"name": "public", "namespace": "gateways", "sectionName": "https"}],
+    "hostnames": ["statuses.example.com"],
+    "timeouts": {"request": "30s"},
+    "filters": [
+        {
+            "type": "ResponseHeaderModifier",
+            "responseHeaderModifier": {"set": [{"name": "X-Robots-Tag", "value": "none"}]},
+        }
+    ],
+}
+NETWORK_POLICY = {
+    "enabled": True,
+    "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}],
+    "brokers": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kafka"}}}],
+    "extraEgress": [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}],
+    "extraIngress": [{"from": [{"podSelector": {"matchLabels": {"app": "probe"}}}]}],
+}
+SECRETS = {
+    "existingSecret": "statuses",
+    "envFrom": [{"secretRef": {"name": "more"}, "prefix": "MORE_"}],
+    "extraEnv": [
+        {"name": "WEBHOOK_TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "token"}}},
+        {"name": "TZ", "value": "UTC"},
+    ],
+    "extraVolumes": [{"name": "kafka-ca", "secret": {"secretName": "kafka-cluster-ca-cert"}}],
+    "extraVolumeMounts": [
+        {"name": "kafka-ca", "mountPath": "/run/secrets/kafka-ca", "readOnly": True}
+    ],
+}
+EXTRA_OBJECTS = [
+    {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": '{{ include "sms.fullname" . }}-extra'},
+        "data": {"a": "b"},
+    },
+    "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}-text\n",
+]
+SCHEDULING = {
+    "nodeSelector": {"kubernetes.io/arch": "amd64"},
+    "tolerations": [{"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "Exists"}]}]
+            }
+        }
+    },
+    "topologySpreadConstraints": [
+        {
+            "maxSkew": 1,
+            "topologyKey": "topology.kubernetes.io/zone",
+            "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": {"own": "selector"}},
+        }
+    ],
+    "priorityClassName": "high",
+}
+METADATA = {
+    "commonLabels": {"team": "messaging", "app.kubernetes.io/part-of": "notifications"},
+    "commonAnnotations": {"owner": "messaging@example.com"},
+    "podLabels": {"sidecar.istio.io/inject": "false"},
+    "podAnnotations": {"reloader.stakater.com/auto": "true"},
+    "deploymentLabels": {"tier": "edge"},
+    "deploymentAnnotations": {"reloader.stakater.com/auto": "true"},
+}
+MONITORING = {
+    "serviceMonitor": {
+        "enabled": True,
+        "interval": "15s",
+        "scrapeTimeout": "10s",
+        "labels": {"release": "prometheus"},
+        "relabelings": [{"action": "labeldrop", "regex": "pod"}],
+        "metricRelabelings": [{"action": "drop", "regex": "x", "sourceLabels": ["__name__"]}],
+    },
+    "prometheusRule": {
+        "enabled": True,
+        "labels": {"release": "prometheus"},
+        "ruleLabels": {"team": "messaging"},
+        "extraRules": [{"alert": "Own", "expr": "vector(1)"}],
+    },
+    "dashboard": {"enabled": True, "annotations": {"grafana_folder": "Messaging"}},
+}
+
+VARIANTS: dict[str, Variant] = {
+    "minimal": Variant({}),
+    "one pod": Variant({"replicaCount": 1}, less=("PodDisruptionBudget",)),
+    "no pods": Variant({"replicaCount": 0}, less=("PodDisruptionBudget",)),
+    "no disruption budget": Variant(
+        {"podDisruptionBudget": {"enabled": False}}, less=("PodDisruptionBudget",)
+    ),
+    "disruption budget in percent": Variant({"podDisruptionBudget": {"maxUnavailable": "25%"}}),
+    "autoscaling": Variant({"autoscaling": AUTOSCALING}, more=("HorizontalPodAutoscaler",)),
+    "autoscaling from one": Variant(
+        {"autoscaling": {"enabled": True, "minReplicas": 1}},
+        more=("HorizontalPodAutoscaler",),
+        less=("PodDisruptionBudget",),
+    ),
+    "ingress": Variant({"ingress": INGRESS}, more=("Ingress",)),
+    "ingress in the clear": Variant(
+        {"ingress": {"enabled": True, "hosts": ["statuses.example.com"]}}, more=("Ingress",)
+    ),
+    "ingress to the root": Variant(
+        {
+            "config": {"endpoints": [{**MINIMAL["config"]["endpoints"][0], "path": "/"}]},
+            "ingress": INGRESS,
+        },
+        more=("Ingress",),
+    ),
+    "http route": Variant({"httpRoute": HTTP_ROUTE}, more=("HTTPRoute",)),
+    "http route, bare": Variant(
+        {"httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}}, more=("HTTPRoute",)
+    ),
+    "load balancer": Variant(
+        {
+            "service": {
+                "type": "LoadBalancer",
+                "loadBalancerClass": "service.k8s.aws/nlb",
+                "loadBalancerSourceRanges": ["203.0.113.0/24"],
+                "externalTrafficPolicy": "Local",
+                "annotations": {"a": "b"},
+                "labels": {"c": "d"},
+            }
+        }
+    ),
+    "node port": Variant({"service": {"type": "NodePort", "nodePort": 30080, "port": 8080}}),
+    "network policy": Variant({"networkPolicy": NETWORK_POLICY}, more=("NetworkPolicy",)),
+    "network policy, open": Variant(
+        {"networkPolicy": {"enabled": True, "monitoring": [], "dns": [], "brokerPorts": [9093]}},
+        more=("NetworkPolicy",),
+    ),
+    "service monitor": Variant({"serviceMonitor": {"enabled": True}}, more=("ServiceMonitor",)),
+    "prometheus rule": Variant({"prometheusRule": {"enabled": True}}, more=("PrometheusRule",)),
+    "dashboard": Variant({"dashboard": {"enabled": True}}, more=("ConfigMap",)),
+    "monitoring": Variant(MONITORING, more=("ConfigMap", "PrometheusRule", "ServiceMonitor")),
+    "strimzi": Variant({"strimzi": STRIMZI}, more=("KafkaTopic", "KafkaTopic", "KafkaUser")),
+    "strimzi topics": Variant(
+        {"strimzi": {"cluster": "kafka", "topics": {"enabled": True}}},
+        more=("KafkaTopic", "KafkaTopic"),
+    ),
+    "strimzi user": Variant(
+        {
+            "strimzi": {
+                "cluster": "kafka",
+                "user": {"enabled": True, "name": "sms", "authentication": {"type": "tls"}},
+            }
+        },
+        more=("KafkaUser",),
+    ),
+    "strimzi of old": Variant(
+        {"strimzi": {**STRIMZI, "apiVersion": "kafka.strimzi.io/v1beta2"}},
+        more=("KafkaTopic", "KafkaTopic", "KafkaUser"),
+    ),
+    "strimzi without dead letters": Variant(
+        {"config": {"kafka": {"dead_letter_topic": None}}, "strimzi": STRIMZI},
+        more=("KafkaTopic", "KafkaUser"),
+    ),
+    "strimzi with a topic of an endpoint": Variant(
+        {"config": {"endpoints": TWO_ENDPOINTS}, "strimzi": STRIMZI},
+        more=("KafkaTopic", "KafkaTopic", "KafkaTopic", "KafkaUser"),
+    ),
+    "topics made by the program": Variant(
+        {"config": {"kafka": {"create_topics": {"enabled": True}}}},
+    ),
+    "two endpoints, secrets": Variant({"config": {"endpoints": TWO_ENDPOINTS}, **SECRETS}),
+    "own service account": Variant(
+        {"serviceAccount": {"create": False, "name": "own"}}, less=("ServiceAccount",)
+    ),
+    "default service account": Variant(
+        {"serviceAccount": {"create": False}}, less=("ServiceAccount",)
+    ),
+    "scheduling": Variant(SCHEDULING),
+    "metadata": Variant(METADATA),
+    "image by digest": Variant(
+        {
+            "image": {"digest": f"sha256:{'0123456789abcdef' * 4}", "pullPolicy": "Always"},
+            "imagePullSecrets": [{"name": "registry"}],
+        }
+    ),
+    "image by tag": Variant({"image": {"tag": "1.2.3-rc.1"}}),
+    "openshift": Variant({"podSecurityContext": None, "securityContext": None}),
+    "no probes": Variant({"livenessProbe": None, "readinessProbe": None, "startupProbe": None}),
+    "names": Variant({"nameOverride": "sms", "fullnameOverride": "sms-in"}),
+    "long names": Variant({"fullnameOverride": "a" * 63}),
+    "own ports": Variant({"config": {"server": {"port": 9000}, "admin": {"port": "9001"}}}),
+    "sections left empty": Variant({"config": {"server": None, "log": None}}),
+    "longer drain": Variant(
+        {
+            "config": {"server": {"drain_delay_seconds": 25.5, "shutdown_grace_seconds": 30}},
+            "terminationGracePeriodSeconds": 90,
+        }
+    ),
+    "every number and word": Variant(
+        {
+            "config": {
+                "server": {"max_in_flight_bytes": 17179869184, "max_body_bytes": 4194304},
+                "kafka": {
+                    "bootstrap_servers": ["a:9092", "[::1]:9093"],
+                    "client_id": "0042",
+                    "create_topics": {"config": {"retention.ms": "604800000", "x": "1e3"}},
+                },
+                "log": {"level": "warning", "format": "console"},
+            }
+        }
+    ),
+    "former configurations kept": Variant({"configMap": {"keep": True}}),
+    "extra objects": Variant({"extraObjects": EXTRA_OBJECTS}, more=("ConfigMap", "ConfigMap")),
+    "test with a real state": Variant({"helmTest": {"realState": True}}),
+    "no test": Variant({"helmTest": {"enabled": False}}, less=("Pod",)),
+    "everything": Variant(
+        {
+            "config": {"endpoints": TWO_ENDPOINTS},
+            **SECRETS,
+            **METADATA,
+            **SCHEDULING,
+            **MONITORING,
+            "autoscaling": AUTOSCALING,
+            "ingress": INGRESS,
+            "httpRoute": HTTP_ROUTE,
+            "networkPolicy": NETWORK_POLICY,
+            "strimzi": STRIMZI,
+            "extraObjects": EXTRA_OBJECTS,
+            "image": {"digest": f"sha256:{'0123456789abcdef' * 4}"},
+        },
+        more=(
+            *("ConfigMap", "ConfigMap", "ConfigMap", "HTTPRoute", "HorizontalPodAutoscaler"),
+            *("Ingress", "KafkaTopic", "KafkaTopic", "KafkaTopic", "KafkaUser", "NetworkPolicy"),
+            *("PrometheusRule", "ServiceMonitor"),
+        ),
+    ),
+}

@@ -1,0 +1,224 @@
+"""The contract, read a second time: what a body says, and what must become of each state.
+
+It must not import the package: what it checks is that the package says the same.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
+from xml.parsers import expat
+
+from tests.reference import digest, event_id
+
+STATUSES = frozenset({"send", "partly_deliver", "deliver", "not_deliver", "expired", "read"})
+UTF16_NAMES = frozenset({"utf-16", "utf-16le", "utf-16be", "utf16"})
+MAX_DEPTH = 8
+MAX_ELEMENTS = 100_000
+MAX_ELEMENT_ATTRIBUTES = 10_000
+MAX_ATTRIBUTES = 64
+MAX_NAME = 256
+MAX_VALUE = 4096
+
+_AROUND = b" \t\r\n\0"
+_ENCODING = re.compile(
+    r"(utf-8|utf8|us-ascii|ascii|latin1|koi8-[ru]|cp866|ibm866"
+    r"|iso-8859-(1|2|3|4|5|6|7|8|9|10|11|13|14|15|16)|(windows-|cp)125[0-8])"
+)
+
+
+class RefusedError(Exception):
+    """The body as a whole is to be answered 400."""
+
+
+@dataclass(slots=True)
+class Element:
+    """One `<state>` as it stands in the document."""
+
+    attributes: Mapping[str, str]
+    text: str = ""
+    has_children: bool = False
+
+    @property
+    def id_sms(self) -> str:
+        return self.attributes.get("id_sms", "").strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What an element must become: an event of that identity, or a dead letter for a reason."""
+
+    status: str = ""
+    raw_time: str | None = None
+    channels: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    defects: frozenset[str] = frozenset()
+
+
+def is_empty(body: bytes) -> bool:
+    """Whether only white space, NULs and byte order marks are there."""
+    return not re.sub(rb"\xef\xbb\xbf|\xff\xfe|\xfe\xff|[ \t\r\n\0]", b"", body)
+
+
+def elements(body: bytes) -> list[Element]:
+    """Every `<state>` of the body, in order; RefusedError where the body is no document."""
+    return _Reader().read(_text(body))
+
+
+def meaning(element: Element) -> Meaning:
+    """What the contract makes of one state."""
+    channels, attributes = _split(element.attributes)
+    status = element.text.strip().lower()
+    if not status and len(channels) == 1:
+        (status,) = channels.values()
+    return Meaning(
+        status=status,
+        raw_time=element.attributes.get("time", "").strip() or None,
+        channels=channels,
+        attributes=attributes,
+        defects=frozenset(_defects(element, status)),
+    )
+
+
+def identity(source: str, element: Element, meant: Meaning) -> str:
+    """The event id of a valid state."""
+    pairs = list(meant.channels.items())
+    return event_id(source, element.id_sms, meant.status, meant.raw_time, pairs)
+
+
+def letter_identity(source: str, element: Element, reason: str) -> str:
+    """The event id of a state's dead letter."""
+    values = [text for pair in sorted(element.attributes.items()) for text in pair]
+    return digest(source, reason, *values, element.text)
+
+
+# --- bytes -------------------------------------------------------------------------------
+
+
+def _text(body: bytes) -> str:
+    start = body.lstrip(_AROUND)
+    if body[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return _utf16(body, big_endian=body[:1] == b"\xfe")
+    if start[:2] == b"<\0":
+        return _utf16(body, big_endian=(len(body) - len(start)) % 2 == 1)
+    document = _without_marks(body)
+    name = _declared(document[: document.find(b"?>") + 2].decode("latin-1")) or "utf-8"
+    if not _ENCODING.fullmatch(name):
+        raise RefusedError(name)
+    try:
+        return document.decode(name)
+    except UnicodeDecodeError as exc:
+        raise RefusedError from exc
+
+
+def _without_marks(body: bytes) -> bytes:
+    return _cut(_cut(body, b"\xef\xbb\xbf")[::-1], b"\xbf\xbb\xef")[::-1]
+
+
+def _cut(body: bytes, mark: bytes) -> bytes:
+    """Without the white space, NULs and marks at its beginning."""
+    found = re.match(rb"(?:[ \t\r\n\0]|%b)*+" % mark, body)
+    return body[found.end() :] if found else body
+
+
+def _utf16(body: bytes, *, big_endian: bool) -> str:
+    whole = body[:-1] if len(body) % 2 and body[-1:] == b"\0" else body
+    try:
+        text = whole.decode("utf-16-be" if big_endian else "utf-16-le")
+    except UnicodeDecodeError as exc:
+        raise RefusedError from exc
+    document = text.strip("\ufeff \t\r\n\0")
+    name = _declared(document[: document.find("?>") + 2])
+    if name is not None and name not in UTF16_NAMES:
+        raise RefusedError(name)
+    return document
+
+
+def _declared(declaration: str) -> str | None:
+    """The encoding that an XML declaration names, as Expat reads it."""
+    if not re.match(r"<\?xml\s", declaration):
+        return None
+    found: list[str | None] = []
+    parser = expat.ParserCreate()
+    parser.XmlDeclHandler = lambda _version, encoding, _standalone: found.append(encoding)
+    try:
+        parser.Parse(declaration, False)
+    except expat.ExpatError as exc:
+        raise RefusedError from exc
+    return found[0].lower().replace("_", "-") if found and found[0] else None
+
+
+# --- XML ---------------------------------------------------------------------------------
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self._path: list[str] = []
+        self._count = 0
+        self._found: list[Element] = []
+
+    def read(self, document: str) -> list[Element]:
+        parser = expat.ParserCreate()
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = lambda _name: self._path.pop()
+        parser.CharacterDataHandler = self._characters
+        parser.StartDoctypeDeclHandler = _refuse
+        try:
+            parser.Parse(document, True)
+        except (expat.ExpatError, UnicodeEncodeError) as exc:
+            raise RefusedError from exc
+        return self._found
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._count += 1
+        self._path.append(name)
+        misplaced = name == "state" and len(self._path) != 2
+        too_much = len(self._path) > MAX_DEPTH or self._count > MAX_ELEMENTS
+        if self._path[0] != "response" or misplaced or too_much:
+            _refuse()
+        if len(attributes) > MAX_ELEMENT_ATTRIBUTES:
+            _refuse()
+        if name == "state":
+            self._found.append(Element(attributes))
+        elif len(self._path) == 3 and self._path[1] == "state":
+            self._found[-1].has_children = True
+
+    def _characters(self, text: str) -> None:
+        if self._path == ["response", "state"]:
+            self._found[-1].text += text
+
+
+def _refuse(*_: object) -> NoReturn:
+    raise RefusedError
+
+
+# --- states ------------------------------------------------------------------------------
+
+
+def _split(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    others = {
+        name: value
+        for name, value in given.items()
+        if name not in ("id_sms", "time") and not re.match(r"xmlns|xml:", name)
+    }
+    words = {name: value.strip().lower() for name, value in others.items()}
+    channels = {n: w for n, w in words.items() if n in ("sms", "viber") or w in STATUSES}
+    rest = {name: value for name, value in others.items() if name not in channels}
+    return {name: word for name, word in channels.items() if word}, rest
+
+
+def _defects(element: Element, status: str) -> list[str]:
+    """Every reason that applies: which of several is given is not part of the contract."""
+    names, values = element.attributes.keys(), element.attributes.values()
+    applies = {
+        "missing_id": not element.id_sms,
+        "invalid_id": element.id_sms and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", element.id_sms),
+        "attribute_too_long": any(len(n) > MAX_NAME for n in names)
+        or any(len(v) > MAX_VALUE for v in values),
+        "too_many_attributes": len(names) > MAX_ATTRIBUTES,
+        "child_elements": element.has_children,
+        "text_too_long": len(element.text) > MAX_VALUE,
+        "missing_status": not status,
+        "invalid_status": status and not re.fullmatch(r"[a-z0-9_]{1,64}", status),
+    }
+    return [reason for reason, does in applies.items() if does]

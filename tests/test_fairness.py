@@ -1,0 +1,44 @@
+"""Large documents beside small ones: nobody waits for them long."""
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bridge.embedded import EmbeddedBroker
+from tests.fairness import Figures, hostile, many_states, measure
+from tests.gateway import Gateway, configuration
+
+SECONDS = 4.0
+# Read on the event loop, one of these documents alone holds it for 400 ms or more.
+LIMIT_MS = 250.0 * float(os.environ.get("HOSTILE_COST_FACTOR", "1"))
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    with (
+        EmbeddedBroker("fair", "fair.rejected") as broker,
+        Gateway(configuration(broker.bootstrap_servers, "fair")) as running,
+    ):
+        yield running
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        pytest.param(lambda: (many_states, many_states), id="two of 10,000 states"),
+        pytest.param(lambda: (many_states, hostile("states")), id="10,000 states and hostile"),
+        pytest.param(lambda: (hostile("states"), hostile("references")), id="two hostile"),
+    ],
+)
+def test_large_documents_do_not_hold_up_small_ones(
+    gateway: Gateway, sources: Callable[[], tuple[Callable[[int], bytes], ...]]
+) -> None:
+    """While two connections post megabytes without a pause, nine small answers of ten are quick."""
+    figures: Figures = measure(gateway, SECONDS, *sources())
+
+    assert figures.large >= 2
+    assert figures.refused == 0
+    post_ms, health_ms = figures.posts.quantile(0.9), figures.health.quantile(0.9)
+    assert post_ms < LIMIT_MS, f"{figures}"
+    assert health_ms < LIMIT_MS, f"{figures}"
