@@ -10,7 +10,7 @@ from bridge.ack import acknowledged
 from bridge.errors import DocumentError
 from bridge.event import MEANINGS, Stream, rejected_body, rejected_state, status_message
 from bridge.model import Document, InvalidState, Message, Outcome, Result, State
-from bridge.parse import parse
+from bridge.parse import parse, received
 
 TOO_LARGE = "too_large"
 
@@ -132,7 +132,7 @@ class Pipeline:
         for index, (state, outcome) in enumerate(zip(states, outcomes, strict=True)):
             if isinstance(state, State) and outcome is not None and outcome.too_large:
                 states[index] = invalid = InvalidState(
-                    state.id_sms, TOO_LARGE, outcome.error or TOO_LARGE, state.received
+                    state.id_sms, TOO_LARGE, outcome.error or TOO_LARGE, received(state.element)
                 )
                 buried[index] = message_for(stream, invalid, received_at)
         if buried:
