@@ -76,6 +76,7 @@ class Result(Enum):
     PUBLISHED = "published"  # the broker has taken it
     FAILED = "failed"  # it is not in Kafka
     UNKNOWN = "unknown"  # it was handed over and may be in Kafka
+    DROPPED = "dropped"  # invalid, and no topic takes its dead letter: it was never sent
 
 
 class Outcome(NamedTuple):

@@ -64,8 +64,8 @@ def parse(body: bytes, *, max_states: int) -> Document:
     """
     elements = _state_elements(_tree(*_decoded(body)))
     return Document(
-        states=tuple([_state(element) for element in elements[:max_states]]),
-        unprocessed_ids=frozenset(_id_sms(element) for element in elements[max_states:]),
+        states=tuple([_state(_mapping(element)) for element in elements[:max_states]]),
+        unprocessed_ids=frozenset(_id_sms(_mapping(element)) for element in elements[max_states:]),
     )
 
 
@@ -234,18 +234,22 @@ class _Defect(Exception):  # noqa: N818 -- it never leaves this module
         super().__init__(reason, detail)
 
 
-def _id_sms(element: Any) -> str:
-    """The id that groups states and that the answer lists; empty where there is none."""
-    value = element.get(_ID_ATTRIBUTE) if isinstance(element, dict) else None
-    return value.strip() if value else ""
-
-
-def _state(element: Any) -> State | InvalidState:
+def _mapping(element: Any) -> dict[str, Any]:
     """One element as xmltodict gives it: a mapping, or just its text, or None."""
-    if not isinstance(element, dict):
-        element = {_TEXT: element} if element else {}
+    if isinstance(element, dict):
+        return element
+    return {_TEXT: element} if element else {}
+
+
+def _id_sms(element: Mapping[str, str]) -> str:
+    """The id that groups states and that the answer lists; empty where there is none."""
+    return element.get(_ID_ATTRIBUTE, "").strip()
+
+
+def _state(element: Mapping[str, Any]) -> State | InvalidState:
     id_sms = _id_sms(element)
     try:
+        _check_id(id_sms)
         return _valid_state(id_sms, element)
     except _Defect as defect:
         return InvalidState(
@@ -264,11 +268,14 @@ def received(element: Mapping[str, Any]) -> Received:
     )
 
 
-def _valid_state(id_sms: str, element: Mapping[str, Any]) -> State:
+def _check_id(id_sms: str) -> None:
     if not id_sms:
         raise _Defect("missing_id", "id_sms is missing or blank")
     if not _ID_SMS.fullmatch(id_sms):
         raise _Defect("invalid_id", "id_sms is not 1 to 64 of A-Z a-z 0-9 . _ -")
+
+
+def _valid_state(id_sms: str, element: Mapping[str, Any]) -> State:
     if len(element) > MAX_ATTRIBUTES:
         _check_count(element)
     channels: dict[str, str] = {}
@@ -282,7 +289,11 @@ def _valid_state(id_sms: str, element: Mapping[str, Any]) -> State:
         elif key == _TIME_ATTRIBUTE:
             raw_time = value.strip()
         elif key != _ID_ATTRIBUTE:
-            _sort(key[1:], value, channels, attributes)
+            name, word = key[1:], value.strip().lower()
+            if name not in CHANNELS:
+                _sort(name, value, word, channels, attributes)
+            elif word:
+                channels[name] = word
         if len(value) > MAX_VALUE_CHARACTERS:
             raise _too_long(key)
     return State(
@@ -306,21 +317,19 @@ def _too_long(key: str) -> _Defect:
     return _Defect("attribute_too_long", f"attribute {key[1:65]} is too long")
 
 
-def _sort(name: str, value: str, channels: dict[str, str], attributes: dict[str, str]) -> None:
-    """Put one attribute among the channels, trimmed and lower-cased, or among the others.
+def _sort(
+    name: str, value: str, word: str, channels: dict[str, str], attributes: dict[str, str]
+) -> None:
+    """Put an attribute that is not known among the channels, or among what means nothing here.
 
-    The provider names a channel's field after the kind of message, so an attribute that is
-    not known yet is a channel where its value is a known status.
+    The provider names a channel's field after the kind of message, so it is a channel where
+    its value is a known status.
     """
-    word = value.strip().lower()
-    if name in CHANNELS:
-        if word:
-            channels[name] = word
-    elif name.startswith(("xmlns", "xml:")):
+    if name.startswith(("xmlns", "xml:")):
         return
-    elif len(name) > MAX_NAME_CHARACTERS:
+    if len(name) > MAX_NAME_CHARACTERS:
         raise _too_long(f"@{name}")
-    elif word in KNOWN_STATUSES:
+    if word in KNOWN_STATUSES:
         channels[name] = word
     else:
         attributes[name] = value
