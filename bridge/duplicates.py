@@ -5,13 +5,14 @@ broker's answer alone, and believed only while the topic is provably the one tha
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from bridge.model import Message, Outcome, Result
 from bridge.pipeline import Publisher
 
 REPEATED = Outcome(Result.PUBLISHED, repeated=True)
+_NONE: set[str] = set()
 
 
 class Cluster(Protocol):
@@ -57,21 +58,22 @@ class RecentEvents:
         self._count -= len(self._young.pop(topic, ()))
         self._old.pop(topic, None)
 
-    def add(self, topic: str, event_id: str) -> None:
-        """Remember an event, at the cost of the oldest."""
-        if not self._half_limit:
-            return
+    def add(self, topic: str, event_ids: Sequence[str]) -> None:
+        """Remember events, at the cost of the oldest."""
         self._age()
-        if self._count >= self._half_limit:
-            self._rotate()
-        ids = self._young.setdefault(topic, set())
-        self._count += event_id not in ids
-        ids.add(event_id)
+        for event_id in event_ids[: self._half_limit]:
+            if self._count >= self._half_limit:
+                self._rotate()
+            ids = self._young.setdefault(topic, set())
+            if event_id not in ids:
+                ids.add(event_id)
+                self._count += 1
 
-    def holds(self, topic: str, event_id: str) -> bool:
-        """Whether the event is remembered."""
+    def held(self, topic: str, event_ids: Collection[str]) -> set[str]:
+        """Those of the events that are remembered."""
         self._age()
-        return event_id in self._young.get(topic, ()) or event_id in self._old.get(topic, ())
+        young, old = self._young.get(topic, _NONE), self._old.get(topic, _NONE)
+        return young.intersection(event_ids) | old.intersection(event_ids)
 
     def __len__(self) -> int:
         self._age()
@@ -102,54 +104,73 @@ class Deduplicator:
 
     async def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
         """One outcome a message, in order; those that Kafka has already are `repeated`."""
-        repeated = await self._repeated(messages, deadline)
-        fresh = [message for message, known in zip(messages, repeated, strict=True) if not known]
-        before = self._cluster.generation, {m.topic: self._cluster.topic_id(m.topic) for m in fresh}
+        by_topic = _event_ids(messages)
+        repeated = await self._repeated(by_topic, deadline)
+        fresh = [m for m in messages if m.event_id not in repeated.get(m.topic, _NONE)]
+        generation = self._cluster.generation
+        topic_ids = {topic: self._cluster.topic_id(topic) for topic in by_topic}
         outcomes = await self._publisher.publish(fresh, deadline)
-        self._remember(fresh, outcomes, *before)
+        if generation == self._cluster.generation == self._generation:
+            self._remember(fresh, outcomes, topic_ids)
+        if not repeated:
+            return outcomes
         left = iter(outcomes)
-        return [REPEATED if known else next(left) for known in repeated]
+        return [
+            REPEATED if m.event_id in repeated.get(m.topic, _NONE) else next(left) for m in messages
+        ]
 
-    async def _repeated(self, messages: Sequence[Message], deadline: float) -> list[bool]:
+    async def _repeated(
+        self, by_topic: Mapping[str, list[str]], deadline: float
+    ) -> dict[str, set[str]]:
         """Which of the events are in Kafka already, beyond doubt."""
         if self._cluster.generation != self._generation:
             self._generation = self._cluster.generation
             self._recent.clear()
-        held = [self._recent.holds(m.topic, m.event_id) for m in messages]
-        topics = {m.topic for m, known in zip(messages, held, strict=True) if known}
+        held = {topic: self._recent.held(topic, ids) for topic, ids in by_topic.items()}
+        topics = [topic for topic, ids in held.items() if ids]
         if not topics:
-            return held
+            return {}
         # A topic that was deleted and made again has none of what it had: ask, each time.
         now = await self._cluster.current_topic_ids(topics, deadline)
-        same = {topic for topic in topics if self._is_same(topic, now)}
-        unchanged = self._cluster.generation == self._generation
-        return [
-            known and unchanged and m.topic in same for m, known in zip(messages, held, strict=True)
-        ]
+        if self._cluster.generation != self._generation:
+            return {}
+        return {topic: held[topic] for topic in topics if self._is_same(topic, now)}
 
     def _is_same(self, topic: str, now: Mapping[str, bytes | None]) -> bool:
-        if topic in now and now[topic] != self._topic_ids.get(topic):
+        if topic not in now:
+            return False
+        same = now[topic] == self._topic_ids.get(topic)
+        if not same:
             self._recent.forget(topic)
-        return topic in now and now[topic] == self._topic_ids.get(topic)
+        return same
 
     def _remember(
         self,
         messages: Sequence[Message],
         outcomes: Sequence[Outcome],
-        generation: int,
         topic_ids: Mapping[str, bytes | None],
     ) -> None:
         """Keep what the broker has taken, under the topic's id from before it was sent.
 
         If the topic has that id later on, it had it in between, and holds the record.
         """
-        if generation != self._cluster.generation or generation != self._generation:
-            return
-        for message, outcome in zip(messages, outcomes, strict=True):
-            topic_id = topic_ids[message.topic]
-            if topic_id is None or outcome.result is not Result.PUBLISHED:
+        taken = [
+            message
+            for message, outcome in zip(messages, outcomes, strict=True)
+            if outcome.result is Result.PUBLISHED
+        ]
+        for topic, event_ids in _event_ids(taken).items():
+            topic_id = topic_ids[topic]
+            if topic_id is None:
                 continue
-            if self._topic_ids.get(message.topic) != topic_id:
-                self._recent.forget(message.topic)
-                self._topic_ids[message.topic] = topic_id
-            self._recent.add(message.topic, message.event_id)
+            if self._topic_ids.get(topic) != topic_id:
+                self._recent.forget(topic)
+                self._topic_ids[topic] = topic_id
+            self._recent.add(topic, event_ids)
+
+
+def _event_ids(messages: Iterable[Message]) -> dict[str, list[str]]:
+    by_topic: dict[str, list[str]] = {}
+    for message in messages:
+        by_topic.setdefault(message.topic, []).append(message.event_id)
+    return by_topic

@@ -1,24 +1,27 @@
-"""The values that cross a stage. They carry data and no behaviour of their own."""
+"""The values that cross a stage. They carry data and no behaviour of their own.
+
+What exists once a state is a named tuple: as immutable as a frozen dataclass, and made in a
+third of the time.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """One `<state>` as it came, untouched: what a dead letter shows."""
 
     attributes: Mapping[str, str]
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """One valid `<state>` of a document.
 
     `channels` is in order of name, as the identity wants it; `raw_time` is None where the
-    provider sent none.
+    provider sent none; `element` is what came, `@name` for an attribute, `#text` for the text.
     """
 
     id_sms: str
@@ -26,11 +29,10 @@ class State:
     channels: tuple[tuple[str, str], ...]
     attributes: Mapping[str, str]
     raw_time: str | None
-    received: Received
+    element: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidState:
+class InvalidState(NamedTuple):
     """One `<state>` that cannot become a status event.
 
     `id_sms` is trimmed, and empty where the element has none.
@@ -54,8 +56,7 @@ class Document:
     unprocessed_ids: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One Kafka record to be, with the event's `id` that makes a retry recognisable.
 
     `timestamp_ms` counts from the epoch: the time of receipt.
@@ -75,10 +76,10 @@ class Result(Enum):
     PUBLISHED = "published"  # the broker has taken it
     FAILED = "failed"  # it is not in Kafka
     UNKNOWN = "unknown"  # it was handed over and may be in Kafka
+    DROPPED = "dropped"  # invalid, and no topic takes its dead letter: it was never sent
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The fate of one message; `partition` and `offset` where it was published.
 
     `too_large` tells the one failure that another message (a dead letter) can mend, `repeated`

@@ -64,8 +64,8 @@ def parse(body: bytes, *, max_states: int) -> Document:
     """
     elements = _state_elements(_tree(*_decoded(body)))
     return Document(
-        states=tuple([_state(element) for element in elements[:max_states]]),
-        unprocessed_ids=frozenset(_id_sms(element) for element in elements[max_states:]),
+        states=tuple([_state(_mapping(element)) for element in elements[:max_states]]),
+        unprocessed_ids=frozenset(_id_sms(_mapping(element)) for element in elements[max_states:]),
     )
 
 
@@ -234,93 +234,112 @@ class _Defect(Exception):  # noqa: N818 -- it never leaves this module
         super().__init__(reason, detail)
 
 
-def _id_sms(element: Any) -> str:
-    """The id that groups states and that the answer lists; empty where there is none."""
-    value = element.get(_ID_ATTRIBUTE) if isinstance(element, dict) else None
-    return value.strip() if value else ""
-
-
-def _state(element: Any) -> State | InvalidState:
+def _mapping(element: Any) -> dict[str, Any]:
     """One element as xmltodict gives it: a mapping, or just its text, or None."""
-    if not isinstance(element, dict):
-        element = {_TEXT: element} if element else {}
+    if isinstance(element, dict):
+        return element
+    return {_TEXT: element} if element else {}
+
+
+def _id_sms(element: Mapping[str, str]) -> str:
+    """The id that groups states and that the answer lists; empty where there is none."""
+    return element.get(_ID_ATTRIBUTE, "").strip()
+
+
+def _state(element: Mapping[str, Any]) -> State | InvalidState:
     id_sms = _id_sms(element)
     try:
+        _check_id(id_sms)
         return _valid_state(id_sms, element)
     except _Defect as defect:
         return InvalidState(
             id_sms=id_sms,
             reason=defect.reason,
             detail=defect.detail,
-            received=_received(element),
+            received=received(element),
         )
 
 
-def _received(element: Mapping[str, Any]) -> Received:
+def received(element: Mapping[str, Any]) -> Received:
+    """An element as it came, for a dead letter."""
     return Received(
         attributes={key[1:]: value for key, value in element.items() if key[0] == "@"},
         text=element.get(_TEXT, ""),
     )
 
 
-def _valid_state(id_sms: str, element: Mapping[str, Any]) -> State:
+def _check_id(id_sms: str) -> None:
     if not id_sms:
         raise _Defect("missing_id", "id_sms is missing or blank")
     if not _ID_SMS.fullmatch(id_sms):
         raise _Defect("invalid_id", "id_sms is not 1 to 64 of A-Z a-z 0-9 . _ -")
-    _check_limits(element)
-    channels, attributes = _split(element)
-    raw_time = element.get(_TIME_ATTRIBUTE, "").strip()
+
+
+def _valid_state(id_sms: str, element: Mapping[str, Any]) -> State:
+    if len(element) > MAX_ATTRIBUTES:
+        _check_count(element)
+    channels: dict[str, str] = {}
+    attributes: dict[str, str] = {}
+    raw_time = text = ""
+    for key, value in element.items():
+        if key == _TEXT:
+            text = value
+        elif key[0] != "@":
+            raise _Defect("child_elements", f"<state> holds an element: <{key[:64]}>")
+        elif key == _TIME_ATTRIBUTE:
+            raw_time = value.strip()
+        elif key != _ID_ATTRIBUTE:
+            name, word = key[1:], value.strip().lower()
+            if name not in CHANNELS:
+                _sort(name, value, word, channels, attributes)
+            elif word:
+                channels[name] = word
+        if len(value) > MAX_VALUE_CHARACTERS:
+            raise _too_long(key)
     return State(
-        id_sms=id_sms,
-        status=_status(element.get(_TEXT, ""), channels),
-        channels=tuple(sorted(channels.items())),
-        attributes=attributes,
-        raw_time=raw_time or None,
-        received=_received(element),
+        id_sms,
+        _status(text.strip().lower(), channels),
+        tuple(sorted(channels.items()) if len(channels) > 1 else channels.items()),
+        attributes,
+        raw_time or None,
+        element,
     )
 
 
-def _check_limits(element: Mapping[str, Any]) -> None:
-    attributes = 0
-    for name, value in element.items():
-        if name[0] == "@":
-            attributes += 1
-            if len(name) - 1 > MAX_NAME_CHARACTERS or len(value) > MAX_VALUE_CHARACTERS:
-                raise _Defect("attribute_too_long", f"attribute {name[1:65]} is too long")
-        elif name != _TEXT:
-            raise _Defect("child_elements", f"<state> holds an element: <{name[:64]}>")
-        elif len(value) > MAX_VALUE_CHARACTERS:
-            raise _Defect("text_too_long", f"more than {MAX_VALUE_CHARACTERS} characters of text")
-    if attributes > MAX_ATTRIBUTES:
+def _check_count(element: Mapping[str, Any]) -> None:
+    if sum(key[0] == "@" for key in element) > MAX_ATTRIBUTES:
         raise _Defect("too_many_attributes", f"more than {MAX_ATTRIBUTES} attributes")
 
 
-def _split(element: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The channels, trimmed and lower-cased, and the attributes that mean nothing to us.
+def _too_long(key: str) -> _Defect:
+    if key == _TEXT:
+        return _Defect("text_too_long", f"more than {MAX_VALUE_CHARACTERS} characters of text")
+    return _Defect("attribute_too_long", f"attribute {key[1:65]} is too long")
 
-    The provider names a channel's field after the kind of message, so an attribute that is
-    not known yet is a channel where its value is a known status.
+
+def _sort(
+    name: str, value: str, word: str, channels: dict[str, str], attributes: dict[str, str]
+) -> None:
+    """Put an attribute that is not known among the channels, or among what means nothing here.
+
+    The provider names a channel's field after the kind of message, so it is a channel where
+    its value is a known status.
     """
-    channels: dict[str, str] = {}
-    attributes: dict[str, str] = {}
-    for key, value in element.items():
-        if key in (_ID_ATTRIBUTE, _TIME_ATTRIBUTE, _TEXT):
-            continue
-        name, word = key[1:], value.strip().lower()
-        if name.startswith(("xmlns", "xml:")):
-            continue
-        if name not in CHANNELS and word not in KNOWN_STATUSES:
-            attributes[name] = value
-        elif word:
-            channels[name] = word
-    return channels, attributes
+    if name.startswith(("xmlns", "xml:")):
+        return
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise _too_long(f"@{name}")
+    if word in KNOWN_STATUSES:
+        channels[name] = word
+    else:
+        attributes[name] = value
 
 
-def _status(text: str, channels: Mapping[str, str]) -> str:
-    status = text.strip().lower()
+def _status(status: str, channels: Mapping[str, str]) -> str:
     if not status and len(channels) == 1:
         (status,) = channels.values()
+    if status in KNOWN_STATUSES:
+        return status
     if not status:
         raise _Defect("missing_status", "no status")
     if not _STATUS.fullmatch(status):

@@ -10,9 +10,10 @@ from bridge.ack import acknowledged
 from bridge.errors import DocumentError
 from bridge.event import MEANINGS, Stream, rejected_body, rejected_state, status_message
 from bridge.model import Document, InvalidState, Message, Outcome, Result, State
-from bridge.parse import parse
+from bridge.parse import parse, received
 
 TOO_LARGE = "too_large"
+DROPPED = Outcome(Result.DROPPED)
 
 
 class Publisher(Protocol):
@@ -27,15 +28,13 @@ class Publisher(Protocol):
 class Receipt:
     """What became of a document.
 
-    `listed` are the ids to acknowledge. `dropped` counts invalid states that no dead-letter
-    topic takes, `repeated` states that Kafka had from an earlier request; `rejected` counts
-    invalid states by reason.
+    `listed` are the ids to acknowledge. `repeated` counts states that Kafka had from an earlier
+    request, `rejected` invalid states by reason.
     """
 
     listed: list[str]
     unlisted: list[str]
     results: Counter[Result]
-    dropped: int
     repeated: int
     rejected: Counter[str]
     unknown_words: int
@@ -79,17 +78,16 @@ class Pipeline:
         states = list(document.states)
         outcomes = await self._publish(prepared.messages, deadline)
         await self._bury_too_large(stream, states, outcomes, received_at, deadline)
-        durable = [o is not None and o.result is Result.PUBLISHED for o in outcomes]
+        durable = [outcome.result is Result.PUBLISHED for outcome in outcomes]
         listed, unlisted = acknowledged(states, durable, document.unprocessed_ids)
         return Receipt(
             listed=listed,
             unlisted=unlisted,
-            results=Counter(o.result for o in outcomes if o is not None),
-            dropped=outcomes.count(None),
-            repeated=sum(o is not None and o.repeated for o in outcomes),
-            rejected=Counter(s.reason for s in states if isinstance(s, InvalidState)),
-            unknown_words=sum(isinstance(s, State) and s.status not in MEANINGS for s in states),
-            errors=tuple(dict.fromkeys(o.error for o in outcomes if o is not None and o.error)),
+            results=Counter([outcome.result for outcome in outcomes]),
+            repeated=sum([outcome.repeated for outcome in outcomes]),
+            rejected=Counter([s.reason for s in states if isinstance(s, InvalidState)]),
+            unknown_words=sum([s.status not in MEANINGS for s in states if isinstance(s, State)]),
+            errors=tuple(dict.fromkeys([o.error for o in outcomes if o.error])),
         )
 
     async def bury(
@@ -107,32 +105,29 @@ class Pipeline:
         (outcome,) = await self._publisher.publish([message], deadline)
         return outcome
 
-    async def _publish(
-        self, messages: Sequence[Message | None], deadline: float
-    ) -> list[Outcome | None]:
+    async def _publish(self, messages: Sequence[Message | None], deadline: float) -> list[Outcome]:
         """One outcome a message; identical events are one record and share its outcome."""
-        unique: dict[tuple[str, str], Message] = {}
-        for message in messages:
-            if message is not None:
-                unique.setdefault((message.topic, message.event_id), message)
+        unique = {(m.topic, m.event_id): m for m in messages if m is not None}
         outcomes = await self._publisher.publish(list(unique.values()), deadline)
+        if len(unique) == len(messages):
+            return outcomes
         of = dict(zip(unique, outcomes, strict=True))
-        return [None if m is None else of[m.topic, m.event_id] for m in messages]
+        return [DROPPED if m is None else of[m.topic, m.event_id] for m in messages]
 
     async def _bury_too_large(
         self,
         stream: Stream,
         states: list[State | InvalidState],
-        outcomes: list[Outcome | None],
+        outcomes: list[Outcome],
         received_at: datetime,
         deadline: float,
     ) -> None:
         """Make dead letters, in place, of the states whose events the topic does not take."""
         buried: dict[int, Message | None] = {}
         for index, (state, outcome) in enumerate(zip(states, outcomes, strict=True)):
-            if isinstance(state, State) and outcome is not None and outcome.too_large:
+            if outcome.too_large and isinstance(state, State):
                 states[index] = invalid = InvalidState(
-                    state.id_sms, TOO_LARGE, outcome.error or TOO_LARGE, state.received
+                    state.id_sms, TOO_LARGE, outcome.error or TOO_LARGE, received(state.element)
                 )
                 buried[index] = message_for(stream, invalid, received_at)
         if buried:

@@ -245,7 +245,6 @@ class Webhook:
             unlisted=len(receipt.unlisted),
             unlisted_ids=receipt.unlisted[:MAX_LOGGED_IDS],
             **{result.value: receipt.results[result] for result in Result},
-            dropped=receipt.dropped,
             rejected=dict(receipt.rejected),
             errors=receipt.errors[:3],
         )

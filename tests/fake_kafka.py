@@ -55,7 +55,7 @@ class FakeConnection(Connection):
     ) -> None:
         super().__init__(SimpleNamespace())
         self.answers = answers
-        self.partitions = partitions
+        self.count = partitions
         self.capacity = capacity
         self.topics = set(topics)
         self.topic_id = b"first"
@@ -65,8 +65,8 @@ class FakeConnection(Connection):
         self.closed = False
         self.finds = 0
 
-    def partition(self, topic: str, key: bytes) -> int | None:
-        return int(key) % self.partitions if topic in self.topics else None
+    def partitions(self, topic: str) -> int:
+        return self.count if topic in self.topics else 0
 
     def new_batch(self) -> FakeBatch:
         return FakeBatch(self.capacity)
@@ -89,7 +89,7 @@ class FakeConnection(Connection):
     async def find(self, names: Iterable[str]) -> dict[str, Topic]:
         self.finds += 1
         return {
-            name: Topic(name, self.topic_id, self.partitions, 3, writable=True)
+            name: Topic(name, self.topic_id, self.count, 3, writable=True)
             for name in self.topics & set(names)
         }
 

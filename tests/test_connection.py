@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from confluent_kafka import Producer
 
 from bridge.embedded import EmbeddedBroker
-from bridge.kafka.connection import Connection
+from bridge.kafka.connection import Connection, partition_of
 from bridge.settings import Kafka
 from tests.brokers import read_topic
 from tests.fake_kafka import until
@@ -53,8 +53,7 @@ async def test_a_batch_is_in_the_log_when_its_answer_comes(
     embedded: EmbeddedBroker, made_topic: str
 ) -> None:
     async with connected(embedded.bootstrap_servers, made_topic) as connection:
-        partition = connection.partition(made_topic, b"3234")
-        assert partition is not None
+        partition = partition_of(b"3234", connection.partitions(made_topic))
         batch = connection.new_batch()
         for value in (b"a", b"b"):
             batch.append(timestamp=7, key=b"3234", value=value, headers=[("h", b"v")])
@@ -75,7 +74,7 @@ async def test_a_partition_that_is_not_there_is_refused_at_once(
     async with connected(embedded.bootstrap_servers, made_topic) as connection:
         with pytest.raises(UnknownTopicOrPartitionError):
             await connection.send(connection.new_batch(), made_topic, 999)
-        assert connection.partition("no.such.topic", b"key") is None
+        assert connection.partitions("no.such.topic") == 0
 
 
 async def test_a_refused_port_raises_and_leaves_nothing() -> None:

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from bridge import parse as limits
 from bridge.errors import DocumentError
-from bridge.model import Document, InvalidState, State
+from bridge.model import Document, InvalidState, Received, State
 from bridge.parse import is_blank, parse
 
 ANY = 1_000_000
@@ -83,7 +83,7 @@ def test_an_attributes_name_at_the_limit_and_one_beyond() -> None:
 def test_an_attributes_value_at_the_limit_and_one_beyond(name: str) -> None:
     value = "ї" * limits.MAX_VALUE_CHARACTERS
 
-    assert valid(f'id_sms="1" {name}="{value}"').received.attributes[name] == value
+    assert valid(f'id_sms="1" {name}="{value}"').element[f"@{name}"] == value
     assert reason(f'id_sms="1" {name}="{value}ї"') == "attribute_too_long"
 
 
@@ -356,8 +356,9 @@ def test_values_are_trimmed_and_words_lower_cased() -> None:
 def test_the_received_values_are_untouched() -> None:
     state = valid('id_sms=" 1 " time=" " sms=" READ "', "\n Read ")
 
-    assert state.received.attributes == {"id_sms": " 1 ", "time": " ", "sms": " READ "}
-    assert state.received.text == "\n Read "
+    assert limits.received(state.element) == Received(
+        {"id_sms": " 1 ", "time": " ", "sms": " READ "}, "\n Read "
+    )
 
 
 def test_id_and_time_are_never_channels() -> None:

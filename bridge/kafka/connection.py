@@ -78,13 +78,9 @@ class Connection:
         """Ask the cluster for its metadata; whether any broker answered."""
         return bool(await self._producer.client.force_metadata_update())
 
-    def partition(self, topic: str, key: bytes) -> int | None:
-        """The partition that Java's default partitioner chooses, or None without the topic."""
-        partitions = self._partitions(topic)
-        return (murmur2(key) & 0x7FFFFFFF) % len(partitions) if partitions else None
-
-    def _partitions(self, topic: str) -> set[int]:
-        return self._producer.client.cluster.partitions_for_topic(topic) or set()
+    def partitions(self, topic: str) -> int:
+        """How many partitions the topic has; 0 without the topic."""
+        return len(self._producer.client.cluster.partitions_for_topic(topic) or ())
 
     def new_batch(self) -> Any:
         """An empty batch to append records to."""
@@ -96,7 +92,7 @@ class Connection:
         One caller per partition at a time: aiokafka miscounts the time of concurrent ones.
         Raises KafkaError.
         """
-        if partition not in self._partitions(topic):
+        if partition >= self.partitions(topic):
             raise UnknownTopicOrPartitionError
         answer: asyncio.Future[Any] = await self._producer.send_batch(
             batch, topic, partition=partition
@@ -131,6 +127,11 @@ class Connection:
         if not self.abandoned.done():
             self.abandoned.set_result(None)
         await _abandon(self._producer)
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition that Java's default partitioner chooses among so many."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 async def _abandon(producer: AIOKafkaProducer) -> None:

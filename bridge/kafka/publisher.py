@@ -5,6 +5,7 @@ handed over, and published by the broker's answer alone.
 """
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,12 @@ import structlog
 from aiokafka import errors
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from bridge.kafka.connection import MAX_RECORD_BYTES, Connection
+from bridge.kafka.connection import (
+    MAX_BATCH_BYTES,
+    MAX_RECORD_BYTES,
+    Connection,
+    partition_of,
+)
 from bridge.kafka.supervisor import Supervisor
 from bridge.model import Message, Outcome, Result
 from bridge.settings import Kafka
@@ -24,6 +30,7 @@ log = structlog.get_logger(__name__)
 SLICE = 500  # messages that are put in line before others have their turn, some 3 ms
 MAX_DELIVERIES = 3  # of one record, over as many connections
 NOT_SENT = Outcome(Result.FAILED, error="not sent in time")
+TOO_LARGE = Outcome(Result.FAILED, error="record too large", too_large=True)
 HANDED_OVER = Outcome(Result.UNKNOWN, error="not answered in time")
 
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
@@ -61,9 +68,10 @@ class _Request:
     unsettled: int
     closed: bool = False  # its answer is out: nothing of it is worth another try
 
-    def settle(self, index: int, outcome: Outcome) -> None:
-        self.outcomes[index] = outcome
-        self.unsettled -= 1
+    def settle(self, indices: Sequence[int], outcomes: Iterable[Outcome]) -> None:
+        for index, outcome in zip(indices, outcomes, strict=False):
+            self.outcomes[index] = outcome
+        self.unsettled -= len(indices)
         if not self.unsettled and not self.done.done():
             self.done.set_result(None)
 
@@ -131,19 +139,21 @@ class Publisher:
 
     def _enqueue(self, request: _Request, indices: Iterable[int], connection: Connection) -> None:
         slices: dict[tuple[str, int], _Slice] = {}
+        partitions: dict[str, int] = {}
         for index in indices:
             message = request.messages[index]
-            if _record_bytes(message) > MAX_RECORD_BYTES:
-                request.settle(index, Outcome(error="record too large", too_large=True))
-                continue
-            partition = connection.partition(message.topic, message.key)
-            if partition is None:
-                request.settle(index, Outcome(error=f"topic {message.topic} is missing"))
-                continue
-            where = message.topic, partition
-            if where not in slices:
-                slices[where] = _Slice(request, [])
-            slices[where].indices.append(index)
+            topic = message.topic
+            if topic not in partitions:
+                partitions[topic] = connection.partitions(topic)
+            if not partitions[topic]:
+                request.settle([index], [Outcome(error=f"topic {topic} is missing")])
+            elif _record_bytes(message) > MAX_RECORD_BYTES:
+                request.settle([index], [TOO_LARGE])
+            else:
+                where = topic, partition_of(message.key, partitions[topic])
+                if where not in slices:
+                    slices[where] = _Slice(request, [])
+                slices[where].indices.append(index)
         for where, piece in slices.items():
             lane = self._lanes.setdefault(where, _Lane(*where))
             lane.slices.append(piece)
@@ -178,8 +188,9 @@ class Publisher:
         """Send one batch and settle its records, or put them back for another try."""
         for piece in taken:
             piece.deliveries += 1
+            outcomes = piece.request.outcomes
             for index in piece.indices:
-                piece.request.outcomes[index] = HANDED_OVER
+                outcomes[index] = HANDED_OVER
         try:
             async with asyncio.timeout(self._settings.publish_timeout_seconds):
                 answer = await connection.send(batch, lane.topic, lane.partition)
@@ -255,31 +266,26 @@ def _fill(batch: Any, slices: deque[_Slice], max_bytes: int) -> tuple[Any, list[
 
 
 def _append(batch: Any, piece: _Slice, limit: int, max_bytes: int) -> int:
-    messages = piece.request.messages
+    messages, append = piece.request.messages, batch.append
+    # aiokafka keeps to its own limit; only a topic's smaller one has to be watched here.
+    watched = max_bytes < MAX_BATCH_BYTES
     for count, index in enumerate(piece.indices[:limit]):
         message = messages[index]
-        if batch.record_count() and batch.size() + _record_bytes(message) > max_bytes:
+        if watched and count and batch.size() + _record_bytes(message) > max_bytes:
             return count
-        appended = batch.append(
-            timestamp=message.timestamp_ms,
-            key=message.key,
-            value=message.value,
-            headers=message.headers,
-        )
-        if appended is None:
+        _, key, value, headers, timestamp_ms, _ = message
+        if append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
             return count
     return limit
 
 
 def _settle(taken: Iterable[_Slice], outcome: Outcome) -> None:
     for piece in taken:
-        for index in piece.indices:
-            piece.request.settle(index, outcome)
+        piece.request.settle(piece.indices, itertools.repeat(outcome))
 
 
 def _published(taken: Iterable[_Slice], partition: int, offset: int) -> None:
     """A batch's records stand in the log in the order in which they were appended."""
+    outcomes = (Outcome(Result.PUBLISHED, partition, at) for at in itertools.count(offset))
     for piece in taken:
-        for index in piece.indices:
-            piece.request.settle(index, Outcome(Result.PUBLISHED, partition, offset))
-            offset += 1
+        piece.request.settle(piece.indices, outcomes)
