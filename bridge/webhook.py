@@ -152,6 +152,13 @@ class Webhook:
                 return await self._collect(receive, lease)
         except TimeoutError:
             return refusal(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time")
+        except asyncio.CancelledError:
+            if not self._draining():
+                raise
+            # The drain's time is over. Nothing of this body was published, so it can be said.
+            return refusal(
+                HTTPStatus.SERVICE_UNAVAILABLE, "the gateway is stopping", headers=RETRY_AFTER
+            )
 
     async def _collect(self, receive: Receive, lease: Lease) -> bytes | Answer | None:
         chunks: list[bytes] = []

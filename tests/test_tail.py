@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -29,7 +28,7 @@ READ = State(
     channels=(("sms", "deliver"), ("viber", "read")),
     attributes={},
     raw_time="2011-01-01 12:57:46",
-    received=Received({}, ""),
+    element={},
 )
 INVALID = InvalidState("4 2", "invalid_id", "no \x9bgood", Received({"id_sms": "4 2"}, "read"))
 CONFIG = """\
@@ -56,7 +55,7 @@ def messages(topic: str) -> list[Message]:
     """One status in each content mode, and one dead letter."""
     return [
         status_message(stream(topic), READ, RECEIVED_AT),
-        status_message(stream(topic, "binary"), replace(READ, id_sms="3235"), RECEIVED_AT),
+        status_message(stream(topic, "binary"), READ._replace(id_sms="3235"), RECEIVED_AT),
         rejected_state(stream(topic), f"{topic}.rejected", INVALID, RECEIVED_AT),
     ]
 
@@ -134,7 +133,7 @@ def test_a_status_is_one_line(mode: Literal["structured", "binary"]) -> None:
     ("status", "colour"), [("read", 32), ("expired", 31), ("send", 33), ("brand_new", 35)]
 )
 def test_the_colour_tells_the_outcome(status: str, colour: int) -> None:
-    message = status_message(stream("t"), replace(READ, status=status), RECEIVED_AT)
+    message = status_message(stream("t"), READ._replace(status=status), RECEIVED_AT)
 
     assert f"\x1b[{colour}m{status}" in as_line(read(record(message)))
 

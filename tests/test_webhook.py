@@ -420,6 +420,18 @@ async def test_while_draining_it_answers_and_closes_the_connection() -> None:
     assert reply.headers["connection"] == "close"
 
 
+async def test_a_body_that_the_end_of_the_drain_cuts_short_is_a_503() -> None:
+    gateway = Gateway()
+    half_sent = asyncio.create_task(gateway.post(TWO[:10], Hang))
+    await asyncio.sleep(0.01)
+    gateway.health.draining = True
+    half_sent.cancel()
+    reply = await half_sent
+    assert is_problem(reply, 503)
+    assert reply.headers["connection"] == "close"
+    assert gateway.publisher.messages == []
+
+
 async def test_a_refusal_before_the_end_of_a_body_ends_the_connection() -> None:
     """Else the rest of the body would be taken for the next request's beginning."""
     reply = await Gateway().post(b"x", Hang, method="PUT")

@@ -52,8 +52,8 @@ class Mutant:
 ACKNOWLEDGES_PENDING = Mutant(
     "acknowledges what is pending",
     "pipeline.py",
-    "o is not None and o.result is Result.PUBLISHED for o in",
-    "o is not None and o.result is not Result.FAILED for o in",
+    "outcome.result is Result.PUBLISHED for outcome in",
+    "outcome.result is not Result.FAILED for outcome in",
     faults=("records-cut",),
 )
 ACKNOWLEDGES_ANY = Mutant(
@@ -74,9 +74,8 @@ NEVER_REPLACES = Mutant(
 REMEMBERS_TOO_EARLY = Mutant(
     "remembers an event before the broker's answer",
     "duplicates.py",
-    "        outcomes = await self._publisher.publish(fresh, deadline)\n"
-    "        self._remember(fresh, outcomes, *before)\n",
-    "        self._remember(fresh, [REPEATED] * len(fresh), *before)\n"
+    "        outcomes = await self._publisher.publish(fresh, deadline)\n",
+    "        self._remember(fresh, [REPEATED] * len(fresh), topic_ids)\n"
     "        outcomes = await self._publisher.publish(fresh, deadline)\n",
     faults=("records-cut",),
 )
