@@ -34,6 +34,15 @@ run: $(READY) ## the demo that stays up, to post to and to subscribe to
 test: $(READY) ## all tests; ARGS="-k name" for some
 	@$(BIN)/pytest $(ARGS)
 
+.PHONY: chaos
+chaos: $(READY) ## the gateway under fire; SECONDS=600 SEED=1 NODES=1 or 3
+	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),90) --seed $(or $(SEED),1) \
+		--nodes $(or $(NODES),1) $(ARGS)
+
+.PHONY: mutants
+mutants: $(READY) ## breaks the promise on purpose: the chaos run must notice
+	@$(BIN)/python -m tests.chaos.mutants $(ARGS)
+
 .PHONY: lint
 lint: $(READY) ## ruff and strict mypy
 	@$(BIN)/ruff check
