@@ -21,6 +21,10 @@ CHANNELS = frozenset({"sms", "viber"})
 
 MAX_DEPTH = 8  # elements within each other; an honest document has 2
 MAX_ELEMENTS = 100_000  # in a document, states and all else
+# Equals signs, of which there are no fewer than attributes: so many in a document are refused
+# where they are also more than ten an element, which the provider's are far from.
+MAX_EQUALS_SIGNS = 250_000
+MAX_EQUALS_SIGNS_PER_TAG = 10
 MAX_ELEMENT_ATTRIBUTES = 10_000  # beyond it the document is hostile, not a state invalid
 MAX_ATTRIBUTES = 64  # of one state
 MAX_NAME_CHARACTERS = 256  # of one attribute's name
@@ -36,8 +40,10 @@ _ID_ATTRIBUTE = "@id_sms"
 _TIME_ATTRIBUTE = "@time"
 
 _BLANK = b" \t\r\n\0"
-_UTF8_MARK = b"\xef\xbb\xbf"
-_BLANK_BODY = re.compile(rb"(?:[ \t\r\n\0]|\xef\xbb\xbf|\xff\xfe|\xfe\xff)*")
+# Possessive: a body full of these must not cost a place to come back to for each.
+_BLANK_BODY = re.compile(rb"(?:[ \t\r\n\0]++|(?:\xef\xbb\xbf)++|(?:\xff\xfe)++|(?:\xfe\xff)++)*+")
+_BEFORE = re.compile(rb"(?:[ \t\r\n\0]++|(?:\xef\xbb\xbf)++)*+")
+_BEFORE_REVERSED = re.compile(rb"(?:[ \t\r\n\0]++|(?:\xbf\xbb\xef)++)*+")
 _DECLARATION = re.compile(rb"<\?xml\s[^>]*?\bencoding\s*=\s*[\"']([A-Za-z0-9._:-]*)[\"']")
 
 
@@ -86,12 +92,13 @@ def _decoded(body: bytes) -> tuple[bytes, str]:
     codec = _utf16_codec(body)
     if codec is not None:
         return _from_utf16(body, codec), "UTF-8"
-    document = body.strip(_BLANK)
-    while document.startswith(_UTF8_MARK):
-        document = document.removeprefix(_UTF8_MARK).lstrip(_BLANK)
-    while document.endswith(_UTF8_MARK):
-        document = document.removesuffix(_UTF8_MARK).rstrip(_BLANK)
+    document = _without(_BEFORE_REVERSED, _without(_BEFORE, body)[::-1])[::-1]
     return document, _eight_bit_encoding(document)
+
+
+def _without(around: re.Pattern[bytes], body: bytes) -> bytes:
+    found = around.match(body)
+    return body[found.end() :] if found else body
 
 
 def _utf16_codec(body: bytes) -> str | None:
@@ -203,6 +210,10 @@ _GUARDED_EXPAT = SimpleNamespace(ParserCreate=_GuardedParser)
 
 
 def _tree(document: bytes, encoding: str) -> dict[str, Any]:
+    # Expat gathers an element's attributes before anyone can count them.
+    equals_signs = document.count(b"=")
+    if equals_signs > max(MAX_EQUALS_SIGNS, MAX_EQUALS_SIGNS_PER_TAG * document.count(b"<")):
+        raise DocumentError("too_many_attributes", f"more than {MAX_EQUALS_SIGNS} attributes")
     try:
         return xmltodict.parse(
             document,

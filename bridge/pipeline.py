@@ -107,7 +107,10 @@ class Pipeline:
 
     async def _publish(self, messages: Sequence[Message | None], deadline: float) -> list[Outcome]:
         """One outcome a message; identical events are one record and share its outcome."""
-        unique = {(m.topic, m.event_id): m for m in messages if m is not None}
+        unique: dict[tuple[str, str], Message] = {}
+        for message in messages:
+            if message is not None:
+                unique.setdefault((message.topic, message.event_id), message)
         outcomes = await self._publisher.publish(list(unique.values()), deadline)
         if len(unique) == len(messages):
             return outcomes

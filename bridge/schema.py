@@ -30,14 +30,16 @@ def config_schema() -> Schema:
     values behind a `${…}`, and settings that do not go together.
     """
     raw = Settings.model_json_schema()
-    sections = raw.pop("$defs")
-    definitions = {name: _section(section, sections) for name, section in sections.items()}
+    definitions = {name: _optional(_section(each)) for name, each in raw.pop("$defs").items()}
     definitions["Endpoint"]["properties"]["auth"] |= _either_open_or_not()
-    definitions["Auth"]["anyOf"] = [_holds_some(key) for key in ("tokens", "basic")]
+    definitions["Auth"] |= {
+        "type": "object",
+        "anyOf": [_holds_some(key) for key in ("tokens", "basic")],
+    }
     return {
         "$schema": DRAFT,
         "title": "Configuration of sms-status-bridge",
-        **_section(raw, sections),
+        **_section(raw),
         "definitions": definitions,
     }
 
@@ -55,21 +57,23 @@ def _holds_some(key: str) -> Schema:
     return {"required": [key], "properties": {key: {"minItems": 1}}}
 
 
-def _section(section: Schema, sections: Mapping[str, Schema]) -> Schema:
-    """Rewrite one mapping of the file; an optional section may be left empty."""
-    properties = {name: _property(p, sections) for name, p in section["properties"].items()}
+def _section(section: Schema) -> Schema:
+    """Rewrite one mapping of the file."""
+    properties = {name: _property(each) for name, each in section["properties"].items()}
     return {**_without_title(section), "properties": properties}
 
 
-def _property(schema: Schema, sections: Mapping[str, Schema]) -> Schema:
+def _optional(section: Schema) -> Schema:
+    """Let a section be left empty where nothing in it is required."""
+    return section if "required" in section else {**section, "type": ["object", "null"]}
+
+
+def _property(schema: Schema) -> Schema:
     written = _value(schema)
-    if "$ref" not in schema:
+    if "$ref" not in written:
         return written
-    optional = "required" not in sections[schema["$ref"].rpartition("/")[2]]
-    about = {key: written[key] for key in written if key != "$ref"}
     # Beside a $ref this draft ignores everything else.
-    section = [{"$ref": written["$ref"]}, *([{"type": "null"}] if optional else [])]
-    return {**about, "anyOf" if optional else "allOf": section}
+    return {**written, "allOf": [{"$ref": written.pop("$ref")}]}
 
 
 def _value(schema: Schema) -> Schema:

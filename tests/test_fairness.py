@@ -10,8 +10,11 @@ from tests.fairness import Figures, hostile, many_states, measure
 from tests.gateway import Gateway, configuration
 
 SECONDS = 4.0
-# Read on the event loop, one of these documents alone holds it for 400 ms or more.
-LIMIT_MS = 250.0 * float(os.environ.get("HOSTILE_COST_FACTOR", "1"))
+FACTOR = float(os.environ.get("HOSTILE_COST_FACTOR", "1"))  # of a slow or busy machine
+# `/livez` needs the event loop alone. Read there, one of these documents holds it for 400 ms or
+# more; read beside it, nine checks of ten took under 100 ms, on two busy cores.
+HEALTH_MS = 200.0 * FACTOR
+POST_MS = 750.0 * FACTOR  # it also waits its turn for Kafka, behind 10,000 records
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,5 @@ def test_large_documents_do_not_hold_up_small_ones(
 
     assert figures.large >= 2
     assert figures.refused == 0
-    post_ms, health_ms = figures.posts.quantile(0.9), figures.health.quantile(0.9)
-    assert post_ms < LIMIT_MS, f"{figures}"
-    assert health_ms < LIMIT_MS, f"{figures}"
+    assert figures.health.quantile(0.9) < HEALTH_MS, f"{figures}"
+    assert figures.posts.quantile(0.9) < POST_MS, f"{figures}"

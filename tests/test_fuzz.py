@@ -76,8 +76,9 @@ def _unescaped(ids: Iterable[str]) -> bytes:
 def _lower_cased(body: bytes, *, max_states: int) -> Document:
     """Reads ids in another case than they came in."""
     document = parse(body, max_states=max_states)
-    states = [dataclasses.replace(s, id_sms=s.id_sms.lower()) for s in document.states]
-    return dataclasses.replace(document, states=tuple(states))
+    valid = [s for s in document.states if isinstance(s, State)]
+    states = tuple(s._replace(id_sms=s.id_sms.lower()) for s in valid)
+    return dataclasses.replace(document, states=states)
 
 
 def _failing(body: bytes, *, max_states: int) -> Document:

@@ -62,7 +62,7 @@ def is_empty(body: bytes) -> bool:
 
 def elements(body: bytes) -> list[Element]:
     """Every `<state>` of the body, in order; RefusedError where the body is no document."""
-    return _Reader().read(_text(body))
+    return _Reader().read(*_readable(body))
 
 
 def meaning(element: Element) -> Meaning:
@@ -95,18 +95,24 @@ def letter_identity(source: str, element: Element, reason: str) -> str:
 # --- bytes -------------------------------------------------------------------------------
 
 
-def _text(body: bytes) -> str:
+def _readable(body: bytes) -> tuple[str | bytes, str | None]:
+    """The document as text; Latin-1 as bytes, with that name for Expat.
+
+    Expat's Latin-1 lets a micro sign into names, its Unicode does not.
+    """
     start = body.lstrip(_AROUND)
     if body[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return _utf16(body, big_endian=body[:1] == b"\xfe")
+        return _utf16(body, big_endian=body[:1] == b"\xfe"), None
     if start[:2] == b"<\0":
-        return _utf16(body, big_endian=(len(body) - len(start)) % 2 == 1)
+        return _utf16(body, big_endian=(len(body) - len(start)) % 2 == 1), None
     document = _without_marks(body)
     name = _declared(document[: document.find(b"?>") + 2].decode("latin-1")) or "utf-8"
     if not _ENCODING.fullmatch(name):
         raise RefusedError(name)
+    if name in ("iso-8859-1", "latin1"):
+        return document, "ISO-8859-1"
     try:
-        return document.decode(name)
+        return document.decode(name), None
     except UnicodeDecodeError as exc:
         raise RefusedError from exc
 
@@ -157,8 +163,8 @@ class _Reader:
         self._count = 0
         self._found: list[Element] = []
 
-    def read(self, document: str) -> list[Element]:
-        parser = expat.ParserCreate()
+    def read(self, document: str | bytes, encoding: str | None) -> list[Element]:
+        parser = expat.ParserCreate(encoding)
         parser.StartElementHandler = self._start
         parser.EndElementHandler = lambda _name: self._path.pop()
         parser.CharacterDataHandler = self._characters
