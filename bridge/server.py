@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 BACKLOG = 2048
+ACCEPTS = 16  # new connections in one turn of the loop
 SWITCH_SECONDS = 0.001
 PRODUCER_SHARE = 0.2  # of the grace, kept for the producer's end
 ADMIN_SECONDS = 0.5  # the same, for the private listener's
@@ -66,7 +67,7 @@ async def serve(settings: Settings) -> None:
         _signals() as stopped,
     ):
         supervisor.start()
-        public_task = asyncio.create_task(public.serve([public_socket]))
+        public_task = asyncio.create_task(public.serve(_copies(public_socket)))
         admin_task = asyncio.create_task(admin.serve([admin_socket]))
         log.info("listening", server=_address(public_socket), admin=_address(admin_socket))
         # A listener that ends by itself is a failure: better a restart than half a gateway.
@@ -118,6 +119,14 @@ def _listen(where: Server | Admin) -> socket.socket:
         raise OSError(f"cannot listen on {where.host}:{where.port}: {why}") from exc
     listener.setblocking(False)
     return listener
+
+
+def _copies(listener: socket.socket) -> list[socket.socket]:
+    """The listener as several sockets: uvloop takes one new connection of each in a turn.
+
+    With one alone, whoever connects would wait for those who are kept alive and busy.
+    """
+    return [listener, *(listener.dup() for _ in range(ACCEPTS - 1))]
 
 
 def _address(listener: socket.socket) -> str:

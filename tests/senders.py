@@ -167,9 +167,13 @@ class Load:
 
 
 class Stalls:
-    """Notes by how much this loop was late, be it the machine's fault or the test's own."""
+    """Notes what is no fault of the gateway's; on an idle machine it is next to nothing.
 
-    def __init__(self) -> None:
+    That is when this loop was late, and when the machine kept process `pid` from a processor.
+    """
+
+    def __init__(self, pid: int | None = None) -> None:
+        self._pid = pid
         self._late: list[tuple[float, float]] = []  # from when, until when
         self._task: asyncio.Task[None]
 
@@ -187,11 +191,18 @@ class Stalls:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _watch(self) -> None:
+        queued = self._queued()
         while True:
             due = time.monotonic() + WAKE_SECONDS
             await asyncio.sleep(WAKE_SECONDS)
-            if (now := time.monotonic()) > due + NOTED_SECONDS:
-                self._late.append((due, now))
+            now, before, queued = time.monotonic(), queued, self._queued()
+            # The one explains the other where both were kept waiting.
+            seconds = max(now - due if now > due + NOTED_SECONDS else 0.0, queued - before)
+            if seconds > 0:
+                self._late.append((now - seconds, now))
+
+    def _queued(self) -> float:
+        return queued_seconds(self._pid) if self._pid is not None else 0.0
 
     def within(self, started: float, ended: float) -> float:
         """How many seconds of a time nothing was done in."""

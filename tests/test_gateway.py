@@ -4,12 +4,14 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 
 from bridge.embedded import EmbeddedBroker
+from bridge.server import ACCEPTS
 from tests.brokers import ExternalKafka, KafkaCluster, Record, free_ports, read_topic, wait_until
 from tests.gateway import Gateway, configuration
 
@@ -303,3 +305,12 @@ def test_a_busy_port_is_one_clear_message(on_embedded: Gateway, topic: str) -> N
     config["server"]["port"] = on_embedded.server_address[1]
     with pytest.raises(AssertionError, match="cannot listen on"):
         Gateway(config).__enter__()
+
+
+def test_new_connections_are_taken_several_at_a_time(on_embedded: Gateway) -> None:
+    """Else whoever connects waits a turn of the loop for each who came before."""
+    listening = Path(f"/proc/{on_embedded.process.pid}/net/tcp").read_text(encoding="ascii")
+    port = f":{on_embedded.server_address[1]:04X}"
+    inodes = {line.split()[9] for line in listening.splitlines() if f"{port} 00000000:0000" in line}
+    links = [str(fd.readlink()) for fd in Path(f"/proc/{on_embedded.process.pid}/fd").iterdir()]
+    assert sum(link == f"socket:[{inode}]" for link in links for inode in inodes) == ACCEPTS

@@ -162,12 +162,7 @@ class Publisher:
 
     def _withdraw(self, request: _Request) -> None:
         """Forget what was not handed over: it is not in Kafka and must not get there later."""
-        request.closed = True
-        if not request.unsettled:
-            return
-        for lane in self._lanes.values():
-            if any(piece.request is request for piece in lane.slices):
-                lane.slices = deque(p for p in lane.slices if p.request is not request)
+        request.closed = True  # whoever fills a batch passes over it
 
     # --- one partition -------------------------------------------------------------------
 
@@ -252,6 +247,8 @@ def _fill(batch: Any, slices: deque[_Slice], max_bytes: int) -> tuple[Any, list[
     taken: list[_Slice] = []
     while slices:
         piece = slices.popleft()
+        if piece.request.closed:
+            continue
         limit = 1 if piece.alone else len(piece.indices)
         count = _append(batch, piece, limit, max_bytes)
         if count < len(piece.indices):
