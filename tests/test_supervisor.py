@@ -278,3 +278,19 @@ async def test_a_topic_s_identity_is_known_and_asked_for() -> None:
         assert await supervisor.current_topic_ids(["status"], deadline) == {}
         await supervisor.current()
         assert supervisor.generation > generation
+
+
+@pytest.mark.parametrize("error", [KafkaConnectionError("gone"), RuntimeError("closed")])
+async def test_ids_that_cannot_be_asked_for_prove_nothing(error: Exception) -> None:
+    """Uvloop raises its own error where a transport is closed already."""
+    connection = FakeConnection()
+    async with supervised(connection) as (supervisor, _):
+        await until(lambda: supervisor.ready)
+
+        async def describe(names: object) -> dict[str, Topic]:
+            del names
+            raise error
+
+        connection.describe = describe  # type: ignore[method-assign]
+        deadline = asyncio.get_running_loop().time() + 1
+        assert await supervisor.current_topic_ids(["status"], deadline) == {}
