@@ -1,5 +1,6 @@
 # Everything starts from a clean clone: each target makes the virtualenv it needs.
-# Needs make and Python 3.11 or later; the tests on a real Kafka also Java 17 and Maven.
+# Needs make and Python 3.11 or later; the tests on a real Kafka also Java 17 and Maven, and those
+# of the chart's custom resources Node 20 and npm.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -62,6 +63,12 @@ lock: $(BIN)/uv ## write the requirements files anew; ARGS=--upgrade for newer v
 	@$(COMPILE) --output-file requirements.txt
 	@$(COMPILE) --output-file requirements-dev.txt --constraints requirements.txt \
 		--extra embedded --extra dev
+	@echo hatchling | $(subst pyproject.toml,-,$(COMPILE)) --output-file requirements-build.txt \
+		--constraints requirements-dev.txt
+
+.PHONY: schema
+schema: $(READY) ## write the chart's generated files anew
+	@$(BIN)/python -m tests.helm.generate
 
 .PHONY: clean
 clean: ## remove what was built here; the downloaded Kafka stays in the user's cache

@@ -96,8 +96,8 @@ def _without_title(schema: Schema) -> Schema:
 
 def _text(schema: Schema) -> Schema:
     rules = [_portable(schema["pattern"])] if "pattern" in schema else []
-    rules += [{"enum": schema["enum"]}] if "enum" in schema else []
-    rest = {key: value for key, value in schema.items() if key not in {"pattern", "enum"}}
+    rules += [{word: schema[word]} for word in ("enum", "const") if word in schema]
+    rest = {key: value for key, value in schema.items() if key not in {"pattern", "enum", "const"}}
     return {**rest, "anyOf": [*rules, _REFERENCE]} if rules else rest
 
 

@@ -4,6 +4,8 @@ import os
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -11,18 +13,24 @@ from bridge.embedded import EmbeddedBroker
 from tests.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
 from tests.helm.binaries import MAJORS, HelmUnavailableError, helm_binary
 from tests.helm.chart import Helm
+from tests.helm.models import Models, ModelsUnavailableError
+from tests.helm.models import models as installed_models
 
 EXTERNAL_KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 # An external cluster is a choice that explains the skips of what would kill it.
-MUST_RUN = {"kafka": IN_CI and not EXTERNAL_KAFKA, "helm": IN_CI}
+MUST_RUN = {"kafka": IN_CI and not EXTERNAL_KAFKA, "helm": IN_CI, "image": IN_CI}
 # What asks for one of these needs what the mark says.
-FIXTURES = {"kafka": {"kafka", "new_kafka"}, "helm": {"helm", "helm4"}}
+FIXTURES = {
+    "kafka": {"kafka", "new_kafka"},
+    "helm": {"helm", "helm4", "models"},
+    "image": {"image"},
+}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what asks for a real Kafka or for Helm, so that `-m "not kafka"` never starts one."""
+    """Mark what asks for something from outside: `-m "not kafka"` never starts one."""
     for item in items:
         for mark, fixtures in FIXTURES.items():
             if isinstance(item, pytest.Function) and fixtures & {*item.fixturenames}:
@@ -33,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI a test on a real Kafka or Helm that is skipped has failed: green means that it ran."""
+    """In CI a test that needs a mark's thing and is skipped has failed: green means it ran."""
     report = yield
     must_run = any(must and item.get_closest_marker(mark) for mark, must in MUST_RUN.items())
     if must_run and report.skipped and not hasattr(report, "wasxfail"):
@@ -108,17 +116,28 @@ def kafka_topic(kafka: ExternalKafka, topic: str) -> Iterator[str]:
 @pytest.fixture(scope="session", params=MAJORS)
 def helm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Helm:
     """Helm itself, one major version after the other."""
-    return _helm(request.param, tmp_path_factory)
+    return _helm(request.param, tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
 def helm4(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     """The newer Helm, where the major makes no difference."""
-    return _helm(MAJORS[-1], tmp_path_factory)
+    return _helm(MAJORS[-1], tmp_path_factory.getbasetemp())
 
 
-def _helm(major: str, homes: pytest.TempPathFactory) -> Helm:
+@pytest.fixture(scope="session")
+def models() -> Models:
+    """The models of custom resources."""
     try:
-        return Helm(helm_binary(major), major, homes.mktemp(f"helm{major}"))
+        return installed_models()
+    except ModelsUnavailableError as exc:
+        pytest.skip(f"no models of custom resources: {exc}")
+
+
+@cache
+def _helm(major: str, directory: Path) -> Helm:
+    """One a major, since it remembers what it rendered."""
+    try:
+        return Helm(helm_binary(major), major, directory / f"helm{major}")
     except HelmUnavailableError as exc:
         pytest.skip(f"no Helm: {exc}")

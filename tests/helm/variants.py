@@ -280,7 +280,7 @@ VARIANTS: dict[str, Variant] = {
     "names": Variant({"nameOverride": "sms", "fullnameOverride": "sms-in"}),
     "long names": Variant({"fullnameOverride": "a" * 63}),
     "own ports": Variant({"config": {"server": {"port": 9000}, "admin": {"port": "9001"}}}),
-    "sections left empty": Variant({"config": {"server": None, "log": None}}),
+    "sections left empty": Variant({"config": {"admin": None, "log": None}}),
     "longer drain": Variant(
         {
             "config": {"server": {"drain_delay_seconds": 25.5, "shutdown_grace_seconds": 30}},
