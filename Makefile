@@ -44,6 +44,11 @@ chaos: $(READY) ## the gateway under fire; SECONDS=600 SEED=1 NODES=1 or 3
 mutants: $(READY) ## breaks the promise on purpose: the chaos run must notice
 	@$(BIN)/python -m tests.chaos.mutants $(ARGS)
 
+.PHONY: bench
+bench: $(READY) ## how fast it is, against a plain gateway; ARGS=--write-readme keeps the figures
+	@command -v wrk >/dev/null || { echo "make: bench needs wrk: apt-get install wrk" >&2; exit 2; }
+	@$(BIN)/python -m benchmarks $(ARGS)
+
 .PHONY: lint
 lint: $(READY) ## ruff and strict mypy
 	@$(BIN)/ruff check

@@ -1,0 +1,86 @@
+"""`python -m benchmarks`: measure, print, draw. Ends 1 where a bar that was measured is not met."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import click
+
+from benchmarks import plot, report
+from benchmarks.figures import Results
+from benchmarks.run import PHASES, Plan, measure
+
+HERE = Path(__file__).parent
+EXIT_USAGE = 2
+SOAK_SECONDS = 600.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run as told. A file of figures is written before anything is made of them."""
+    options = _parser().parse_args(arguments)
+    if options.figures:
+        results = Results.read(options.figures)
+    else:
+        try:
+            results = measure(_plan(options))
+        except FileNotFoundError as exc:
+            click.echo(str(exc), err=True)
+            return EXIT_USAGE
+        results.write(options.output)
+    click.echo("\n".join(report.lines(results)))
+    if options.write_readme:
+        report.write_readme(results)
+        (HERE / "throughput.svg").write_text(plot.draw(results))
+    return int(any(bar.found and not bar.met for bar in report.bars(results)))
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    phases = options.only or PHASES[:-1]
+    if options.soak and "soak" not in phases:
+        phases = (*phases, "soak")
+    return Plan(
+        rounds=options.rounds,
+        seconds=options.seconds,
+        states=options.states,
+        phases=phases,
+        soak_seconds=options.soak or SOAK_SECONDS,
+        embedded=options.embedded,
+        pin=options.pin,
+        say=lambda line: click.echo(line, err=True),
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
+
+
+def _phases(text: str) -> tuple[str, ...]:
+    phases = tuple(text.split(","))
+    if unknown := sorted(set(phases) - set(PHASES)):
+        raise argparse.ArgumentTypeError(f"no such phase: {', '.join(unknown)}")
+    return phases
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--states", type=_numbers, default=(1, 10, 100, 1000), help="a document")
+    parser.add_argument("--only", type=_phases, default=(), help=f"some of: {', '.join(PHASES)}")
+    parser.add_argument("--soak", type=float, metavar="SECONDS", help="a long run as well")
+    parser.add_argument("--embedded", action="store_true", help="the in-memory broker")
+    parser.add_argument(
+        "--no-pin", dest="pin", action="store_false", help="leave the cores to the scheduler"
+    )
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "latest.json")
+    parser.add_argument(
+        "--figures", type=Path, metavar="FILE", help="report on this file, and measure nothing"
+    )
+    parser.add_argument(
+        "--write-readme", action="store_true", help="and draw the plot, both from these figures"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

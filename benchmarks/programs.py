@@ -1,0 +1,229 @@
+"""The processes of a benchmark: broker, gateways, and what they take of the machine."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from benchmarks.baseline import AIOKAFKA_BATCH_BYTES
+from bridge.embedded import EmbeddedBroker
+from tests.brokers import KafkaCluster, KafkaUnavailableError, free_ports, wait_until
+from tests.gateway import HOST, configuration
+
+TOPICS = ("bench.bridge", "bench.baseline", "bench.ceiling")
+PARTITIONS = 6
+STOP_SECONDS = 20.0
+POLL_SECONDS = 0.001
+ROOT = Path(__file__).parents[1]
+_TICKS = os.sysconf("SC_CLK_TCK")
+# A run writes tens of gigabytes: the broker keeps the newest few.
+_TOPIC_CONFIG = {"retention.bytes": str(128 * 2**20), "segment.bytes": str(64 * 2**20)}
+_BROKER_PROPERTIES = {"log.retention.check.interval.ms": "5000"}
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A broker with the TOPICS; `name` says which kind."""
+
+    name: str
+    bootstrap_servers: str
+    pids: tuple[int, ...]
+
+
+@contextlib.contextmanager
+def broker(*, embedded: bool = False) -> Iterator[Broker]:
+    """Run a real Apache Kafka, or the in-memory broker where there can be none."""
+    with contextlib.ExitStack() as stack:
+        if embedded:
+            yield _embedded(stack, "")
+            return
+        # The tests' cluster starts fast and stays slow; this one is to run at full speed.
+        os.environ["_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=4"
+        cluster = KafkaCluster(properties=_BROKER_PROPERTIES)
+        try:
+            stack.enter_context(cluster)
+        except KafkaUnavailableError as exc:
+            yield _embedded(stack, f" (no Apache Kafka: {exc})")
+            return
+        for topic in TOPICS:
+            cluster.create_topic(topic, PARTITIONS, config=_TOPIC_CONFIG)
+        pids = tuple(process.pid for process in cluster._processes.values())  # noqa: SLF001
+        yield Broker("Apache Kafka, one node", cluster.bootstrap_servers, pids)
+
+
+def _embedded(stack: contextlib.ExitStack, why: str) -> Broker:
+    memory = stack.enter_context(EmbeddedBroker(*TOPICS))
+    return Broker(f"in-memory broker{why}", memory.bootstrap_servers, (memory.pid,))
+
+
+class Program:
+    """A server in a process of its own, with its log in a file."""
+
+    def __init__(
+        self, *arguments: str, port: int, ready_url: str, cores: frozenset[int] | None = None
+    ) -> None:
+        self.port = port
+        self.ready_url = ready_url
+        self._arguments = arguments
+        self._cores = cores
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the process
+        self.process: subprocess.Popen[bytes]
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            wait_until(lambda: self._is_up(self.ready_url), f"{self._arguments} to be ready")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Execute it, on its cores if it has any."""
+        with pinned(self._cores):
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *self._arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                cwd=ROOT,
+            )
+
+    def seconds_until(self, url: str, started_at: float, timeout: float = 30.0) -> float:
+        """Return the seconds from `started_at` (perf_counter) until the URL answers 200."""
+        while not self._is_up(url):
+            if time.perf_counter() - started_at > timeout:
+                raise TimeoutError(f"{url} does not answer: {self.log()[-2000:]}")
+            time.sleep(POLL_SECONDS)
+        return time.perf_counter() - started_at
+
+    def stop(self) -> None:
+        """Let it end, or end it."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._log.close()
+
+    def log(self) -> str:
+        """Return what it has written."""
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
+
+    def _is_up(self, url: str) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"{self._arguments} has ended: {self.log()[-2000:]}")
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return bool(answer.status == 200)  # noqa: PLR2004
+        except urllib.error.HTTPError as answer:
+            # A gateway without health routes is up when it answers at all.
+            with answer:
+                return answer.code in (404, 405) and "/readyz" not in url
+        except OSError:
+            return False
+
+
+class Bridge(Program):
+    """The program as its users run it, with a configuration that says no more than it must."""
+
+    def __init__(self, bootstrap_servers: str, cores: frozenset[int] | None = None) -> None:
+        port, admin_port = free_ports(2)
+        self._directory = tempfile.TemporaryDirectory(prefix="sms-bridge-bench-")
+        file = Path(self._directory.name) / "bridge.yaml"
+        file.write_text(yaml.safe_dump(_configuration(bootstrap_servers, port, admin_port)))
+        self.livez = f"http://{HOST}:{admin_port}/livez"
+        readyz = f"http://{HOST}:{admin_port}/readyz"
+        arguments = ("bridge", "serve", "--config", str(file))
+        super().__init__(*arguments, port=port, ready_url=readyz, cores=cores)
+
+    def stop(self) -> None:
+        """End it, and its configuration with it."""
+        super().stop()
+        self._directory.cleanup()
+
+
+def _configuration(bootstrap_servers: str, port: int, admin_port: int) -> dict[str, Any]:
+    return configuration(
+        bootstrap_servers, TOPICS[0], server={"port": port}, admin={"port": admin_port}
+    )
+
+
+def baseline(
+    bootstrap_servers: str,
+    cores: frozenset[int] | None = None,
+    max_batch_bytes: int = AIOKAFKA_BATCH_BYTES,
+) -> Program:
+    """Return the plain gateway, to be entered."""
+    (port,) = free_ports(1)
+    options = {
+        "--bootstrap-servers": bootstrap_servers,
+        "--topic": TOPICS[1],
+        "--port": str(port),
+        "--max-batch-bytes": str(max_batch_bytes),
+    }
+    arguments = ("benchmarks.baseline", *(word for pair in options.items() for word in pair))
+    return Program(*arguments, port=port, ready_url=_root(port), cores=cores)
+
+
+def constant(cores: frozenset[int] | None = None) -> Program:
+    """Return the server that answers a constant, to be entered."""
+    (port,) = free_ports(1)
+    arguments = ("benchmarks.constant", "--port", str(port))
+    return Program(*arguments, port=port, ready_url=_root(port), cores=cores)
+
+
+def _root(port: int) -> str:
+    return f"http://{HOST}:{port}/"
+
+
+# --- the machine -------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def pinned(cores: frozenset[int] | None) -> Iterator[None]:
+    """Processes that are started within run on these cores."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process since its start, all threads, user and system (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process (proc(5))."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0

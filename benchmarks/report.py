@@ -1,0 +1,321 @@
+"""Says what the figures mean: tables in Markdown, and whether each bar is met."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+from benchmarks.figures import (
+    CLOSED,
+    FAIR,
+    OPEN_80,
+    OPEN_HALF,
+    PART,
+    PROCESSES,
+    SOAK,
+    START,
+    Results,
+    Spread,
+)
+
+README = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- figures: written by the benchmark -->\n", "<!-- end of figures -->\n"
+NOISE = 1.05  # what two medians of the same thing may differ by
+SOAK_DRIFT = 1.1
+
+Row = Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One requirement. `found` is None where it was not measured."""
+
+    what: str
+    wanted: str
+    found: Spread | None
+    met: bool
+
+    def row(self) -> Row:
+        """Return its line of the table."""
+        found = f"{self.found.median:.2f} ({_range(self.found)})" if self.found else ""
+        verdict = "met" if self.met else "**not met**"
+        return self.what, self.wanted, found, verdict if self.found else "not measured"
+
+
+def lines(results: Results) -> Iterator[str]:
+    """Yield the whole report."""
+    yield "; ".join(f"{name}: {value}" for name, value in results.about.items()) + "."
+    yield ""
+    for title, table in _tables(results):
+        rows = list(table)
+        if len(rows) > 1:
+            yield from (f"**{title}**", "", *_markdown(rows), "")
+    yield from ("**Required**", "")
+    yield from _markdown([("what", "required", "median (min to max)", ""), *_bar_rows(results)])
+
+
+def write_readme(results: Results, readme: Path = README) -> None:
+    """Put the report between the marks of the README. ValueError without them."""
+    text = readme.read_text()
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{readme} has no place for the figures")
+    readme.write_text("".join((head, begin, "\n", "\n".join(lines(results)), "\n\n", end, tail)))
+
+
+def bars(results: Results) -> list[Bar]:
+    """Hold the medians against what is required."""
+    parts = ("parse", "publish")
+    throughput = ("states_per_second",)
+    baseline, constant = ("baseline",), ("constant",)
+    ratio = results.ratio
+    return [
+        _at_least(
+            "100 states: states per second, of the baseline's",
+            2.0,
+            ratio(CLOSED, "bridge", baseline, 100, *throughput),
+        ),
+        _at_most(
+            "100 states: p99 at 80 % of the baseline's capacity, of the baseline's",
+            0.25,
+            ratio(OPEN_80, "bridge", baseline, 100, "p99_ms"),
+        ),
+        _at_most(
+            "100 states: CPU per state, of parsing and batched publishing alone",
+            2.0,
+            ratio(CLOSED, "bridge", parts, 100, "cpu_us"),
+        ),
+        _at_least(
+            "1 state: requests per second, of the baseline's",
+            1.25,
+            ratio(CLOSED, "bridge", baseline, 1, *throughput),
+        ),
+        _at_least(
+            "1 state: requests per second, of the constant answer's",
+            0.45,
+            ratio(CLOSED, "bridge", constant, 1, *throughput),
+        ),
+        *_flat_costs(results),
+        *_flat_soak(results),
+        _at_most("exec to `/livez`, of the imports alone", 2.0, _start_ratio(results)),
+    ]
+
+
+def _at_least(what: str, limit: float, found: Spread | None) -> Bar:
+    return Bar(what, f"at least {limit:g}", found, found is not None and found.median >= limit)
+
+
+def _at_most(what: str, limit: float, found: Spread | None) -> Bar:
+    return Bar(what, f"at most {limit:g}", found, found is not None and found.median <= limit)
+
+
+def _flat_costs(results: Results) -> Iterator[Bar]:
+    """Yield the CPU time per state of each size, of that of the size before."""
+    sizes = [states for states in results.sizes(CLOSED) if states >= 10]  # noqa: PLR2004
+    for smaller, larger in pairwise(sizes):
+        pairs = zip(
+            results.rounds(CLOSED, "bridge", larger, "cpu_us"),
+            results.rounds(CLOSED, "bridge", smaller, "cpu_us"),
+            strict=False,
+        )
+        found = Spread.of(after / before for after, before in pairs)
+        yield _at_most(f"CPU per state with {larger:,}, of that with {smaller:,}", NOISE, found)
+
+
+def _flat_soak(results: Results) -> Iterator[Bar]:
+    """Yield the last third of a long run, of its first third."""
+    for figure, what in (
+        ("states_per_second", "throughput"),
+        ("rss_mb", "memory"),
+        ("p99_ms", "p99"),
+    ):
+        found = _drift([s.figures[figure] for s in results.samples if s.kind == SOAK])
+        title = f"long run: {what} in its last third, of its first"
+        if figure == "states_per_second":
+            yield _at_least(title, round(1 / SOAK_DRIFT, 2), found)
+        else:
+            yield _at_most(title, SOAK_DRIFT, found)
+
+
+def _drift(windows: Sequence[float]) -> Spread | None:
+    third = len(windows) // 3
+    if not third:
+        return None
+    first = median(windows[:third])
+    return Spread.of(value / first for value in windows[-third:])
+
+
+def _start_ratio(results: Results) -> Spread | None:
+    started = [s.figures for s in results.samples if s.kind == START]
+    return Spread.of(f["livez_ms"] / f["imports_ms"] for f in started) if started else None
+
+
+def _bar_rows(results: Results) -> list[Row]:
+    return [bar.row() for bar in bars(results)]
+
+
+# --- tables ------------------------------------------------------------------------------
+
+
+def _tables(results: Results) -> Iterator[tuple[str, Iterable[Row]]]:
+    yield "Closed loop: as fast as answers come", _closed(results)
+    yield "Ratios within each round", _ratios(results)
+    yield "What the parts alone cost", _parts(results)
+    yield "Open loop: latency from the scheduled time, all rounds together", _open(results)
+    yield "Start and memory", _start(results)
+    yield "Two gateway processes against one, on shared cores", _processes(results)
+    yield "One-state posts beside documents of 10,000 states", _fairness(results)
+    yield "Long run at full load, 100 states a document", _soak(results)
+
+
+def _closed(results: Results) -> Iterator[Row]:
+    columns: dict[str, tuple[str, Callable[[float], str]]] = {
+        "states/s": ("states_per_second", _whole),
+        "requests/s": ("requests_per_second", _whole),
+        "CPU us a state": ("cpu_us", _short),
+        "p50 ms": ("p50_ms", _short),
+        "p99 ms": ("p99_ms", _short),
+        "memory MB": ("rss_mb", _whole),
+        "gateway's core": ("gateway_share", _percent),
+        "broker": ("broker_share", _percent),
+        "generator": ("generator_share", _percent),
+        "failed": ("failed", _whole),
+    }
+    yield "states a document", "gateway", *columns
+    for states in results.sizes(CLOSED):
+        for name in ("bridge", "baseline", "tuned", "constant"):
+            spreads = [
+                (results.spread(CLOSED, name, states, figure), form)
+                for figure, form in columns.values()
+            ]
+            if spreads[0][0] is not None:
+                cells = [_cell(spread, form) for spread, form in spreads]
+                yield f"{states:,}", name, *cells
+
+
+def _ratios(results: Results) -> Iterator[Row]:
+    yield "states a document", "what", "median", "min to max"
+    wanted = (
+        ("states/s, bridge to baseline", "states_per_second", ("baseline",)),
+        ("states/s, bridge to tuned baseline", "states_per_second", ("tuned",)),
+        ("states/s, bridge to constant answer", "states_per_second", ("constant",)),
+        ("CPU a state, bridge to baseline", "cpu_us", ("baseline",)),
+        ("CPU a state, bridge to parsing and publishing alone", "cpu_us", ("parse", "publish")),
+    )
+    for states in results.sizes(CLOSED):
+        for what, figure, under in wanted:
+            found = results.ratio(CLOSED, "bridge", under, states, figure)
+            if found is not None:
+                yield f"{states:,}", what, f"{found.median:.2f}", _range(found)
+
+
+def _parts(results: Results) -> Iterator[Row]:
+    yield "states a document", "part", "CPU us a state", "states/s"
+    for states in results.sizes(PART):
+        for part in ("parse", "publish"):
+            cpu = results.spread(PART, part, states, "cpu_us")
+            rate = results.spread(PART, part, states, "states_per_second")
+            yield f"{states:,}", part, _cell(cpu, _short), _cell(rate, _whole)
+
+
+def _open(results: Results) -> Iterator[Row]:
+    figures = ("posts/s", "p50 ms", "p99 ms", "p99.9 ms", "answers", "failed", "late p99 ms")
+    yield "states a document", "load", "gateway", *figures
+    for kind in (OPEN_80, OPEN_HALF):
+        for pooled in results.pooled:
+            if pooled.kind != kind:
+                continue
+            place = kind, pooled.subject, pooled.states
+            rate = results.median(*place, "requests_per_second") or 0.0
+            late = results.median(*place, "late_p99_ms") or 0.0
+            latencies = [_short(pooled.figures[f"p{p}_ms"]) for p in ("50", "99", "999")]
+            counts = [_whole(pooled.figures[name]) for name in ("answers", "failed")]
+            load = kind.removeprefix("open at ")
+            row = (load, pooled.subject, _short(rate), *latencies, *counts, _short(late))
+            yield f"{pooled.states:,}", *row
+
+
+def _start(results: Results) -> Iterator[Row]:
+    yield "what", "median", "min to max"
+    for figure, what in (
+        ("imports_ms", "imports alone, ms"),
+        ("livez_ms", "exec to `/livez`, ms"),
+        ("readyz_ms", "exec to `/readyz`, ms"),
+        ("idle_mb", "resident, idle, MB"),
+    ):
+        found = results.spread(START, "bridge", 0, figure)
+        if found:
+            yield what, _short(found.median), _range(found)
+
+
+def _processes(results: Results) -> Iterator[Row]:
+    yield "states a document", "processes", "states/s", "p99 ms", "broker", "generator"
+    for states in results.sizes(PROCESSES):
+        for name in ("one", "two"):
+            figures = (
+                ("states_per_second", _whole),
+                ("p99_ms", _short),
+                ("broker_share", _percent),
+                ("generator_share", _percent),
+            )
+            cells = [_cell(results.spread(PROCESSES, name, states, f), form) for f, form in figures]
+            yield f"{states:,}", name, *cells
+
+
+def _fairness(results: Results) -> Iterator[Row]:
+    yield "one-state posts", "p50 ms", "p99 ms", "p99.9 ms"
+    for name in ("alone", "beside large documents"):
+        cells = [
+            _cell(results.spread(FAIR, name, 1, f), _short) for f in ("p50_ms", "p99_ms", "p999_ms")
+        ]
+        if any(cells):
+            yield name, *cells
+
+
+def _soak(results: Results) -> Iterator[Row]:
+    yield "part of the run", "states/s", "p99 ms", "memory MB"
+    windows = [sample.figures for sample in results.samples if sample.kind == SOAK]
+    third = len(windows) // 3
+    if third:
+        for name, part in (
+            ("first third", windows[:third]),
+            ("second", windows[third:-third]),
+            ("last", windows[-third:]),
+        ):
+            rates, p99, memory = (
+                Spread.of(w[f] for w in part) for f in ("states_per_second", "p99_ms", "rss_mb")
+            )
+            yield name, _cell(rates, _whole), _cell(p99, _short), _cell(memory, _whole)
+
+
+def _markdown(rows: Sequence[Row]) -> Iterator[str]:
+    yield "| " + " | ".join(rows[0]) + " |"
+    yield "|" + "---|" * len(rows[0])
+    for row in rows[1:]:
+        yield "| " + " | ".join(row) + " |"
+
+
+def _cell(spread: Spread | None, form: Callable[[float], str]) -> str:
+    if spread is None:
+        return ""
+    if form(spread.low) == form(spread.high):
+        return form(spread.median)
+    return f"{form(spread.median)} ({form(spread.low)} to {form(spread.high)})"
+
+
+def _range(spread: Spread) -> str:
+    return f"{_short(spread.low)} to {_short(spread.high)}"
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %"

@@ -1,0 +1,321 @@
+"""The measurements in their order: paired rounds, one after the other on the same cores."""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from json import loads
+from pathlib import Path
+
+from benchmarks import programs
+from benchmarks.figures import (
+    CLOSED,
+    FAIR,
+    OPEN_80,
+    OPEN_HALF,
+    PART,
+    PROCESSES,
+    SOAK,
+    START,
+    Results,
+    Sample,
+    percentile,
+)
+from benchmarks.load import Closed, Generators, Open, connections_for, require_wrk
+from benchmarks.programs import ROOT, Bridge, Broker, Program, pinned, resident_bytes
+from bridge.kafka.connection import MAX_BATCH_BYTES
+
+PHASES = ("load", "start", "processes", "fairness", "soak")
+IMPORTS = "import starlette, uvicorn, aiokafka, cloudevents, xmltodict, pydantic"
+WARM_UP_SECONDS = 2.0
+PART_SECONDS = 2.0
+SHARE_OF_BASELINE, SHARE_OF_OWN = 0.8, 0.5
+PROCESS_STATES = (1, 100)
+FAIR_RATE, FAIR_LARGE = 100.0, 10_000  # one-state posts a second, states of a large document
+SOAK_STATES, SOAK_WINDOW_SECONDS = 100, 10.0
+MEGABYTE = 2**20
+LIBRARIES = ("aiokafka", "uvicorn", "starlette", "uvloop", "xmltodict", "cloudevents", "orjson")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure. `pin` keeps the gateways on a core of their own."""
+
+    rounds: int = 5
+    seconds: float = 5.0
+    states: tuple[int, ...] = (1, 10, 100, 1000)
+    phases: tuple[str, ...] = PHASES[:-1]
+    soak_seconds: float = 0.0
+    embedded: bool = False
+    pin: bool = True
+    say: Callable[[str], None] = field(default=lambda _: None)
+
+
+def measure(plan: Plan) -> Results:
+    """Start everything, measure, stop everything. FileNotFoundError says how to get wrk."""
+    require_wrk()
+    all_cores = frozenset(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        cores = stack.enter_context(_divided_cores(plan))
+        broker = stack.enter_context(programs.broker(embedded=plan.embedded))
+        generators = Generators(broker)
+        stack.callback(generators.close)
+        run = _Run(plan, broker, generators, cores, all_cores)
+        run.results.about = _about(plan, broker)
+        for phase in plan.phases:
+            plan.say(f"--- {phase}")
+            getattr(run, phase)()
+        return run.results
+
+
+@contextmanager
+def _divided_cores(plan: Plan) -> Iterator[frozenset[int] | None]:
+    """The last core is the gateway's, and this process and all others have the rest."""
+    cores = sorted(os.sched_getaffinity(0))
+    if not plan.pin or len(cores) < 2:  # noqa: PLR2004
+        yield None
+        return
+    with pinned(frozenset(cores[:-1])):
+        yield frozenset(cores[-1:])
+
+
+def _about(plan: Plan, broker: Broker) -> dict[str, str]:
+    model = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return {
+        "broker": broker.name,
+        "machine": f"{os.cpu_count()} cores, {model[1] if model else platform.machine()}",
+        "python": platform.python_version(),
+        "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
+        "rounds": f"{plan.rounds} of {plan.seconds:g} s",
+        "cores": "gateway on one, all else on the others" if plan.pin else "shared by all",
+        "when": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+
+
+class _Run:
+    """One broker, one pair of generators, and a method for each phase."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        broker: Broker,
+        generators: Generators,
+        cores: frozenset[int] | None,
+        all_cores: frozenset[int],
+    ) -> None:
+        self.results = Results()
+        self._plan = plan
+        self._broker = broker
+        self._generators = generators
+        self._cores = cores
+        self._all_cores = all_cores
+        self._warm_up_seconds = min(WARM_UP_SECONDS, plan.seconds)
+        self._open_runs: dict[tuple[str, str, int], list[Open]] = defaultdict(list)
+
+    # --- throughput and latency ----------------------------------------------------------
+
+    def load(self) -> None:
+        """Closed loop and parts, then open loop at rates that the closed loop has found."""
+        bootstrap = self._broker.bootstrap_servers
+        with ExitStack() as stack:
+            gateways = {
+                "baseline": programs.baseline(bootstrap, self._cores),
+                "bridge": Bridge(bootstrap, self._cores),
+                "tuned": programs.baseline(bootstrap, self._cores, MAX_BATCH_BYTES),
+                "constant": programs.constant(self._cores),
+            }
+            for program in gateways.values():
+                stack.enter_context(program)
+            for states in self._plan.states:
+                self._closed_rounds(gateways, states)
+                self._open_rounds(gateways, states)
+        self._pool()
+
+    def _closed_rounds(self, gateways: dict[str, Program], states: int) -> None:
+        for program in gateways.values():
+            self._generators.closed([program], states, self._warm_up_seconds)
+        for number in range(self._plan.rounds):
+            for name, program in gateways.items():
+                done = self._generators.closed([program], states, self._plan.seconds)
+                self._add(CLOSED, name, states, number, _closed_figures(done, states))
+            for part in ("parse", "publish"):
+                self._add(PART, part, states, number, self._part(part, states))
+
+    def _open_rounds(self, gateways: dict[str, Program], states: int) -> None:
+        capacity = {
+            name: self.results.median(CLOSED, name, states, "requests_per_second") or 0.0
+            for name in gateways
+        }
+        rates = [
+            *(
+                (OPEN_80, name, SHARE_OF_BASELINE * capacity["baseline"])
+                for name in ("baseline", "bridge", "tuned", "constant")
+            ),
+            *((OPEN_HALF, name, SHARE_OF_OWN * capacity[name]) for name in ("baseline", "bridge")),
+        ]
+        for number in range(self._plan.rounds):
+            for kind, name, rate in rates:
+                if rate:
+                    done = self._open(gateways[name], name, states, rate)
+                    self._open_runs[kind, name, states].append(done)
+                    if done.latencies_ms:
+                        self._add(kind, name, states, number, _open_figures(done, states))
+
+    def _open(self, program: Program, name: str, states: int, rate: float) -> Open:
+        listed = 1 if name == "constant" else states
+        return self._generators.open(program, states, rate, self._plan.seconds, listed=listed)
+
+    def _pool(self) -> None:
+        for (kind, name, states), runs in self._open_runs.items():
+            latencies = [latency for run in runs for latency in run.latencies_ms]
+            if latencies:
+                counts = {"answers": len(latencies), "failed": sum(run.failed for run in runs)}
+                figures = {**counts, **_latency_figures(latencies)}
+                self.results.pooled.append(Sample(kind, name, states, 0, figures))
+
+    def _part(self, part: str, states: int) -> dict[str, float]:
+        at_once = states if part == "parse" else states * connections_for(states)
+        seconds = min(PART_SECONDS, self._plan.seconds)
+        where = (
+            "--bootstrap-servers",
+            self._broker.bootstrap_servers,
+            "--topic",
+            programs.TOPICS[2],
+        )
+        options = ("--states", str(at_once), "--seconds", str(seconds), *where)
+        with pinned(self._cores):
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.ceilings", part, *options],
+                stdout=subprocess.PIPE,
+                check=True,
+                cwd=ROOT,
+            )
+        found = loads(done.stdout)
+        return {
+            "cpu_us": found["cpu_seconds"] / found["states"] * 1e6,
+            "states_per_second": found["states"] / found["seconds"],
+        }
+
+    # --- the process ---------------------------------------------------------------------
+
+    def start(self) -> None:
+        """From exec to /livez and to /readyz, beside the imports; then memory, idle."""
+        self._start_once()  # what is compiled and read from disk once
+        for number in range(self._plan.rounds):
+            self._add(START, "bridge", 0, number, self._start_once())
+
+    def _start_once(self) -> dict[str, float]:
+        with pinned(self._cores):
+            started_at = time.perf_counter()
+            subprocess.run([sys.executable, "-c", IMPORTS], check=True, cwd=ROOT)
+            imports = time.perf_counter() - started_at
+        bridge = Bridge(self._broker.bootstrap_servers, self._cores)
+        started_at = time.perf_counter()
+        bridge.start()
+        try:
+            livez = bridge.seconds_until(bridge.livez, started_at)
+            readyz = bridge.seconds_until(bridge.ready_url, started_at)
+            idle = resident_bytes(bridge.process.pid)
+        finally:
+            bridge.stop()
+        return {
+            "imports_ms": imports * 1000,
+            "livez_ms": livez * 1000,
+            "readyz_ms": readyz * 1000,
+            "idle_mb": idle / MEGABYTE,
+        }
+
+    def processes(self) -> None:
+        """One gateway process and two, free to use every core; the broker stays where it is."""
+        bootstrap = self._broker.bootstrap_servers
+        with (
+            pinned(self._all_cores),
+            Bridge(bootstrap) as one,
+            Bridge(bootstrap) as two,
+        ):
+            for states in PROCESS_STATES:
+                self._generators.closed([one, two], states, self._warm_up_seconds)
+                for number in range(self._plan.rounds):
+                    for name, serving in (("one", [one]), ("two", [one, two])):
+                        done = self._generators.closed(serving, states, self._plan.seconds)
+                        self._add(PROCESSES, name, states, number, _closed_figures(done, states))
+
+    def fairness(self) -> None:
+        """One-state posts at a fixed rate, alone and while the largest documents stream in."""
+        with Bridge(self._broker.bootstrap_servers, self._cores) as bridge:
+            self._fair(bridge, "warm-up", 0)
+            self.results.samples.pop()
+            for number in range(self._plan.rounds):
+                self._fair(bridge, "alone", number)
+                with self._generators.streaming(bridge, FAIR_LARGE, self._plan.seconds + 2):
+                    self._fair(bridge, "beside large documents", number)
+
+    def _fair(self, bridge: Bridge, name: str, number: int) -> None:
+        done = self._generators.open(bridge, 1, FAIR_RATE, self._plan.seconds, listed=1)
+        self._add(FAIR, name, 1, number, _open_figures(done, 1))
+
+    def soak(self) -> None:
+        """Full load in windows, to see whether anything grows."""
+        windows = max(1, round(self._plan.soak_seconds / SOAK_WINDOW_SECONDS))
+        with Bridge(self._broker.bootstrap_servers, self._cores) as bridge:
+            self._generators.closed([bridge], SOAK_STATES, self._warm_up_seconds)
+            for number in range(windows):
+                done = self._generators.closed([bridge], SOAK_STATES, SOAK_WINDOW_SECONDS)
+                self._add(SOAK, "bridge", SOAK_STATES, number, _closed_figures(done, SOAK_STATES))
+
+    def _add(
+        self, kind: str, subject: str, states: int, number: int, figures: dict[str, float]
+    ) -> None:
+        self.results.add(kind, subject, states, number, figures)
+        words = " ".join(f"{name}={value:.4g}" for name, value in figures.items())
+        self._plan.say(f"{kind}, {subject}, {states} a document, round {number + 1}: {words}")
+
+
+def _closed_figures(done: Closed, states: int) -> dict[str, float]:
+    posts = max(1, done.requests)
+    return {
+        "requests_per_second": done.requests / done.seconds,
+        "states_per_second": done.requests * states / done.seconds,
+        "cpu_us": done.gateway_cpu / (posts * states) * 1e6,
+        "rss_mb": done.rss_bytes / MEGABYTE,
+        "p50_ms": done.p50_ms,
+        "p99_ms": done.p99_ms,
+        "failed": float(done.refused + done.broken),
+        **_shares(done),
+    }
+
+
+def _open_figures(done: Open, states: int) -> dict[str, float]:
+    answered = len(done.latencies_ms)
+    return {
+        "requests_per_second": done.rate,
+        "states_per_second": done.rate * states,
+        "cpu_us": done.gateway_cpu / max(1, answered * states) * 1e6,
+        "failed": float(done.failed),
+        "late_p99_ms": percentile(done.lateness_ms, 0.99),
+        **_latency_figures(done.latencies_ms),
+        **_shares(done),
+    }
+
+
+def _latency_figures(latencies_ms: list[float]) -> dict[str, float]:
+    return {
+        "p50_ms": percentile(latencies_ms, 0.50),
+        "p99_ms": percentile(latencies_ms, 0.99),
+        "p999_ms": percentile(latencies_ms, 0.999),
+    }
+
+
+def _shares(done: Closed | Open) -> dict[str, float]:
+    return {
+        "gateway_share": done.gateway_cpu / done.wall,
+        "broker_share": done.broker_cpu / done.wall,
+        "generator_share": done.generator_cpu / done.wall,
+    }
