@@ -28,6 +28,7 @@ ACCEPTS = 16  # new connections in one turn of the loop
 SWITCH_SECONDS = 0.001
 PRODUCER_SHARE = 0.2  # of the grace, kept for the producer's end
 ADMIN_SECONDS = 0.5  # the same, for the private listener's
+TICKS_SECONDS = 0.5  # that two servers of uvicorn's take to notice
 ADMIN_KEEP_ALIVE_SECONDS = 5
 
 
@@ -78,7 +79,7 @@ async def serve(settings: Settings) -> None:
         public.should_exit = True
         await public_task
         await publisher.stop()
-        await supervisor.stop(settings.server.shutdown_grace_seconds * PRODUCER_SHARE)
+        await supervisor.stop(_producer_grace(settings.server))
         admin.should_exit = True
         await admin_task
         log.info("stopped")
@@ -87,6 +88,11 @@ async def serve(settings: Settings) -> None:
 def _public_grace(server: Server) -> float:
     grace = server.shutdown_grace_seconds
     return max(grace * (1 - PRODUCER_SHARE) - ADMIN_SECONDS, grace / 2)
+
+
+def _producer_grace(server: Server) -> float:
+    grace = server.shutdown_grace_seconds * PRODUCER_SHARE
+    return max(grace - TICKS_SECONDS, grace / 2)
 
 
 def _uvicorn(app: ASGIApp, *, keep_alive_seconds: float, grace_seconds: float) -> _Uvicorn:

@@ -193,6 +193,25 @@ async def test_attempts_are_spaced_by_a_growing_pause() -> None:
         assert cluster.attempts <= 6
 
 
+async def test_stop_takes_no_longer_than_its_time() -> None:
+    """However long a connection takes to end: the process has promised when it is gone."""
+    connection = FakeConnection()
+
+    async def close(seconds: float) -> None:
+        del seconds
+        await asyncio.Event().wait()
+
+    connection.close = close  # type: ignore[method-assign]
+    cluster = Cluster([connection])
+    supervisor = Supervisor(
+        SETTINGS, ["status"], connect=cluster.connect, inspect=durable, timing=QUICK
+    )
+    supervisor.start()
+    await supervisor.current()
+    async with asyncio.timeout(2):
+        await supervisor.stop(0.1)
+
+
 async def test_stop_ends_every_task_and_connection() -> None:
     before = asyncio.all_tasks()
     connection = FakeConnection()

@@ -4,6 +4,7 @@ What it does not do: touch a record. Who finds the connection broken says so wit
 """
 
 import asyncio
+import contextlib
 import math
 import random
 import time
@@ -80,14 +81,20 @@ class Supervisor:
         self._task = asyncio.create_task(self._run(), name="kafka supervisor")
 
     async def stop(self, seconds: float) -> None:
-        """Flush and disconnect, within the time."""
+        """Flush and disconnect, within the time; what is left then ends with the process."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._disconnect(seconds)
+
+    async def _disconnect(self, seconds: float) -> None:
         tasks = [task for task in (self._task, *self._winding_down) if task is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.close(seconds)
+            # Half the time to flush, and half for what cannot be flushed.
+            await connection.close(seconds / 2)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def current(self) -> Connection:
         """The connection, as soon as there is one."""

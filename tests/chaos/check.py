@@ -13,6 +13,7 @@ from statistics import median
 
 from confluent_kafka import Message
 
+from bridge.server import ACCEPTS
 from tests.chaos.load import Journal, Load, Pair, Post
 from tests.chaos.program import Sample
 from tests.chaos.reader import read
@@ -21,7 +22,7 @@ from tests.chaos.sentinel import Stall, stalled_seconds
 
 LEEWAY_SECONDS = 0.5
 MAX_SOCKETS = 120  # under load: the providers' connections, and those of two producers
-MAX_QUIET_SOCKETS = 12  # without load: listeners, the loop's own, one producer
+MAX_QUIET_SOCKETS = 12 + ACCEPTS  # without load: listeners, the loop's own, one producer
 MAX_THREADS = 16
 MAX_RESIDENT_BYTES = 256 * 2**20
 MAX_GROWTH_BYTES = 64 * 2**20
