@@ -4,6 +4,7 @@ A provider whose answer got lost posts the same states once more. The memory is 
 broker's answer alone, and believed only while the topic is provably the one that was written to.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -12,6 +13,7 @@ from bridge.model import Message, Outcome, Result
 from bridge.pipeline import Publisher
 
 REPEATED = Outcome(Result.PUBLISHED, repeated=True)
+ASKING_SHARE = 0.25  # of a request's time: the rest is for writing what cannot be proved
 _NONE: set[str] = set()
 
 
@@ -131,10 +133,17 @@ class Deduplicator:
         if not topics:
             return {}
         # A topic that was deleted and made again has none of what it had: ask, each time.
-        now = await self._cluster.current_topic_ids(topics, deadline)
+        loop_now = asyncio.get_running_loop().time()
+        ask_until = loop_now + (deadline - loop_now) * ASKING_SHARE
+        now = await self._cluster.current_topic_ids(topics, ask_until)
         if self._cluster.generation != self._generation:
             return {}
-        return {topic: held[topic] for topic in topics if self._is_same(topic, now)}
+        # Read the memory anew: while the cluster was asked, it may have become another topic's.
+        return {
+            topic: self._recent.held(topic, by_topic[topic])
+            for topic in topics
+            if self._is_same(topic, now)
+        }
 
     def _is_same(self, topic: str, now: Mapping[str, bytes | None]) -> bool:
         if topic not in now:

@@ -4,6 +4,7 @@ httptools takes a head of any size, and uvicorn waits for one for ever.
 """
 
 import asyncio
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +15,7 @@ from bridge.answers import refusal
 
 MAX_HEAD_BYTES = 64 * 1024  # h11's limit, too
 HEAD_SECONDS = 10.0
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -35,11 +37,18 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle  # None before the first request
         if self._timer is None and (cycle is None or cycle.response_complete):
             self._expect_head()
-        super().data_received(data)
-        if self._timer is not None:
+        expected = self._timer is not None
+        super().data_received(_without_upgrade(data) if expected else data)
+        if expected and self._timer is not None:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """Begin with a request: its head is due, even while the one before is being answered."""
+        super().on_message_begin()
+        self._head_is_here()
+        self._expect_head()
 
     def on_headers_complete(self) -> None:
         """Hand the request to the application, or the refusal of a large head."""
@@ -67,6 +76,17 @@ class GuardedProtocol(HttpToolsProtocol):
             head = f"HTTP/1.1 {status.value} {status.phrase}\r\n"
             self.transport.write(f"{head}content-length: 0\r\nconnection: close\r\n\r\n".encode())
             self.transport.close()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Hide the header that asks for another protocol, as Java's client does for HTTP/2.
+
+    There is none, which may be ignored (RFC 9110, 7.8); but httptools would take the body for it.
+    """
+    if _UPGRADE.search(data) is None:
+        return data
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"\r\nx-upgrade:", head) + end + rest
 
 
 async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:

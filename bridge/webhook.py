@@ -91,7 +91,9 @@ class Webhook:
             elif isinstance(body, Answer):
                 await self._send(body, send, close=True)
             else:
-                await self._send(await self._process(body, lease), send, close=False)
+                reply = await self._process(body, lease)
+                lease.release()  # a client that does not read its answer must not keep its place
+                await self._send(reply, send, close=False)
         finally:
             lease.release()
 

@@ -31,8 +31,9 @@ async def request(
     query: str = "",
     headers: Mapping[str, str] | None = None,
     http_version: str = "1.1",
+    reading: asyncio.Event | None = None,
 ) -> Reply | None:
-    """The application's reply, or None where it sent none."""
+    """The application's reply, or None where it sent none; nobody reads it before `reading`."""
     scope = {
         "type": "http",
         "method": method,
@@ -49,6 +50,8 @@ async def request(
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
+        if reading is not None:
+            await reading.wait()
         sent.append(dict(message))
 
     await app(scope, _receiver(chunks), send)

@@ -13,6 +13,7 @@ from confluent_kafka import Producer
 
 from bridge.embedded import EmbeddedBroker
 from bridge.kafka.connection import Connection, partition_of
+from bridge.kafka.metadata import _topic
 from bridge.settings import Kafka
 from tests.brokers import read_topic
 from tests.fake_kafka import until
@@ -126,3 +127,10 @@ async def test_abandoning_with_a_frozen_broker_leaves_no_task_and_no_socket(topi
         await until(lambda: asyncio.all_tasks() == before)
         gc.collect()
         await until(lambda: open_sockets() == sockets)
+
+
+def test_an_id_of_zeros_is_none() -> None:
+    """A broker without ids tells nothing by it: every topic would look like every other."""
+    said = {"topic": "t", "topic_id": bytes(16), "partitions": [{"replicas": [1, 2]}]}
+    assert _topic(said).id is None
+    assert _topic(said | {"topic_id": b"1" * 16}).id == b"1" * 16

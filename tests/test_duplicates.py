@@ -171,6 +171,22 @@ async def test_a_replacement_while_the_cluster_is_asked_counts() -> None:
     assert not (await b.publish("1"))[0].repeated
 
 
+async def test_a_topic_made_again_while_the_cluster_is_asked_has_none_of_what_it_had() -> None:
+    """Another request may have filled the memory for the new topic in the meantime."""
+    b = Bench()
+    await b.publish("1")
+    ask = b.cluster.current_topic_ids
+
+    async def made_again(topics: Collection[str], deadline: float) -> Mapping[str, bytes | None]:
+        b.cluster.current_topic_ids = ask  # type: ignore[method-assign]
+        b.cluster.ids["t"] = b.cluster.known["t"] = b"B"
+        await b.publish("2")
+        return await ask(topics, deadline)
+
+    b.cluster.current_topic_ids = made_again  # type: ignore[method-assign]
+    assert not (await b.publish("1"))[0].repeated
+
+
 async def test_the_cluster_is_asked_only_where_it_matters() -> None:
     b = Bench()
     await b.publish("1", "2")

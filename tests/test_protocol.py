@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -16,10 +17,14 @@ from tests.brokers import wait_until
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Echo the path, once the body is complete."""
-    while (await receive()).get("more_body"):
-        pass
-    await Answer(200, scope["path"].encode()).send(send, close=False)
+    """Echo the path and the body; `/wait` takes a while."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    if scope["path"] == "/wait":
+        await asyncio.sleep(2)
+    await Answer(200, b"%b %b" % (scope["path"].encode(), body)).send(send, close=False)
 
 
 @contextmanager
@@ -54,7 +59,7 @@ def test_requests_on_one_connection_are_served() -> None:
     with serving() as address:
         last = b"GET /3 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         answers = reply(address, REQUEST % 1, REQUEST % 2, last)
-    assert [answers.count(b"\r\n\r\n/%d" % n) for n in (1, 2, 3)] == [1, 1, 1]
+    assert [answers.count(b"\r\n\r\n/%d " % n) for n in (1, 2, 3)] == [1, 1, 1]
 
 
 def test_a_head_just_under_the_limit_is_served() -> None:
@@ -116,3 +121,27 @@ def test_a_slow_body_is_not_the_heads_business(monkeypatch: pytest.MonkeyPatch) 
 
     with serving() as address:
         assert asyncio.run(post(address)).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_a_request_for_another_protocol_keeps_its_body(split: bool) -> None:
+    """Java's client asks for HTTP/2 with the first request of every connection."""
+    head = (
+        b"POST /1 HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"HTTP2-Settings: AAEAAEAA\r\nContent-Length: 4\r\n\r\n"
+    )
+    with serving() as address, closing(socket.create_connection(address, timeout=10)) as client:
+        client.sendall(head if split else head + b"abcd")
+        if split:
+            time.sleep(0.05)  # the head is to come alone
+            client.sendall(b"abcd")
+        answer = client.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b"/1 abcd")
+
+
+def test_a_head_that_comes_while_the_one_before_is_answered_is_limited_too() -> None:
+    with serving() as address, closing(socket.create_connection(address, timeout=10)) as client:
+        client.sendall(b"POST /wait HTTP/1.1\r\nContent-Length: 0\r\n\r\nGET /2 HTTP/1.1\r\nX: ")
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            client.sendall(b"x" * 50_000_000)

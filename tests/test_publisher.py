@@ -294,3 +294,35 @@ async def test_stop_leaves_no_task_behind() -> None:
     async with bench(FakeConnection(lambda *_: None)) as b:
         await b.publish(message(b"a"), seconds=SOON)
     await until(lambda: asyncio.all_tasks() == before)
+
+
+async def test_only_a_record_that_was_refused_alone_is_too_large() -> None:
+    """Else the innocent ones of its batch would become dead letters at a deadline."""
+    refuse = raising(errors.MessageSizeTooLargeError(), b"bad")
+    async with bench(FakeConnection(refuse)) as b:
+        outcomes = await b.publish(message(b"a"), message(b"bad"), message(b"b"), seconds=SOON)
+    assert results(outcomes) == [Result.FAILED] * 3
+    assert not any(outcome.too_large for outcome in outcomes)
+
+
+async def test_nothing_is_sent_after_the_deadline() -> None:
+    connection = FakeConnection()
+    async with bench(connection) as b:
+        await b.supervisor.current()
+        assert results(await b.publish(message(b"late"), seconds=-0.1)) == [Result.FAILED]
+        await b.publish(message(b"in time"))
+    assert connection.values == [b"in time"]
+
+
+async def test_the_records_of_many_requests_keep_to_what_the_topic_takes() -> None:
+    held: list[Any] = [None]
+    connection = FakeConnection(lambda *_: held.pop() if held else 0)
+    async with bench(connection) as b:
+        b.supervisor.batch_bytes = lambda topic: 1000 + 0 * len(topic)  # type: ignore[method-assign]
+        first = asyncio.create_task(b.publish(message(b"opener")))
+        await until(lambda: len(connection.sent) == 1)
+        others = [asyncio.create_task(b.publish(message(b"x" * 300))) for _ in range(9)]
+        await asyncio.sleep(0.01)
+        connection.pending[0].set_result(type("Answer", (), {"offset": 7}))
+        await asyncio.gather(first, *others)
+    assert max(sum(map(len, records)) for _, records in connection.sent) <= 1000

@@ -456,3 +456,13 @@ async def test_the_time_of_receipt_is_in_the_event_and_on_the_record() -> None:
     moment = datetime.fromisoformat(received)
     assert before <= moment <= datetime.now(UTC)
     assert message.timestamp_ms == int(moment.timestamp() * 1000)
+
+
+async def test_a_client_that_does_not_read_its_answer_keeps_no_place() -> None:
+    gateway = Gateway(server={"max_in_flight": 1})
+    reading = asyncio.Event()
+    stuck = asyncio.create_task(gateway.post(TWO, reading=reading))
+    await asyncio.sleep(0.01)
+    assert (await gateway.post(TWO)).status == 200
+    reading.set()
+    assert (await stuck).status == 200

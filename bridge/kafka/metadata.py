@@ -27,6 +27,7 @@ from aiokafka.protocol.types import (
 _NO_ERROR = 0
 _WRITE = 1 << 4  # AclOperation's code, as a bit
 _NOT_SAID = -(2**31)  # of the operations
+_NO_ID = bytes(16)  # from a broker that has none to tell
 _NO_TAGS: dict[int, bytes] = {}
 
 
@@ -54,9 +55,10 @@ async def describe(client: AIOKafkaClient, names: Iterable[str]) -> dict[str, To
 
 def _topic(said: dict[str, Any]) -> Topic:
     operations = said.get("authorized_operations", _NOT_SAID)
+    topic_id = said.get("topic_id", _NO_ID)
     return Topic(
         name=said["topic"],
-        id=said.get("topic_id"),
+        id=None if topic_id == _NO_ID else topic_id,
         partitions=len(said["partitions"]),
         replicas=min((len(p["replicas"]) for p in said["partitions"]), default=0),
         writable=None if operations == _NOT_SAID else bool(operations & _WRITE),

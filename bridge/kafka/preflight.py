@@ -1,5 +1,6 @@
 """What a topic's settings mean for the promise: read once, said in words."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from bridge.settings import Kafka
 
 log = structlog.get_logger(__name__)
 
+INSPECTION_SHARE = 0.3  # of the publish timeout, within which a connection must be of use
 DURABLE_REPLICAS = 3
 DURABLE_IN_SYNC = 2
 _MIN_IN_SYNC = "min.insync.replicas"
@@ -62,7 +64,8 @@ class Findings:
 async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
     """Read the topics' settings; what cannot be read is unknown, and no reason to wait."""
     try:
-        return await _read(settings, topics)
+        async with asyncio.timeout(settings.publish_timeout_seconds * INSPECTION_SHARE):
+            return await _read(settings, topics)
     except (KafkaError, OSError, TimeoutError) as exc:
         what = f"the broker does not tell them ({type(exc).__name__})"
         return [Findings(topic, unreadable=what) for topic in topics.values()]

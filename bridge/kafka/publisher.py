@@ -117,7 +117,7 @@ class Publisher:
         `deadline` is on the loop's clock. Never raises for what Kafka does.
         """
         outcomes = [NOT_SENT] * len(messages)
-        if not messages:
+        if not messages or deadline <= asyncio.get_running_loop().time():
             return outcomes
         done = asyncio.get_running_loop().create_future()
         request = _Request(messages, outcomes, done, len(messages))
@@ -218,7 +218,7 @@ class Publisher:
             # One record is to blame and the broker does not say which: each on its own.
             for piece in taken:
                 piece.alone = True
-            self._again(lane, taken, refused)
+            self._again(lane, taken, Outcome(error=reason))
 
     def _again(self, lane: _Lane, taken: list[_Slice], meanwhile: Outcome) -> None:
         """Put records back, first in line, but those tried often enough or past their time."""
@@ -268,7 +268,7 @@ def _append(batch: Any, piece: _Slice, limit: int, max_bytes: int) -> int:
     watched = max_bytes < MAX_BATCH_BYTES
     for count, index in enumerate(piece.indices[:limit]):
         message = messages[index]
-        if watched and count and batch.size() + _record_bytes(message) > max_bytes:
+        if watched and batch.record_count() and batch.size() + _record_bytes(message) > max_bytes:
             return count
         _, key, value, headers, timestamp_ms, _ = message
         if append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:

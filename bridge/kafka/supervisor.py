@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -203,6 +204,7 @@ class Supervisor:
             if (known := self._findings.get(name)) is None
             or known.topic.id != topic.id
             or (not self.ready and known.at_risk)
+            or (self._settings.durability == "require" and known.unreadable)
         }
         if not due:
             return
@@ -228,7 +230,10 @@ class Supervisor:
             if connection.oldest_seconds() > self._settings.publish_timeout_seconds:
                 self.give_up(connection, "stalled")
             elif time.monotonic() - probed_at > self._probe_interval():
-                await self._probe(connection)
+                probe = asyncio.create_task(self._probe(connection))
+                either: set[asyncio.Future[Any]] = {probe, connection.failed}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                probe.cancel()  # where it is not done: nothing more is to be learnt of this one
                 probed_at = time.monotonic()
 
     def _probe_interval(self) -> float:
