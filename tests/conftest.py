@@ -1,6 +1,7 @@
 """Fixtures that several test files share: brokers and topics. No test logic."""
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -26,6 +27,11 @@ FIXTURES = {
     "helm": {"helm", "helm4", "models"},
     "image": {"image"},
 }
+
+
+def pytest_configure() -> None:
+    """Let programs that the tests start be interrupted, even where these run in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -20,6 +20,7 @@ FACTOR = float(os.environ.get("HOSTILE_COST_FACTOR", "1"))
 MAX_SECONDS = 0.5 * FACTOR
 MAX_FULL_SECONDS = 0.8 * FACTOR  # 10,000 states read and made into events
 MAX_MEGABYTES = 100
+MAX_FULL_MEGABYTES = 130
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -40,7 +41,7 @@ def _ids(body: bytes) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("name", LARGE)
 def test_a_large_hostile_body_costs_little(name: str) -> None:
-    """Under half a second of a processor (a full document: 0.8 s) and 100 MB."""
+    """Under half a second of a processor and 100 MB; a full document 0.8 s and 130 MB."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.hostile.cost", name],
         capture_output=True,
@@ -51,8 +52,9 @@ def test_a_large_hostile_body_costs_little(name: str) -> None:
     assert done.returncode == 0, done.stderr
     cost = json.loads(done.stdout)
     assert cost["status"] == LARGE[name][1]
-    assert cost["seconds"] < (MAX_FULL_SECONDS if name in FULL else MAX_SECONDS), cost
-    assert cost["megabytes"] < MAX_MEGABYTES, cost
+    full = name in FULL
+    assert cost["seconds"] < (MAX_FULL_SECONDS if full else MAX_SECONDS), cost
+    assert cost["megabytes"] < (MAX_FULL_MEGABYTES if full else MAX_MEGABYTES), cost
 
 
 async def test_every_body_of_the_corpus_leaves_the_application_as_it_was() -> None:

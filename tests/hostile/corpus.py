@@ -264,7 +264,17 @@ _TIME = 'time="2011-01-01 12:57:46"'
 _END_STATE = b"</state></response>"
 
 # Within every limit: the most work that one document may ask for.
-FULL = frozenset({"most_states", "full_states", "invalid_states", "states_of_one_id", "bad_ids"})
+FULL = frozenset(
+    {
+        "bad_ids",
+        "full_states",
+        "invalid_states",
+        "most_invalid_states",
+        "most_names",
+        "most_states",
+        "states_of_one_id",
+    }
+)
 
 LARGE: Mapping[str, tuple[Callable[[], bytes], int]] = {
     "blanks": (lambda: b" " * LARGE_BYTES, 400),
@@ -320,8 +330,8 @@ LARGE: Mapping[str, tuple[Callable[[], bytes], int]] = {
     "states": (lambda: _numbered('<state id_sms="%x">read</state>'), 400),
     "most_elements": (lambda: _elements(99_999, '<a b="%x"/>'), 200),
     "most_states": (lambda: _elements(99_999, '<state id_sms="%x">read</state>'), 200),
-    "most_invalid_states": (lambda: _elements(99_999, '<state id_sms="%x" a="" b="" c=""/>'), 400),
-    "most_names": (lambda: _elements(99_999, '<a%x b="" c="" d=""/>'), 400),
+    "most_invalid_states": (lambda: _elements(99_999, '<state id_sms="%x" a="" b="" c=""/>'), 200),
+    "most_names": (lambda: _elements(99_999, '<a%x b="" c="" d=""/>'), 200),
     "most_children": (
         lambda: (
             _ONE_STATE + _elements(99_998, '<a%x b="" c=""/>')[10:-11][: LARGE_BYTES - 60] + b"<"
