@@ -4,11 +4,11 @@ import argparse
 from http import HTTPStatus
 
 import uvicorn
-from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from bridge.ack import answer
 from bridge.answers import Answer, not_found
+from bridge.app import Paths
 from bridge.protocol import GuardedProtocol
 from bridge.server import BACKLOG
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.constant", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     uvicorn.run(
-        Router([Route("/webhook", Constant())], redirect_slashes=False, default=not_found),
+        Paths({"/webhook": Constant()}, default=not_found),
         host=HOST,
         port=parser.parse_args().port,
         backlog=BACKLOG,

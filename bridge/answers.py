@@ -44,11 +44,3 @@ async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
     """The application behind every path that nobody has configured."""
     del scope, receive
     await refusal(HTTPStatus.NOT_FOUND, "no endpoint has this path").send(send, close=True)
-
-
-def header(scope: Scope, name: bytes) -> bytes | None:
-    """The first header of that lower-cased name."""
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value)
-    return None

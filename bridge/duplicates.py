@@ -14,7 +14,7 @@ from bridge.pipeline import Publisher
 
 REPEATED = Outcome(Result.PUBLISHED, repeated=True)
 ASKING_SHARE = 0.25  # of a request's time: the rest is for writing what cannot be proved
-_NONE: set[str] = set()
+_NONE: dict[str, float] = {}
 
 
 class Cluster(Protocol):
@@ -34,10 +34,10 @@ class Cluster(Protocol):
 
 
 class RecentEvents:
-    """The ids of recent events per topic: at most `limit`, each for at most `seconds`.
+    """When recent events were last seen, per topic: at most `limit`, each for at most `seconds`.
 
-    Two sets, a young and an old one: when the young one is half the limit, or half the time, it
-    becomes the old one. An id costs little more than its text.
+    Two generations, a young and an old one: when the young one is half the limit, or half the
+    time, it becomes the old one. An id costs little more than its text.
     """
 
     def __init__(
@@ -50,48 +50,46 @@ class RecentEvents:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._young: dict[str, set[str]] = {}
-        self._old: dict[str, set[str]] = {}
-        self._count = 0
+        self._young: dict[str, dict[str, float]] = {}
+        self._old: dict[str, dict[str, float]] = {}
         self._young_since = self._old_since = self._clock()
 
     def forget(self, topic: str) -> None:
         """Forget all events of one topic."""
-        self._count -= len(self._young.pop(topic, ()))
+        self._young.pop(topic, None)
         self._old.pop(topic, None)
 
     def add(self, topic: str, event_ids: Sequence[str]) -> None:
         """Remember events, at the cost of the oldest."""
-        self._age()
-        for event_id in event_ids[: self._half_limit]:
-            if self._count >= self._half_limit:
-                self._rotate()
-            ids = self._young.setdefault(topic, set())
-            if event_id not in ids:
-                ids.add(event_id)
-                self._count += 1
+        now = self._age()
+        if sum(map(len, self._young.values())) + len(event_ids) > self._half_limit:
+            self._rotate(now)
+        ids = self._young.setdefault(topic, {})
+        ids.update(dict.fromkeys(event_ids[: self._half_limit], now))
 
-    def held(self, topic: str, event_ids: Collection[str]) -> set[str]:
-        """Those of the events that are remembered."""
+    def held(self, topic: str, event_ids: Collection[str]) -> dict[str, float]:
+        """Those of the events that are remembered, and when each was seen, on the clock."""
         self._age()
         young, old = self._young.get(topic, _NONE), self._old.get(topic, _NONE)
-        return young.intersection(event_ids) | old.intersection(event_ids)
+        if young.keys().isdisjoint(event_ids) and old.keys().isdisjoint(event_ids):
+            return {}
+        return {i: young[i] if i in young else old[i] for i in event_ids if i in young or i in old}
 
     def __len__(self) -> int:
         self._age()
-        return self._count + sum(map(len, self._old.values()))
+        return sum(len(ids) for part in (self._young, self._old) for ids in part.values())
 
-    def _age(self) -> None:
+    def _age(self) -> float:
         now = self._clock()
         if now - self._young_since > self._half_life:
-            self._rotate()
+            self._rotate(now)
         if now - self._old_since > 2 * self._half_life:
             self._old = {}
+        return now
 
-    def _rotate(self) -> None:
+    def _rotate(self, now: float) -> None:
         self._old, self._old_since = self._young, self._young_since
-        self._young, self._young_since = {}, self._clock()
-        self._count = 0
+        self._young, self._young_since = {}, now
 
 
 class Deduplicator:
@@ -108,7 +106,9 @@ class Deduplicator:
         """One outcome a message, in order; those that Kafka has already are `repeated`."""
         by_topic = _event_ids(messages)
         repeated = await self._repeated(by_topic, deadline)
-        fresh = [m for m in messages if m.event_id not in repeated.get(m.topic, _NONE)]
+        fresh = messages
+        if repeated:
+            fresh = [m for m in messages if m.event_id not in repeated.get(m.topic, _NONE)]
         generation = self._cluster.generation
         topic_ids = {topic: self._cluster.topic_id(topic) for topic in by_topic}
         outcomes = await self._publisher.publish(fresh, deadline)
@@ -123,13 +123,12 @@ class Deduplicator:
 
     async def _repeated(
         self, by_topic: Mapping[str, list[str]], deadline: float
-    ) -> dict[str, set[str]]:
-        """Which of the events are in Kafka already, beyond doubt."""
+    ) -> dict[str, dict[str, float]]:
+        """Which of the events are in Kafka already, beyond doubt, and when they were seen."""
         if self._cluster.generation != self._generation:
             self._generation = self._cluster.generation
             self._recent.clear()
-        held = {topic: self._recent.held(topic, ids) for topic, ids in by_topic.items()}
-        topics = [topic for topic, ids in held.items() if ids]
+        topics = [topic for topic, ids in by_topic.items() if self._recent.held(topic, ids)]
         if not topics:
             return {}
         # A topic that was deleted and made again has none of what it had: ask, each time.
@@ -163,12 +162,11 @@ class Deduplicator:
 
         If the topic has that id later on, it had it in between, and holds the record.
         """
-        taken = [
-            message
-            for message, outcome in zip(messages, outcomes, strict=True)
-            if outcome.result is Result.PUBLISHED
-        ]
-        for topic, event_ids in _event_ids(taken).items():
+        taken: dict[str, list[str]] = {}
+        for message, outcome in zip(messages, outcomes, strict=True):
+            if outcome.result is Result.PUBLISHED:
+                taken.setdefault(message.topic, []).append(message.event_id)
+        for topic, event_ids in taken.items():
             topic_id = topic_ids[topic]
             if topic_id is None:
                 continue

@@ -1,5 +1,7 @@
 """The counters of one process, in a registry of its own."""
 
+from collections.abc import Mapping
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -8,7 +10,9 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0 as CONTENT_TYPE
 
-__all__ = ["CONTENT_TYPE", "Metrics"]
+from bridge.model import Result
+
+__all__ = ["CONTENT_TYPE", "EndpointMetrics", "Metrics"]
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter
 
@@ -53,3 +57,45 @@ class Metrics:
     def exposition(self) -> bytes:
         """Everything, in the Prometheus text format (CONTENT_TYPE)."""
         return generate_latest(self.registry)
+
+
+class EndpointMetrics:
+    """One endpoint's share of the metrics, its series looked up once and not with each request."""
+
+    def __init__(self, metrics: Metrics, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._requests = metrics.requests
+        self._by_status: dict[int, Counter] = {}
+        self._states = {result: metrics.states.labels(endpoint, result) for result in Result}
+        self._listed = metrics.ids.labels(endpoint, "yes")
+        self._unlisted = metrics.ids.labels(endpoint, "no")
+        self._repeated = metrics.repeated.labels(endpoint)
+        self._dead_letters = metrics.dead_letters
+        self._unknown_statuses = metrics.unknown_statuses.labels(endpoint)
+        self.lost_bodies = metrics.lost_bodies.labels(endpoint)
+
+    def answered(self, status: int) -> None:
+        """Count an answer."""
+        counter = self._by_status.get(status)
+        if counter is None:
+            counter = self._by_status[status] = self._requests.labels(self._endpoint, status)
+        counter.inc()
+
+    def refused(self, reason: str, count: int = 1) -> None:
+        """Count states or a body that are refused."""
+        self._dead_letters.labels(self._endpoint, reason).inc(count)
+
+    def ids(self, *, listed: int, unlisted: int) -> None:
+        """Count the ids of a document."""
+        self._listed.inc(listed)
+        if unlisted:
+            self._unlisted.inc(unlisted)
+
+    def states(self, results: Mapping[Result, int], *, repeated: int, unknown_words: int) -> None:
+        """Count the states of a document."""
+        for result, count in results.items():
+            self._states[result].inc(count)
+        if repeated:
+            self._repeated.inc(repeated)
+        if unknown_words:
+            self._unknown_statuses.inc(unknown_words)

@@ -6,7 +6,7 @@ third of the time.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 
@@ -70,8 +70,11 @@ class Message(NamedTuple):
     event_id: str
 
 
-class Result(Enum):
-    """What is known of a record when the answer is due."""
+class Result(StrEnum):
+    """What is known of a record when the answer is due.
+
+    Strings: a plain enum's members hash in Python, once for every state that is counted.
+    """
 
     PUBLISHED = "published"  # the broker has taken it
     FAILED = "failed"  # it is not in Kafka

@@ -89,6 +89,8 @@ def _decoded(body: bytes) -> tuple[bytes, str]:
     The encoding is settled here and handed to Expat, which would else ask Python's codecs
     for any name that a sender makes up.
     """
+    if body[:1] == b"<" and body[1:2] != b"\0" and body.rstrip()[-1:] == b">":
+        return body, _eight_bit_encoding(body)  # nothing around it, as nearly always
     codec = _utf16_codec(body)
     if codec is not None:
         return _from_utf16(body, codec), "UTF-8"

@@ -1,7 +1,6 @@
 """The stages in order: body, states, events, outcomes, answer. Knows nothing of HTTP."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -34,16 +33,16 @@ class Receipt:
 
     listed: list[str]
     unlisted: list[str]
-    results: Counter[Result]
+    results: Mapping[Result, int]
     repeated: int
-    rejected: Counter[str]
+    rejected: Mapping[str, int]
     unknown_words: int
     errors: tuple[str, ...]
 
     @property
     def refused(self) -> bool:
         """Nothing was taken, and trying again may help."""
-        return not self.listed and bool(self.results[Result.FAILED] + self.results[Result.UNKNOWN])
+        return not self.listed and (Result.FAILED in self.results or Result.UNKNOWN in self.results)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +76,11 @@ class Pipeline:
         document = prepared.document
         states = list(document.states)
         outcomes = await self._publish(prepared.messages, deadline)
-        await self._bury_too_large(stream, states, outcomes, received_at, deadline)
+        if any(outcome.too_large for outcome in outcomes):
+            await self._bury_too_large(stream, states, outcomes, received_at, deadline)
         durable = [outcome.result is Result.PUBLISHED for outcome in outcomes]
         listed, unlisted = acknowledged(states, durable, document.unprocessed_ids)
-        return Receipt(
-            listed=listed,
-            unlisted=unlisted,
-            results=Counter([outcome.result for outcome in outcomes]),
-            repeated=sum([outcome.repeated for outcome in outcomes]),
-            rejected=Counter([s.reason for s in states if isinstance(s, InvalidState)]),
-            unknown_words=sum([s.status not in MEANINGS for s in states if isinstance(s, State)]),
-            errors=tuple(dict.fromkeys([o.error for o in outcomes if o.error])),
-        )
+        return _receipt(listed, unlisted, states, outcomes)
 
     async def bury(
         self,
@@ -137,6 +129,31 @@ class Pipeline:
             letters = await self._publish(list(buried.values()), deadline)
             for index, outcome in zip(buried, letters, strict=True):
                 outcomes[index] = outcome
+
+
+def _receipt(
+    listed: list[str],
+    unlisted: list[str],
+    states: Sequence[State | InvalidState],
+    outcomes: Sequence[Outcome],
+) -> Receipt:
+    """Count a document's states, in one pass."""
+    results: dict[Result, int] = {}
+    rejected: dict[str, int] = {}
+    errors: dict[str, None] = {}
+    repeated = unknown_words = 0
+    for state, outcome in zip(states, outcomes, strict=True):
+        result = outcome.result
+        results[result] = results.get(result, 0) + 1
+        if outcome.repeated:
+            repeated += 1
+        if outcome.error:
+            errors[outcome.error] = None
+        if isinstance(state, InvalidState):
+            rejected[state.reason] = rejected.get(state.reason, 0) + 1
+        elif state.status not in MEANINGS:
+            unknown_words += 1
+    return Receipt(listed, unlisted, results, repeated, rejected, unknown_words, tuple(errors))
 
 
 def message_for(

@@ -25,7 +25,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """Begin with a connection: its first request is due."""
         super().connection_made(transport)
         self._timer: asyncio.TimerHandle | None = None
+        self._arrived = 0
         self._expect_head()
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End with a connection."""
@@ -33,16 +35,21 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come, and count it while no head is complete."""
+        """Take what has come, and count and time it while no head is complete."""
         cycle: RequestResponseCycle | None = self.cycle  # None before the first request
-        if self._timer is None and (cycle is None or cycle.response_complete):
+        if not self._head_is_due and (cycle is None or cycle.response_complete):
             self._expect_head()
-        expected = self._timer is not None
-        super().data_received(_without_upgrade(data) if expected else data)
-        if expected and self._timer is not None:
+        if self._head_is_due:
+            data = _without_upgrade(data)
+        self._arrived = len(data)
+        super().data_received(data)
+        if self._head_is_due:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            elif self._timer is None:
+                # Only now: most heads come in one piece, and a timer for each costs them dear.
+                self._start_timer()
 
     def on_message_begin(self) -> None:
         """Begin with a request: its head is due, even while the one before is being answered."""
@@ -52,19 +59,27 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Hand the request to the application, or the refusal of a large head."""
+        arrived = self._head_bytes + self._arrived  # the head and perhaps more
         self._head_is_here()
-        if sum(len(name) + len(value) for name, value in self.headers) <= MAX_HEAD_BYTES:
+        if arrived <= MAX_HEAD_BYTES or self._sum_of_headers() <= MAX_HEAD_BYTES:
             super().on_headers_complete()
             return
         application, self.app = self.app, _too_large
         super().on_headers_complete()
         self.app = application
 
+    def _sum_of_headers(self) -> int:
+        return sum(len(name) + len(value) for name, value in self.headers)
+
     def _expect_head(self) -> None:
+        self._head_is_due = True
         self._head_bytes = 0
+
+    def _start_timer(self) -> None:
         self._timer = self.loop.call_later(HEAD_SECONDS, self._refuse, HTTPStatus.REQUEST_TIMEOUT)
 
     def _head_is_here(self) -> None:
+        self._head_is_due = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,6 +1,7 @@
 """One endpoint's POSTs, as an ASGI application: the checks in order, the body, the answer."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import UTC, datetime
@@ -11,17 +12,19 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from bridge.ack import answer
-from bridge.answers import Answer, Headers, header, refusal
+from bridge.answers import Answer, Headers, refusal
 from bridge.auth import Authenticator
 from bridge.capacity import Capacity, Lease
 from bridge.errors import DocumentError
 from bridge.event import Stream
-from bridge.metrics import Metrics
+from bridge.metrics import EndpointMetrics, Metrics
 from bridge.model import Document, Outcome, Result
 from bridge.parse import is_blank
 from bridge.pipeline import Pipeline, Prepared, Receipt, prepare
-from bridge.ratelimit import RateLimit
+from bridge.ratelimit import RateLimit, Repeats
+from bridge.request_ids import RequestIds
 from bridge.settings import Server
+from bridge.timeouts import Timeouts
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +32,7 @@ RETRY_AFTER: Headers = ((b"retry-after", b"5"),)
 MAX_LOGGED_IDS = 100
 
 INLINE_BYTES = 32 * 1024  # some 350 states, 10 ms: docs/reliability.md has the measurement
-COMPLAINTS_PER_SECOND = 0.1  # of credentials that are refused
+COMPLAINTS_PER_SECOND = 0.1  # of requests that are refused with one status
 COMPLAINTS_AT_ONCE = 5
 DISCARD_BYTES = 1024 * 1024
 DISCARD_SECONDS = 1.0
@@ -37,6 +40,21 @@ DISCARD_SECONDS = 1.0
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+class _Exchange:
+    """One request on its way to its answer, and what there is to say of it."""
+
+    __slots__ = ("began", "facts", "headers", "lease", "refused", "remainder", "request_id")
+
+    def __init__(self, headers: dict[bytes, bytes], request_id: str, lease: Lease) -> None:
+        self.began = time.perf_counter()
+        self.headers = headers
+        self.request_id = request_id
+        self.lease = lease
+        self.facts: dict[str, object] = {}
+        self.remainder = False  # not all that it brought was taken
+        self.refused = False  # nothing of it was looked at
 
 
 class Webhook:
@@ -68,51 +86,82 @@ class Webhook:
         self._capacity = capacity
         self._reader = reader
         self._burials = burials
-        self._metrics = metrics
+        self._metrics = EndpointMetrics(metrics, stream.endpoint)
         self._server = server
         self._publish_timeout_seconds = publish_timeout_seconds
-        self._complaints = RateLimit(per_second=COMPLAINTS_PER_SECOND, burst=COMPLAINTS_AT_ONCE)
+        self._timeouts = Timeouts()
+        self._complaints = Repeats(per_second=COMPLAINTS_PER_SECOND, burst=COMPLAINTS_AT_ONCE)
+        self._request_ids = RequestIds()
         self._draining = draining
         self._clock = clock
         self._log = log.bind(endpoint=stream.endpoint)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        refused = self._refuse(scope)
-        if refused is not None:
-            body_left = not await _discard(scope, receive)
-            await self._send(refused, send, close=body_left)
-            return
+        headers = dict(reversed(scope["headers"]))  # the first of a name counts
+        request_id = self._request_ids.of(headers.get(b"x-request-id"))
         lease = Lease(self._capacity)
+        exchange = _Exchange(headers, request_id, lease)
         try:
-            body = await self._read(receive, lease)
-            if body is None:
-                self._log.info("client left before the end of its body")
-            elif isinstance(body, Answer):
-                await self._send(body, send, close=True)
-            else:
-                reply = await self._process(body, lease)
-                lease.release()  # a client that does not read its answer must not keep its place
-                await self._send(reply, send, close=False)
+            reply, close = await self._answer(exchange, scope, receive)
+            # A client that does not read its answer must not keep its place.
+            lease.release()
+            self._note(exchange, reply)
+            if reply is not None:
+                await reply.send(send, close=close or self._draining())
         finally:
             lease.release()
 
-    async def _send(self, reply: Answer, send: Send, *, close: bool) -> None:
-        self._metrics.requests.labels(self._stream.endpoint, reply.status).inc()
-        await reply.send(send, close=close or self._draining())
+    async def _answer(
+        self, exchange: _Exchange, scope: Scope, receive: Receive
+    ) -> tuple[Answer | None, bool]:
+        """What to answer, and whether the connection is of no more use; None: nobody is there."""
+        refused = self._refuse(exchange, scope)
+        if refused is not None:
+            exchange.refused = True
+            return refused, not await self._discard(exchange, receive)
+        body = await self._read(receive, exchange.lease)
+        if isinstance(body, bytes):
+            return await self._process(body, exchange), False
+        exchange.refused = True
+        return body, True
+
+    def _note(self, exchange: _Exchange, reply: Answer | None) -> None:
+        """Count a request and log it, once, whatever its size."""
+        status = None if reply is None else reply.status
+        if status is not None:
+            self._metrics.answered(status)
+        facts = exchange.facts
+        write = self._log.info
+        if exchange.refused:
+            held_back = self._complaints.held_back(status)
+            if held_back is None:
+                return
+            facts["more_like_it"] = held_back
+            write = self._log.warning
+        elif exchange.remainder:
+            write = self._log.warning
+        write(
+            "request" if reply is not None else "client left before the end of its body",
+            request_id=exchange.request_id,
+            status=status,
+            seconds=round(time.perf_counter() - exchange.began, 6),
+            **facts,
+        )
 
     # --- before the body -----------------------------------------------------------------
 
-    def _refuse(self, scope: Scope) -> Answer | None:
+    def _refuse(self, exchange: _Exchange, scope: Scope) -> Answer | None:
         """The first check that the request's head fails, in the contract's order."""
+        headers = exchange.headers
         if scope["method"] != "POST":
             return refusal(
                 HTTPStatus.METHOD_NOT_ALLOWED, "only POST", headers=((b"allow", b"POST"),)
             )
         if self._authenticator is not None and not self._authenticator.accepts(
-            header(scope, b"authorization"), scope["query_string"]
+            headers.get(b"authorization"), scope["query_string"]
         ):
-            self._complain_of_credentials(scope)
+            self._describe_credentials(exchange, scope)
             challenge = self._authenticator.challenge.encode()
             return refusal(
                 HTTPStatus.UNAUTHORIZED,
@@ -121,25 +170,21 @@ class Webhook:
             )
         if self._capacity.exhausted:
             return _overloaded()
-        length = header(scope, b"content-length")
+        length = headers.get(b"content-length")
         if scope["http_version"] == "1.0" and length is None:
             return refusal(HTTPStatus.LENGTH_REQUIRED, "HTTP/1.0 needs a Content-Length")
-        encoding = header(scope, b"content-encoding")
+        encoding = headers.get(b"content-encoding")
         if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
             return refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "only the identity encoding")
         if length is not None and int(length) > self._server.max_body_bytes:
             return self._too_large()
         return None
 
-    def _complain_of_credentials(self, scope: Scope) -> None:
-        """Say who was refused, now and then, and never what was presented."""
-        if self._complaints.allows():
-            given = header(scope, b"authorization") or b"token=" in scope["query_string"]
-            self._log.warning(
-                "credentials refused",
-                peer=scope["client"][0] if scope["client"] else None,
-                credentials="wrong" if given else "missing",
-            )
+    def _describe_credentials(self, exchange: _Exchange, scope: Scope) -> None:
+        """Say who was refused, and never what was presented."""
+        given = b"authorization" in exchange.headers or b"token=" in scope["query_string"]
+        exchange.facts["peer"] = scope["client"][0] if scope["client"] else None
+        exchange.facts["credentials"] = "wrong" if given else "missing"
 
     def _too_large(self) -> Answer:
         limit = self._server.max_body_bytes
@@ -149,8 +194,9 @@ class Webhook:
 
     async def _read(self, receive: Receive, lease: Lease) -> bytes | Answer | None:
         """The whole body, or why not; None where the client left."""
+        now = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self._server.body_timeout_seconds):
+            with self._timeouts.at(now + self._server.body_timeout_seconds):
                 return await self._collect(receive, lease)
         except TimeoutError:
             return refusal(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time")
@@ -168,95 +214,117 @@ class Webhook:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
-            chunks.append(message.get("body", b""))
-            if not lease.take_bytes(len(chunks[-1])):
+            chunk: bytes = message.get("body", b"")
+            if not lease.take_bytes(len(chunk)):
                 return _overloaded()
             if lease.bytes > self._server.max_body_bytes:
                 return self._too_large()
+            chunks.append(chunk)
             if not message.get("more_body", False):
-                return b"".join(chunks)
+                return chunk if len(chunks) == 1 else b"".join(chunks)
+
+    async def _discard(self, exchange: _Exchange, receive: Receive) -> bool:
+        """Read on for a moment, so that a sender sees the refusal and not a broken connection.
+
+        Whether the body came to its end, so that the connection can be used again. A client that
+        waits for `100 Continue` has sent nothing yet, and need not.
+        """
+        if b"expect" in exchange.headers:
+            return False
+        size = 0
+        try:
+            async with asyncio.timeout(DISCARD_SECONDS):
+                while size <= DISCARD_BYTES:
+                    message = await receive()
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        return True
+                    size += len(message.get("body", b""))
+        except TimeoutError:
+            pass
+        return False
 
     # --- the work ------------------------------------------------------------------------
 
-    async def _process(self, body: bytes, lease: Lease) -> Answer:
+    async def _process(self, body: bytes, exchange: _Exchange) -> Answer:
         deadline = asyncio.get_running_loop().time() + self._publish_timeout_seconds
         received_at = self._clock()
+        exchange.facts["bytes"] = len(body)
         if is_blank(body):
+            exchange.remainder = True
             return refusal(HTTPStatus.BAD_REQUEST, "the body is empty")
-        if not lease.take_post():
+        if not exchange.lease.take_post():
+            exchange.refused = True
             return _overloaded()
         try:
-            async with asyncio.timeout_at(deadline):
-                prepared = await self._prepare(body, received_at)
+            prepared = await self._prepare(body, received_at, deadline)
         except TimeoutError:
-            self._log.warning("document not read in time", bytes=len(body))
+            exchange.remainder = True
+            exchange.facts["errors"] = ["the document was not read in time"]
             return _nothing_taken()
         except DocumentError as error:
-            await self._bury(error, body, received_at, deadline)
+            exchange.remainder = True
+            await self._bury(error, body, received_at, deadline, exchange.facts)
             return refusal(HTTPStatus.BAD_REQUEST, str(error))
-        if not lease.take_states(len(prepared.document.states)):
+        if not exchange.lease.take_states(len(prepared.document.states)):
+            exchange.refused = True
             return _overloaded()
         receipt = await self._pipeline.accept(self._stream, prepared, received_at, deadline)
-        self._account(prepared.document, receipt)
+        self._account(prepared.document, receipt, exchange)
         if receipt.refused:
             return _nothing_taken()
         return Answer(HTTPStatus.OK, answer(receipt.listed))
 
-    async def _prepare(self, body: bytes, received_at: datetime) -> Prepared:
+    async def _prepare(self, body: bytes, received_at: datetime, deadline: float) -> Prepared:
         """Read a document: a large one beside the loop, so that small ones need not wait."""
-        work = partial(prepare, self._stream, body, received_at, max_states=self._server.max_states)
+        max_states = self._server.max_states
         if len(body) <= INLINE_BYTES:
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
+            return prepare(self._stream, body, received_at, max_states=max_states)
+        work = partial(prepare, self._stream, body, received_at, max_states=max_states)
+        with self._timeouts.at(deadline):
+            return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
     async def _bury(
-        self, error: DocumentError, body: bytes, received_at: datetime, deadline: float
+        self,
+        error: DocumentError,
+        body: bytes,
+        received_at: datetime,
+        deadline: float,
+        facts: dict[str, object],
     ) -> None:
         """Keep a refused body for a look; the answer does not depend on it."""
-        self._metrics.dead_letters.labels(self._stream.endpoint, error.reason).inc()
+        self._metrics.refused(error.reason)
         outcome: Outcome | None = None
         if self._burials.allows():
             outcome = await self._pipeline.bury(self._stream, error, body, received_at, deadline)
-        self._log.warning(
-            "body refused",
+        facts.update(
             reason=error.reason,
             detail=str(error),
             line=error.line,
-            bytes=len(body),
             dead_letter=outcome.result.value if outcome is not None else "none",
         )
         if outcome is None or outcome.result is not Result.PUBLISHED:
-            self._metrics.lost_bodies.labels(self._stream.endpoint).inc()
+            self._metrics.lost_bodies.inc()
 
-    def _account(self, document: Document, receipt: Receipt) -> None:
-        """Count and log a document once, whatever its size."""
-        name = self._stream.endpoint
-        for result, count in receipt.results.items():
-            self._metrics.states.labels(name, result.value).inc(count)
-        for reason, count in receipt.rejected.items():
-            self._metrics.dead_letters.labels(name, reason).inc(count)
-        self._metrics.ids.labels(name, "yes").inc(len(receipt.listed))
-        self._metrics.ids.labels(name, "no").inc(len(receipt.unlisted))
-        self._metrics.repeated.labels(name).inc(receipt.repeated)
-        self._metrics.unknown_statuses.labels(name).inc(receipt.unknown_words)
-        if not receipt.unlisted and not receipt.rejected:
-            self._log.info(
-                "document",
-                states=len(document.states),
-                listed=len(receipt.listed),
-                repeated=receipt.repeated,
-            )
-            return
-        self._log.warning(
-            "document with a remainder",
-            states=len(document.states),
-            listed=len(receipt.listed),
-            unlisted=len(receipt.unlisted),
-            unlisted_ids=receipt.unlisted[:MAX_LOGGED_IDS],
-            **{result.value: receipt.results[result] for result in Result},
-            rejected=dict(receipt.rejected),
-            errors=receipt.errors[:3],
+    def _account(self, document: Document, receipt: Receipt, exchange: _Exchange) -> None:
+        """Count a document, and say what became of it."""
+        listed, unlisted, results = len(receipt.listed), receipt.unlisted, receipt.results
+        self._metrics.ids(listed=listed, unlisted=len(unlisted))
+        self._metrics.states(
+            results, repeated=receipt.repeated, unknown_words=receipt.unknown_words
         )
+        facts = exchange.facts
+        facts["states"] = len(document.states)
+        facts["listed"] = listed
+        facts["repeated"] = receipt.repeated
+        if unlisted or receipt.rejected:
+            exchange.remainder = True
+            facts["unlisted"] = len(unlisted)
+            facts["unlisted_ids"] = unlisted[:MAX_LOGGED_IDS]
+            facts |= {result.value: results.get(result, 0) for result in Result}
+            facts["rejected"] = receipt.rejected
+            facts["errors"] = receipt.errors[:3]
+        for reason, count in receipt.rejected.items():
+            self._metrics.refused(reason, count)
 
 
 def _nothing_taken() -> Answer:
@@ -265,24 +333,3 @@ def _nothing_taken() -> Answer:
 
 def _overloaded() -> Answer:
     return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too much in flight", headers=RETRY_AFTER)
-
-
-async def _discard(scope: Scope, receive: Receive) -> bool:
-    """Read on for a moment, so that a sender sees the refusal and not a broken connection.
-
-    Whether the body came to its end, so that the connection can be used again. A client that
-    waits for `100 Continue` has sent nothing yet, and need not.
-    """
-    if header(scope, b"expect") is not None:
-        return False
-    size = 0
-    try:
-        async with asyncio.timeout(DISCARD_SECONDS):
-            while size <= DISCARD_BYTES:
-                message = await receive()
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    return True
-                size += len(message.get("body", b""))
-    except TimeoutError:
-        pass
-    return False

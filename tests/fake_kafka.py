@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from bridge.kafka.connection import Connection
+from bridge.kafka.connection import AbandonedError, Connection
 from bridge.kafka.metadata import Topic
 from bridge.kafka.preflight import Findings
 from bridge.model import Message
@@ -61,7 +61,7 @@ class FakeConnection(Connection):
         self.topic_id = b"first"
         self.answering = True
         self.sent: list[tuple[int, list[bytes]]] = []
-        self.pending: list[asyncio.Future[Any]] = []
+        self.pending: list[asyncio.Future[int]] = []
         self.closed = False
         self.finds = 0
 
@@ -71,20 +71,21 @@ class FakeConnection(Connection):
     def new_batch(self) -> FakeBatch:
         return FakeBatch(self.capacity)
 
-    async def send(self, batch: FakeBatch, topic: str, partition: int) -> asyncio.Future[Any]:
+    async def send(self, batch: FakeBatch, topic: str, partition: int) -> asyncio.Future[int]:
         del topic
         self.sent.append((partition, batch.records))
         answer = self.answers(batch.records, partition)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if isinstance(answer, BaseException):
-            future.set_exception(answer)
-        elif answer is not None:
-            future.set_result(SimpleNamespace(offset=answer))
+        reply: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.in_flight[reply] = asyncio.get_running_loop().time()
+        if answer is None:
+            self.pending.append(reply)
         else:
-            self.pending.append(future)
-        self.in_flight[future] = asyncio.get_running_loop().time()
-        future.add_done_callback(self._settled)
-        return future
+            self.settle(reply, answer)
+        return reply
+
+    def settle(self, reply: asyncio.Future[int], answer: BaseException | int) -> None:
+        """Answer a batch that was left in flight."""
+        self._settle(reply, answer)
 
     async def find(self, names: Iterable[str]) -> dict[str, Topic]:
         self.finds += 1
@@ -104,8 +105,8 @@ class FakeConnection(Connection):
         await self.abandon()
 
     async def abandon(self) -> None:
-        if not self.abandoned.done():
-            self.abandoned.set_result(None)
+        for reply in self.pending:
+            self.settle(reply, AbandonedError())
         self.closed = True
 
     @property

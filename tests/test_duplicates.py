@@ -243,7 +243,18 @@ def test_one_topic_can_be_forgotten() -> None:
     recent.add("t", ["1"])
     recent.add("u", ["1"])
     recent.forget("t")
-    assert (recent.held("t", ["1"]), recent.held("u", ["1"]), len(recent)) == (set(), {"1"}, 1)
+    assert not recent.held("t", ["1"])
+    assert recent.held("u", ["1"])
+    assert len(recent) == 1
+
+
+def test_the_memory_tells_when_an_event_was_last_seen() -> None:
+    clock = Clock()
+    recent = RecentEvents(100, 10, clock)
+    recent.add("t", ["1", "2"])
+    clock.now = 6.0
+    recent.add("t", ["2"])
+    assert recent.held("t", ["1", "2", "3"]) == {"1": 0.0, "2": 6.0}
 
 
 def test_what_stands_for_a_repeated_event_is_an_acknowledgement() -> None:

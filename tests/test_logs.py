@@ -82,3 +82,14 @@ def test_other_libraries_are_not_counted() -> None:
     repeats = logs.Repeats("aiokafka")
     assert all(repeats.filter(record("aiokafkaesque", 1, "another")) for _ in range(5))
     assert all(repeats.filter(record("bridge.webhook", 1, "document")) for _ in range(5))
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_our_own_lines_name_their_logger_in_either_format(
+    stderr: Written, form: logs.Format
+) -> None:
+    logs.configure("info", form)
+    structlog.get_logger("ours").info("said", count=3)
+    (line,) = stderr.getvalue().splitlines()
+    assert "said" in line
+    assert "ours" in line

@@ -95,7 +95,7 @@ async def test_requests_that_wait_share_the_next_batch() -> None:
         await until(lambda: len(connection.sent) == 1)
         others = [asyncio.create_task(b.publish(message(v))) for v in (b"b", b"c", b"d")]
         await asyncio.sleep(0)
-        connection.pending[0].set_result(type("Answer", (), {"offset": 7}))
+        connection.settle(connection.pending[0], 7)
         await asyncio.gather(first, *others)
     assert connection.sent == [(0, [b"a"]), (0, [b"b", b"c", b"d"])]
 
@@ -120,7 +120,7 @@ async def test_an_answer_after_the_deadline_changes_nothing() -> None:
     connection = FakeConnection(lambda *_: None)
     async with bench(connection) as b:
         outcomes = await b.publish(message(b"a"), seconds=SOON)
-        connection.pending[0].set_result(type("Answer", (), {"offset": 7}))
+        connection.settle(connection.pending[0], 7)
         await until(lambda: not connection.in_flight)
         await asyncio.sleep(0.02)
     assert results(outcomes) == [Result.UNKNOWN]
@@ -145,7 +145,7 @@ async def test_what_waits_behind_a_batch_in_flight_is_withdrawn_at_its_deadline(
         behind = await b.publish(message(b"b"), seconds=SOON)
         assert results(behind) == [Result.FAILED]
         connection.answers = lambda *_: 0
-        connection.pending[0].set_result(type("Answer", (), {"offset": 7}))
+        connection.settle(connection.pending[0], 7)
         assert results(await first) == [Result.PUBLISHED]
         await b.publish(message(b"c"))
     assert connection.values == [b"a", b"c"]
@@ -161,7 +161,7 @@ async def test_a_cancelled_request_is_withdrawn() -> None:
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
         connection.answers = lambda *_: 0
-        connection.pending[0].set_result(type("Answer", (), {"offset": 7}))
+        connection.settle(connection.pending[0], 7)
         await first
         await b.publish(message(b"c"))
     assert connection.values == [b"a", b"c"]
@@ -245,7 +245,7 @@ async def test_one_bad_record_costs_itself_alone(error: Exception, too_large: bo
         mixed = asyncio.create_task(b.publish(message(b"a"), message(b"bad"), message(b"b")))
         other = asyncio.create_task(b.publish(message(b"c")))
         await asyncio.sleep(0.01)
-        first.pending[0].set_result(type("Answer", (), {"offset": 7}))
+        first.settle(first.pending[0], 7)
         assert results(await opener) == [Result.PUBLISHED]
         outcomes = await mixed
         assert results(outcomes) == [Result.PUBLISHED, Result.FAILED, Result.PUBLISHED]
@@ -272,7 +272,7 @@ async def test_a_failure_leaves_other_partitions_their_answers() -> None:
         slow = asyncio.create_task(b.publish(message(b"slow", key=0)))
         await until(lambda: len(first.sent) == 1)
         assert results(await b.publish(message(b"a", key=1))) == [Result.PUBLISHED]
-        first.pending[0].set_result(type("Answer", (), {"offset": 7}))
+        first.settle(first.pending[0], 7)
         assert await slow == [Outcome(Result.PUBLISHED, 0, 7)]
     assert second.values == [b"a"]
 
@@ -284,7 +284,7 @@ async def test_order_within_a_partition_survives_a_replacement() -> None:
         await until(lambda: len(broken.sent) == 1)
         second = asyncio.create_task(b.publish(message(b"3")))
         await asyncio.sleep(0.01)
-        broken.pending[0].set_exception(errors.OutOfOrderSequenceNumber())
+        broken.settle(broken.pending[0], errors.OutOfOrderSequenceNumber())
         await asyncio.gather(first, second)
     assert fresh.values == [b"1", b"2", b"3"]
 
@@ -323,6 +323,6 @@ async def test_the_records_of_many_requests_keep_to_what_the_topic_takes() -> No
         await until(lambda: len(connection.sent) == 1)
         others = [asyncio.create_task(b.publish(message(b"x" * 300))) for _ in range(9)]
         await asyncio.sleep(0.01)
-        connection.pending[0].set_result(type("Answer", (), {"offset": 7}))
+        connection.settle(connection.pending[0], 7)
         await asyncio.gather(first, *others)
     assert max(sum(map(len, records)) for _, records in connection.sent) <= 1000

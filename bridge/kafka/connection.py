@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -21,19 +22,24 @@ MAX_BATCH_BYTES = 512 * 1024
 _END_SECONDS = 1.0  # for each step of an end that cannot be a graceful one
 
 
+class AbandonedError(Exception):
+    """The connection was given up before the broker had answered."""
+
+    def __init__(self) -> None:
+        super().__init__("the connection was given up")
+
+
 class Connection:
     """A started producer, and what is known of the cluster through it.
 
-    `failed` is set to the cause once the connection must be replaced; `abandoned` is set when
+    `failed` is set to the cause once the connection must be replaced. Once it is abandoned,
     nothing that is still in flight will be answered any more.
     """
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
-        loop = asyncio.get_running_loop()
         self._producer = producer
-        self.failed: asyncio.Future[str] = loop.create_future()
-        self.abandoned: asyncio.Future[None] = loop.create_future()
-        self.in_flight: dict[asyncio.Future[Any], float] = {}  # answer -> when asked for
+        self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.in_flight: dict[asyncio.Future[int], float] = {}  # reply -> when asked for
 
     @classmethod
     async def open(cls, settings: Kafka) -> "Connection":
@@ -86,25 +92,37 @@ class Connection:
         """An empty batch to append records to."""
         return self._producer.create_batch()
 
-    async def send(self, batch: Any, topic: str, partition: int) -> "asyncio.Future[Any]":
-        """Hand a batch over. The future holds the broker's answer, if one ever comes.
+    async def send(self, batch: Any, topic: str, partition: int) -> "asyncio.Future[int]":
+        """Hand a batch over. The future holds the offset of its first record, or the failure.
 
-        One caller per partition at a time: aiokafka miscounts the time of concurrent ones.
-        Raises KafkaError.
+        That is AbandonedError where the connection ends before the broker has answered. One
+        caller per partition at a time: aiokafka miscounts the time of concurrent ones. Raises
+        KafkaError.
         """
         if partition >= self.partitions(topic):
             raise UnknownTopicOrPartitionError
         answer: asyncio.Future[Any] = await self._producer.send_batch(
             batch, topic, partition=partition
         )
-        self.in_flight[answer] = time.monotonic()
-        answer.add_done_callback(self._settled)
-        return answer
+        reply: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.in_flight[reply] = time.monotonic()
+        answer.add_done_callback(partial(self._answered, reply))
+        return reply
 
-    def _settled(self, answer: "asyncio.Future[Any]") -> None:
-        self.in_flight.pop(answer, None)
-        if not answer.cancelled():
-            answer.exception()  # seen, whether or not anybody still waits for it
+    def _answered(self, reply: "asyncio.Future[int]", answer: "asyncio.Future[Any]") -> None:
+        if answer.cancelled():
+            self._settle(reply, AbandonedError())
+        else:
+            self._settle(reply, answer.exception() or answer.result().offset)
+
+    def _settle(self, reply: "asyncio.Future[int]", what: BaseException | int) -> None:
+        if self.in_flight.pop(reply, None) is None or reply.done():
+            return
+        if isinstance(what, BaseException):
+            reply.set_exception(what)
+            reply.exception()  # seen, whether or not anybody still waits for it
+        else:
+            reply.set_result(what)
 
     def fail(self, cause: str) -> None:
         """Ask for a replacement; the first cause stands."""
@@ -124,8 +142,8 @@ class Connection:
 
     async def abandon(self) -> None:
         """Give up on all that is in flight and leave no task and no socket behind."""
-        if not self.abandoned.done():
-            self.abandoned.set_result(None)
+        for reply in list(self.in_flight):
+            self._settle(reply, AbandonedError())
         await _abandon(self._producer)
 
 

@@ -18,12 +18,14 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from bridge.kafka.connection import (
     MAX_BATCH_BYTES,
     MAX_RECORD_BYTES,
+    AbandonedError,
     Connection,
     partition_of,
 )
 from bridge.kafka.supervisor import Supervisor
 from bridge.model import Message, Outcome, Result
 from bridge.settings import Kafka
+from bridge.timeouts import Timeouts
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +104,7 @@ class Publisher:
     def __init__(self, settings: Kafka, supervisor: Supervisor) -> None:
         self._settings = settings
         self._supervisor = supervisor
+        self._timeouts = Timeouts()
         self._lanes: dict[tuple[str, int], _Lane] = {}
 
     async def stop(self) -> None:
@@ -117,25 +120,31 @@ class Publisher:
         `deadline` is on the loop's clock. Never raises for what Kafka does.
         """
         outcomes = [NOT_SENT] * len(messages)
-        if not messages or deadline <= asyncio.get_running_loop().time():
+        loop = asyncio.get_running_loop()
+        if not messages or deadline <= loop.time():
             return outcomes
-        done = asyncio.get_running_loop().create_future()
-        request = _Request(messages, outcomes, done, len(messages))
+        request = _Request(messages, outcomes, loop.create_future(), len(messages))
         try:
-            async with asyncio.timeout_at(deadline):
-                connection = await self._supervisor.current()
-                for start in range(0, len(messages), SLICE):
-                    self._enqueue(request, range(start, len(messages))[:SLICE], connection)
-                    await asyncio.sleep(0)
-                await done
+            with self._timeouts.at(deadline):
+                await self._put_in_line(request)
+                await request.done
         except TimeoutError:
             pass
         finally:
-            self._withdraw(request)
+            # What was not handed over is not in Kafka, and must not get there later.
+            request.closed = True  # whoever fills a batch passes over it
         # A copy: what is still in flight may settle later, and nobody must see it then.
         return list(outcomes)
 
     # --- requests ------------------------------------------------------------------------
+
+    async def _put_in_line(self, request: _Request) -> None:
+        connection = await self._supervisor.current()
+        count = len(request.messages)
+        for start in range(0, count, SLICE):
+            self._enqueue(request, range(start, min(start + SLICE, count)), connection)
+            if start + SLICE < count:
+                await asyncio.sleep(0)
 
     def _enqueue(self, request: _Request, indices: Iterable[int], connection: Connection) -> None:
         slices: dict[tuple[str, int], _Slice] = {}
@@ -160,10 +169,6 @@ class Publisher:
             if lane.task is None:
                 lane.task = asyncio.create_task(self._run(lane), name="kafka lane")
 
-    def _withdraw(self, request: _Request) -> None:
-        """Forget what was not handed over: it is not in Kafka and must not get there later."""
-        request.closed = True  # whoever fills a batch passes over it
-
     # --- one partition -------------------------------------------------------------------
 
     async def _run(self, lane: _Lane) -> None:
@@ -186,19 +191,15 @@ class Publisher:
             outcomes = piece.request.outcomes
             for index in piece.indices:
                 outcomes[index] = HANDED_OVER
+        handed_over_by = asyncio.get_running_loop().time() + self._settings.publish_timeout_seconds
         try:
-            async with asyncio.timeout(self._settings.publish_timeout_seconds):
-                answer = await connection.send(batch, lane.topic, lane.partition)
+            with self._timeouts.at(handed_over_by):
+                reply = await connection.send(batch, lane.topic, lane.partition)
+            _published(taken, lane.partition, await reply)
+        except AbandonedError as exc:
+            self._again(lane, taken, Outcome(Result.UNKNOWN, error=str(exc)))
         except Exception as exc:  # noqa: BLE001 -- whatever it is, this connection is of no use
             self._failed(lane, connection, taken, exc)
-            return
-        await asyncio.wait({answer, connection.abandoned}, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            self._again(lane, taken, Outcome(Result.UNKNOWN, error="the connection was given up"))
-        elif (failure := answer.exception()) is not None:
-            self._failed(lane, connection, taken, failure)
-        else:
-            _published(taken, lane.partition, answer.result().offset)
 
     def _failed(
         self, lane: _Lane, connection: Connection, taken: list[_Slice], exc: BaseException
