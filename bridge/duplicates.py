@@ -105,7 +105,8 @@ class Deduplicator:
     async def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
         """One outcome a message, in order; those that Kafka has already are `repeated`."""
         by_topic = _event_ids(messages)
-        repeated = await self._repeated(by_topic, deadline)
+        held = self._held(by_topic)
+        repeated = await self._repeated(held, by_topic, deadline) if held else {}
         fresh = messages
         if repeated:
             fresh = [m for m in messages if m.event_id not in repeated.get(m.topic, _NONE)]
@@ -121,16 +122,17 @@ class Deduplicator:
             REPEATED if m.event_id in repeated.get(m.topic, _NONE) else next(left) for m in messages
         ]
 
-    async def _repeated(
-        self, by_topic: Mapping[str, list[str]], deadline: float
-    ) -> dict[str, dict[str, float]]:
-        """Which of the events are in Kafka already, beyond doubt, and when they were seen."""
+    def _held(self, by_topic: Mapping[str, list[str]]) -> list[str]:
+        """The topics of which some of the events are remembered."""
         if self._cluster.generation != self._generation:
             self._generation = self._cluster.generation
             self._recent.clear()
-        topics = [topic for topic, ids in by_topic.items() if self._recent.held(topic, ids)]
-        if not topics:
-            return {}
+        return [topic for topic, ids in by_topic.items() if self._recent.held(topic, ids)]
+
+    async def _repeated(
+        self, topics: Collection[str], by_topic: Mapping[str, list[str]], deadline: float
+    ) -> dict[str, dict[str, float]]:
+        """Which of the events are in Kafka already, beyond doubt, and when they were seen."""
         # A topic that was deleted and made again has none of what it had: ask, each time.
         loop_now = asyncio.get_running_loop().time()
         ask_until = loop_now + (deadline - loop_now) * ASKING_SHARE

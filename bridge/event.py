@@ -320,8 +320,10 @@ def _rejected(
 @lru_cache(maxsize=64)
 def _receipt(received_at: datetime) -> tuple[str, int]:
     """The time of receipt in RFC 3339, and in ms from the epoch: once for a whole document."""
-    return _rfc3339(received_at, timespec="microseconds"), int(received_at.timestamp() * 1000)
+    # Without its time zone, as it is in UTC: quicker to write.
+    text = received_at.replace(tzinfo=None).isoformat(timespec="microseconds")
+    return f"{text}Z", int(received_at.timestamp() * 1000)
 
 
-def _rfc3339(moment: datetime, timespec: str = "auto") -> str:
-    return moment.replace(tzinfo=None).isoformat(timespec=timespec) + "Z"
+def _rfc3339(moment: datetime) -> str:
+    return moment.replace(tzinfo=None).isoformat() + "Z"

@@ -33,9 +33,12 @@ class Repeats:
     The kinds are a small set of the caller's own: each is kept for good.
     """
 
-    def __init__(self, *, per_second: float, burst: int) -> None:
+    def __init__(
+        self, *, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._per_second = per_second
         self._burst = burst
+        self._clock = clock
         self._limits: dict[Hashable, RateLimit] = {}
         self._held_back: dict[Hashable, int] = {}
 
@@ -48,5 +51,7 @@ class Repeats:
 
     def _limit(self, kind: Hashable) -> RateLimit:
         if kind not in self._limits:
-            self._limits[kind] = RateLimit(per_second=self._per_second, burst=self._burst)
+            self._limits[kind] = RateLimit(
+                per_second=self._per_second, burst=self._burst, clock=self._clock
+            )
         return self._limits[kind]

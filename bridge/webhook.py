@@ -255,8 +255,12 @@ class Webhook:
         if not exchange.lease.take_post():
             exchange.refused = True
             return _overloaded()
+        max_states = self._server.max_states
         try:
-            prepared = await self._prepare(body, received_at, deadline)
+            if len(body) <= INLINE_BYTES:
+                prepared = prepare(self._stream, body, received_at, max_states=max_states)
+            else:
+                prepared = await self._prepare_aside(body, received_at, deadline)
         except TimeoutError:
             exchange.remainder = True
             exchange.facts["errors"] = ["the document was not read in time"]
@@ -274,11 +278,9 @@ class Webhook:
             return _nothing_taken()
         return Answer(HTTPStatus.OK, answer(receipt.listed))
 
-    async def _prepare(self, body: bytes, received_at: datetime, deadline: float) -> Prepared:
-        """Read a document: a large one beside the loop, so that small ones need not wait."""
+    async def _prepare_aside(self, body: bytes, received_at: datetime, deadline: float) -> Prepared:
+        """Read a large document beside the loop, so that small ones need not wait."""
         max_states = self._server.max_states
-        if len(body) <= INLINE_BYTES:
-            return prepare(self._stream, body, received_at, max_states=max_states)
         work = partial(prepare, self._stream, body, received_at, max_states=max_states)
         with self._timeouts.at(deadline):
             return await asyncio.get_running_loop().run_in_executor(self._reader, work)

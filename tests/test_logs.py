@@ -1,5 +1,7 @@
 """What is written to the log: one line each, no secrets, no floods."""
 
+import asyncio
+import io
 import json
 import logging
 from collections.abc import Iterator
@@ -93,3 +95,34 @@ def test_our_own_lines_name_their_logger_in_either_format(
     (line,) = stderr.getvalue().splitlines()
     assert "said" in line
     assert "ours" in line
+
+
+class CountingFile(io.BytesIO):
+    """A file that counts how often it is flushed."""
+
+    flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+
+async def test_the_lines_of_one_turn_of_the_loop_go_out_together() -> None:
+    file = CountingFile()
+    turns = logs.Turns(file)
+    for _ in range(10):
+        turns.write(b"line\n")
+        turns.flush()
+    assert file.flushes == 0
+    await asyncio.sleep(0)
+    assert (file.flushes, file.getvalue()) == (1, b"line\n" * 10)
+    turns.flush()
+    await asyncio.sleep(0)
+    assert file.flushes == 2
+
+
+def test_without_a_loop_a_line_goes_out_at_once() -> None:
+    file = CountingFile()
+    turns = logs.Turns(file)
+    turns.write(b"line\n")
+    turns.flush()
+    assert file.flushes == 1

@@ -1,6 +1,6 @@
 import pytest
 
-from bridge.ratelimit import RateLimit
+from bridge.ratelimit import RateLimit, Repeats
 
 
 class Clock:
@@ -62,3 +62,21 @@ def test_what_is_refused_costs_nothing(clock: Clock) -> None:
     clock.now += 1
 
     assert limit.allows()
+
+
+def test_each_kind_has_a_limit_of_its_own_and_tells_what_it_held_back() -> None:
+    repeats = Repeats(per_second=0.001, burst=2)
+
+    assert [repeats.held_back(401) for _ in range(5)] == [0, 0, None, None, None]
+    assert repeats.held_back(413) == 0
+
+
+def test_what_was_held_back_is_told_once(clock: Clock) -> None:
+    repeats = Repeats(per_second=1, burst=1, clock=clock)
+    told = [repeats.held_back("x") for _ in range(4)]
+    clock.now += 1
+    told.append(repeats.held_back("x"))
+    clock.now += 1
+    told.append(repeats.held_back("x"))
+
+    assert told == [0, None, None, None, 3, 0]

@@ -186,6 +186,30 @@ async def test_the_ids_that_were_not_listed_are_logged() -> None:
     assert (line["published"], line["failed"], line["unknown"]) == (1, 1, 0)
 
 
+async def test_a_request_is_one_line_with_its_id_and_how_long_it_took() -> None:
+    with capture_logs() as logs:
+        await Gateway().post(TWO, headers={"x-request-id": "from-the-proxy"})
+    (line,) = logs
+    assert (line["event"], line["log_level"], line["status"]) == ("request", "info", 200)
+    assert (line["endpoint"], line["request_id"]) == ("main", "from-the-proxy")
+    assert (line["bytes"], line["states"], line["listed"]) == (len(TWO), 2, 2)
+    assert 0 < line["seconds"] < 5
+
+
+async def test_refusals_that_repeat_themselves_are_counted_and_not_all_written() -> None:
+    """Each kind for itself: a flood of one must not hide another."""
+    gateway = Gateway(endpoints=[{"auth": {"tokens": [TOKEN]}}])
+    with capture_logs() as logs:
+        for _ in range(100):
+            await gateway.post(TWO, query="token=wrong")
+        await gateway.post(TWO, method="PUT")
+    assert [log["status"] for log in logs].count(405) == 1
+    assert 1 <= [log["status"] for log in logs].count(401) < 20
+    assert {log.get("credentials") for log in logs if log["status"] == 401} == {"wrong"}
+    assert TOKEN not in str(logs)
+    assert gateway.requests(401) == 100
+
+
 # --- invalid states ----------------------------------------------------------------------
 
 MIXED = b'<response><state id_sms="1">read</state><state id_sms="2">%%</state></response>'

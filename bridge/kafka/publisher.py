@@ -30,6 +30,7 @@ from bridge.timeouts import Timeouts
 log = structlog.get_logger(__name__)
 
 SLICE = 500  # messages that are put in line before others have their turn, some 3 ms
+SURELY_SMALL = MAX_RECORD_BYTES // 2  # of a value: key and headers never take the other half
 MAX_DELIVERIES = 3  # of one record, over as many connections
 NOT_SENT = Outcome(Result.FAILED, error="not sent in time")
 TOO_LARGE = Outcome(Result.FAILED, error="record too large", too_large=True)
@@ -149,20 +150,24 @@ class Publisher:
     def _enqueue(self, request: _Request, indices: Iterable[int], connection: Connection) -> None:
         slices: dict[tuple[str, int], _Slice] = {}
         partitions: dict[str, int] = {}
+        messages = request.messages
         for index in indices:
-            message = request.messages[index]
-            topic = message.topic
-            if topic not in partitions:
-                partitions[topic] = connection.partitions(topic)
-            if not partitions[topic]:
+            topic, key, value, headers, _, _ = messages[index]
+            count = partitions.get(topic)
+            if count is None:
+                count = partitions[topic] = connection.partitions(topic)
+            if not count:
                 request.settle([index], [Outcome(error=f"topic {topic} is missing")])
-            elif _record_bytes(message) > MAX_RECORD_BYTES:
+            elif (
+                len(value) > SURELY_SMALL and _record_bytes(key, value, headers) > MAX_RECORD_BYTES
+            ):
                 request.settle([index], [TOO_LARGE])
             else:
-                where = topic, partition_of(message.key, partitions[topic])
-                if where not in slices:
-                    slices[where] = _Slice(request, [])
-                slices[where].indices.append(index)
+                where = topic, partition_of(key, count)
+                piece = slices.get(where)
+                if piece is None:
+                    piece = slices[where] = _Slice(request, [])
+                piece.indices.append(index)
         for where, piece in slices.items():
             lane = self._lanes.setdefault(where, _Lane(*where))
             lane.slices.append(piece)
@@ -232,12 +237,8 @@ class Publisher:
             lane.slices.appendleft(piece)
 
 
-def _record_bytes(message: Message) -> int:
-    return int(
-        DefaultRecordBatchBuilder.estimate_size_in_bytes(
-            message.key, message.value, message.headers
-        )
-    )
+def _record_bytes(key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> int:
+    return int(DefaultRecordBatchBuilder.estimate_size_in_bytes(key, value, headers))
 
 
 def _fill(batch: Any, slices: deque[_Slice], max_bytes: int) -> tuple[Any, list[_Slice]]:
@@ -268,10 +269,11 @@ def _append(batch: Any, piece: _Slice, limit: int, max_bytes: int) -> int:
     # aiokafka keeps to its own limit; only a topic's smaller one has to be watched here.
     watched = max_bytes < MAX_BATCH_BYTES
     for count, index in enumerate(piece.indices[:limit]):
-        message = messages[index]
-        if watched and batch.record_count() and batch.size() + _record_bytes(message) > max_bytes:
-            return count
-        _, key, value, headers, timestamp_ms, _ = message
+        _, key, value, headers, timestamp_ms, _ = messages[index]
+        if watched and batch.record_count():
+            size = batch.size() + _record_bytes(key, value, headers)
+            if size > max_bytes:
+                return count
         if append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
             return count
     return limit
