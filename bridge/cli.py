@@ -4,6 +4,7 @@ Each command imports what it needs when it runs: `serve` must not pay for the ot
 """
 
 import os
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
@@ -47,6 +48,7 @@ def main(context: click.Context) -> None:
 @config_option
 def serve(config_file: Path) -> None:
     """Run the gateway."""
+    gc.disable()  # until it serves: what is imported now is there to stay
     import structlog
     import uvloop
 

@@ -94,8 +94,8 @@ def _spare_the_collector() -> None:
     With Python's own threshold the requests in flight alone set it off all the time, and what
     the program consists of would be looked at again and again.
     """
-    gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])
 
 
