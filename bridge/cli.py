@@ -3,8 +3,8 @@
 Each command imports what it needs when it runs: `serve` must not pay for the others.
 """
 
-import os
 import gc
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
