@@ -43,6 +43,11 @@ def findings(settings: Settings, found: Mapping[str, Findings]) -> Iterator[str]
     for name in wanted_topics(settings):
         if name in found:
             topic = found[name].topic
+            if topic.must_allow:
+                denied = click.style("denied", fg="red")
+                yield f"topic {name}: {denied}: allow {topic.must_allow} on it to the bridge's user"
+            if topic.denied:
+                continue
             layout = f"{_count(topic.partitions, 'partition')}, {_count(topic.replicas, 'replica')}"
             yield f"topic {name}: {click.style('exists', fg='green')}, {layout}"
             warning = click.style("warning", fg="yellow")
@@ -59,6 +64,11 @@ def not_durable(settings: Settings, found: Mapping[str, Findings]) -> bool:
     return settings.kafka.durability == "require" and any(
         found[name].at_risk for name in settings.topics if name in found
     )
+
+
+def denied(found: Mapping[str, Findings]) -> bool:
+    """Whether a topic may not be written to, as far as the cluster tells."""
+    return any(each.topic.must_allow for each in found.values())
 
 
 def _count(number: int, noun: str) -> str:

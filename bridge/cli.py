@@ -151,7 +151,7 @@ def _check_kafka(settings: "Settings") -> None:
     """Print what Kafka says of the topics; ends the program where one cannot be used."""
     import asyncio
 
-    from bridge.check import findings, not_durable, wanted_topics
+    from bridge.check import denied, findings, not_durable, wanted_topics
     from bridge.kafka.cluster import examine
 
     _hush_kafka()
@@ -163,6 +163,8 @@ def _check_kafka(settings: "Settings") -> None:
         click.echo(line)
     if len(found) < len(wanted_topics(settings)):
         _fail("a topic is missing")
+    if denied(found):
+        _fail("a topic is denied")
     if not_durable(settings, found):
         _fail("a topic is not durable enough, and durability is require")
 

@@ -55,6 +55,8 @@ def configure(level: str, form: Format) -> None:
     logging.basicConfig(handlers=[handler], level=level, force=True)
     # Its start and stop are ours to tell.
     logging.getLogger("uvicorn").setLevel("WARNING")
+    # At debug it writes its requests, and the one that logs in holds the password.
+    logging.getLogger("aiokafka.conn").setLevel(max(logging.INFO, logging.root.level))
     # With the brokers down it writes some forty lines a second.
     handler.addFilter(Repeats("aiokafka"))
 

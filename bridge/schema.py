@@ -36,6 +36,15 @@ def config_schema() -> Schema:
         "type": "object",
         "anyOf": [_holds_some(key) for key in ("tokens", "basic")],
     }
+    definitions["Security"]["allOf"] = _agreement()
+    definitions["Tls"]["allOf"] = [
+        _if_then(_given(key), _given(needed))
+        for key, needed in (
+            ("cert_file", "key_file"),
+            ("key_file", "cert_file"),
+            ("key_password", "key_file"),
+        )
+    ]
     return {
         "$schema": DRAFT,
         "title": "Configuration of sms-status-bridge",
@@ -55,6 +64,29 @@ def _either_open_or_not() -> Schema:
 
 def _holds_some(key: str) -> Schema:
     return {"required": [key], "properties": {key: {"minItems": 1}}}
+
+
+def _agreement() -> list[Schema]:
+    """Let protocol, sasl and tls go together, as far as the protocol is written out."""
+    login = {"enum": ["SASL_PLAINTEXT", "SASL_SSL"]}
+    no_login, no_tls = ["PLAINTEXT", "SSL"], ["PLAINTEXT", "SASL_PLAINTEXT"]
+    return [
+        _if_then(_has("protocol", login), _given("sasl")),
+        _if_then(_given("sasl"), _has("protocol", {"not": {"enum": no_login}})),
+        _if_then(_given("tls"), _has("protocol", {"not": {"enum": no_tls}})),
+    ]
+
+
+def _if_then(condition: Schema, consequence: Schema) -> Schema:
+    return {"anyOf": [{"not": condition}, consequence]}
+
+
+def _given(key: str) -> Schema:
+    return _has(key, {"not": {"type": "null"}})
+
+
+def _has(key: str, what: Schema) -> Schema:
+    return {"required": [key], "properties": {key: what}}
 
 
 def _section(section: Schema) -> Schema:

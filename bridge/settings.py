@@ -123,6 +123,7 @@ TopicName = Annotated[
         'must be 1 to 249 letters, digits, ".", "_" or "-", and not "." or ".."',
     ),
 ]
+FileName = Annotated[str, _Rule(r"^[^\x00-\x1f\x7f]{1,4096}$", "must be the path of a file")]
 ServerAddress = Annotated[str, AfterValidator(_server_address)]
 
 
@@ -246,6 +247,67 @@ class Duplicates(Section):
     )
 
 
+class Sasl(Section):
+    """Who the bridge is to Kafka, by name and password."""
+
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        description="How the password is proved; PLAIN sends it, which only TLS hides.",
+        examples=["SCRAM-SHA-512"],
+    )
+    username: Annotated[
+        str, _Rule(r"^[^\x00-\x1f\x7f]{1,256}$", "must be 1 to 256 characters, on one line")
+    ] = Field(description="User name.", examples=["sms-bridge"])
+    password: Secret = Field(description="Password.", examples=["${KAFKA_PASSWORD}"])
+
+
+class Tls(Section):
+    """The PEM files of TLS; they are read again when they change."""
+
+    ca_file: FileName | None = Field(
+        default=None,
+        description="CAs by whose certificates brokers are trusted; the system's where absent.",
+        examples=["/run/secrets/kafka-ca/ca.crt"],
+    )
+    cert_file: FileName | None = Field(
+        default=None,
+        description="Certificate that the bridge shows the brokers, and its chain; with key_file.",
+        examples=["/run/secrets/kafka-user/user.crt"],
+    )
+    key_file: FileName | None = Field(
+        default=None,
+        description="Private key of cert_file.",
+        examples=["/run/secrets/kafka-user/user.key"],
+    )
+    key_password: Secret | None = Field(
+        default=None,
+        description="Password of key_file, where that is encrypted.",
+        examples=["${KAFKA_KEY_PASSWORD}"],
+    )
+
+
+class Security(Section):
+    """How the bridge and the brokers know each other."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT",
+        description="What the brokers' listener speaks: SSL is over TLS, SASL after a login.",
+    )
+    sasl: Sasl | None = Field(
+        default=None, description="Login; with SASL_PLAINTEXT and SASL_SSL, and only with these."
+    )
+    tls: Tls | None = Field(default=None, description="Files of TLS; only with SSL and SASL_SSL.")
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether connections are TLS."""
+        return self.protocol in {"SSL", "SASL_SSL"}
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether connections begin with a login."""
+        return self.protocol in {"SASL_PLAINTEXT", "SASL_SSL"}
+
+
 class Kafka(Section):
     """Where events go."""
 
@@ -291,6 +353,9 @@ class Kafka(Section):
     )
     create_topics: CreateTopics = Field(
         default_factory=CreateTopics, description="Creation of missing topics."
+    )
+    security: Security = Field(
+        default_factory=Security, description="How the bridge and the brokers know each other."
     )
 
 
@@ -487,6 +552,8 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
     yield from _rejected_among_statuses(settings)
     yield from _one_port_for_two(settings)
     yield from _bodies_that_never_fit(settings)
+    yield from _security_that_does_not_agree(settings.kafka.security)
+    yield from _half_a_certificate(settings.kafka.security.tls)
 
 
 def _repeated(settings: Settings, key: str) -> Iterator[Conflict]:
@@ -537,3 +604,27 @@ def _bodies_that_never_fit(settings: Settings) -> Iterator[Conflict]:
     if settings.server.max_in_flight_bytes < settings.server.max_body_bytes:
         places = (("server", "max_in_flight_bytes"), ("server", "max_body_bytes"))
         yield Conflict(places[0], "must be at least server.max_body_bytes", places)
+
+
+def _security_that_does_not_agree(security: Security) -> Iterator[Conflict]:
+    section: Place = ("kafka", "security")
+    protocol, sasl, tls = ((*section, key) for key in ("protocol", "sasl", "tls"))
+    if security.logs_in and security.sasl is None:
+        what = f"{security.protocol} needs kafka.security.sasl: mechanism, username, password"
+        yield Conflict(protocol, what, (protocol, sasl))
+    if security.sasl is not None and not security.logs_in:
+        what = "only with kafka.security.protocol SASL_SSL or SASL_PLAINTEXT"
+        yield Conflict(sasl, what, (sasl, protocol))
+    if security.tls is not None and not security.encrypted:
+        what = "only with kafka.security.protocol SSL or SASL_SSL"
+        yield Conflict(tls, what, (tls, protocol))
+
+
+def _half_a_certificate(tls: Tls | None) -> Iterator[Conflict]:
+    needs = (("cert_file", "key_file"), ("key_file", "cert_file"), ("key_password", "key_file"))
+    for key, needed in needs:
+        if tls is not None and getattr(tls, key) and not getattr(tls, needed):
+            places: tuple[Place, ...] = tuple(
+                ("kafka", "security", "tls", k) for k in (key, needed)
+            )
+            yield Conflict(places[0], f"needs {dotted(places[1])}", places)

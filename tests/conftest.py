@@ -16,6 +16,7 @@ from tests.helm.binaries import MAJORS, HelmUnavailableError, helm_binary
 from tests.helm.chart import Helm
 from tests.helm.models import Models, ModelsUnavailableError
 from tests.helm.models import models as installed_models
+from tests.secured import PASSWORD, USER, SecuredKafka
 
 EXTERNAL_KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
@@ -23,7 +24,7 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 MUST_RUN = {"kafka": IN_CI and not EXTERNAL_KAFKA, "helm": IN_CI, "image": IN_CI}
 # What asks for one of these needs what the mark says.
 FIXTURES = {
-    "kafka": {"kafka", "new_kafka"},
+    "kafka": {"kafka", "new_kafka", "secured_kafka"},
     "helm": {"helm", "helm4", "models"},
     "image": {"image"},
 }
@@ -102,6 +103,17 @@ def new_kafka() -> Iterator[Callable[[KafkaCluster], KafkaCluster]]:
             return _start(cluster)
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """One real Kafka that asks who is there, for all tests that leave it as it was."""
+    cluster = SecuredKafka(tmp_path_factory.mktemp("keys"))
+    _start(cluster)
+    cluster.know(USER, PASSWORD)
+    cluster.allow("test.", prefix=True)
+    yield cluster
+    cluster.stop()
 
 
 @pytest.fixture

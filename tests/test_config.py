@@ -99,6 +99,13 @@ def at(tree: Any, place: Place) -> Any:
     return tree
 
 
+SECURITY = {
+    "protocol": "SASL_SSL",
+    "sasl": {"mechanism": "PLAIN", "username": "u", "password": "p"},
+    "tls": {"cert_file": "/tls.crt", "key_file": "/tls.key"},
+}
+
+
 class TestMinimal:
     """The least that a file can say."""
 
@@ -122,6 +129,7 @@ class TestExample:
     def switched_on() -> str:
         """The example with its switched-off settings on."""
         text = EXAMPLE.read_text(encoding="utf-8").replace("    auth: none\n", "")
+        text = text.replace("    protocol: PLAINTEXT\n", "")
         return re.sub(r"^( *)#(?=\S)", r"\1", text, flags=re.MULTILINE)
 
     def test_loads_with_an_empty_environment_and_holds_the_defaults(self) -> None:
@@ -137,12 +145,18 @@ class TestExample:
         """What the example proposes can be used as it stands."""
         text = self.switched_on().replace("/run/secrets", str(tmp_path))
         (tmp_path / "webhook-password").write_text("p\n")
-        auth = parse(text, {"WEBHOOK_TOKEN": "t"}).endpoints[0].auth
+        environ = {"WEBHOOK_TOKEN": "t", "KAFKA_PASSWORD": "k", "KAFKA_KEY_PASSWORD": "kk"}
+        parsed = parse(text, environ)
+        auth = parsed.endpoints[0].auth
         assert auth is not None
         assert auth.tokens[0].get_secret_value() == "t"
         assert auth.basic[0].password.get_secret_value() == "p"
+        security = parsed.kafka.security
+        assert security.protocol == "SASL_SSL"
+        assert security.sasl is not None
+        assert security.sasl.password.get_secret_value() == "k"
 
-    @pytest.mark.parametrize("key", ["trusted_proxies", "security"])
+    @pytest.mark.parametrize("key", ["trusted_proxies"])
     def test_does_not_name_what_is_not_enforced(self, key: str) -> None:
         """A key that would be refused is not advertised."""
         assert key not in EXAMPLE.read_text(encoding="utf-8")
@@ -322,7 +336,6 @@ class TestWords:
         ("section", "key"),
         [
             ("server", "trusted_proxies"),
-            ("kafka", "security"),
         ],
     )
     def test_what_is_not_enforced_is_unknown(self, section: str, key: str) -> None:
@@ -538,7 +551,8 @@ class TestPlaceholders:
     @pytest.mark.parametrize("value", ["${UNSET}", "a-${UNSET}", "${file:/nowhere/at/all}"])
     def test_stand_for_any_setting(self, place: Place, value: str) -> None:
         """Whatever its type, a value that is not there makes no problem where it stands."""
-        text = yaml.safe_dump(put(yaml.safe_load(REQUIRED), place, value))
+        whole = yaml.safe_load(REQUIRED) | {"kafka": {"security": SECURITY}}
+        text = yaml.safe_dump(put(whole, place, value))
         found = problems(text, placeholders=True)
         assert [line for line in found if not line.endswith(": required")] == []
 
@@ -595,6 +609,10 @@ class TestSecrets:
         endpoint(name="${TOKEN} ", path="${TOKEN}", source="${TOKEN} ", timezone="${TOKEN}"),
         f"server: {{port: '{SECRET}', host: '${{TOKEN}} '}}\n{REQUIRED}",
         f"kafka: {{bootstrap_servers: '{SECRET}', compression: '{SECRET}'}}\n{REQUIRED}",
+        f"kafka: {{security: {{sasl: {{password: ['{SECRET}'], username: [{SECRET}]}}}}}}\n"
+        + REQUIRED,
+        f"kafka: {{security: {{tls: {{key_password: ' {SECRET}', nope: {SECRET}}}}}}}\n{REQUIRED}",
+        f"kafka: {{security: {{sasl: '{SECRET}', protocol: '{SECRET}'}}}}\n{REQUIRED}",
         f"a: '{SECRET}\n",
         f"a: {SECRET}: b: c\n",
         f"a: [*{SECRET}]\n",

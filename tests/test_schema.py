@@ -51,6 +51,16 @@ FULL: dict[str, Any] = {
             "replication_factor": 3,
             "config": {"min.insync.replicas": "2"},
         },
+        "security": {
+            "protocol": "SASL_SSL",
+            "sasl": {"mechanism": "SCRAM-SHA-512", "username": "u", "password": "p"},
+            "tls": {
+                "ca_file": "/ca.crt",
+                "cert_file": "/tls.crt",
+                "key_file": "/tls.key",
+                "key_password": "p",
+            },
+        },
     },
     "endpoints": [
         {

@@ -13,14 +13,20 @@ from bridge.settings import (
     Events,
     Kafka,
     Log,
+    Sasl,
     Section,
+    Security,
     Server,
     Settings,
+    Tls,
     conflicts,
     dotted,
 )
 
-SECTIONS = (Server, Admin, Kafka, CreateTopics, Endpoint, Auth, Basic, Events, Log, Settings)
+SECTIONS = (
+    *(Server, Admin, Kafka, CreateTopics, Security, Sasl, Tls),
+    *(Endpoint, Auth, Basic, Events, Log, Settings),
+)
 FIELDS = [(s, name, info) for s in SECTIONS for name, info in s.model_fields.items()]
 IDS = [f"{section.__name__}.{name}" for section, name, _ in FIELDS]
 
@@ -114,6 +120,7 @@ def test_defaults_are_the_documented_ones() -> None:
                 "replication_factor": 3,
                 "config": {"min.insync.replicas": "2"},
             },
+            "security": {"protocol": "PLAINTEXT", "sasl": None, "tls": None},
         },
         "endpoints": (
             {
@@ -350,6 +357,54 @@ def test_what_goes_together_is_accepted(
 ) -> None:
     """Near misses of the conflicts."""
     assert list(conflicts(settings(*endpoints, **sections))) == []
+
+
+SASL = {"mechanism": "SCRAM-SHA-512", "username": "u", "password": "p"}
+PAIR = {"cert_file": "c", "key_file": "k"}
+
+
+@pytest.mark.parametrize(
+    ("security", "said"),
+    [
+        ({"protocol": "SASL_SSL"}, "protocol: SASL_SSL needs kafka.security.sasl"),
+        ({"protocol": "SASL_PLAINTEXT"}, "protocol: SASL_PLAINTEXT needs kafka.security.sasl"),
+        ({"sasl": SASL}, "sasl: only with kafka.security.protocol SASL_SSL or"),
+        ({"protocol": "SSL", "sasl": SASL}, "sasl: only with"),
+        ({"tls": {}}, "tls: only with kafka.security.protocol SSL or SASL_SSL"),
+        ({"protocol": "SASL_PLAINTEXT", "sasl": SASL, "tls": PAIR}, "tls: only with"),
+        ({"protocol": "SSL", "tls": {"cert_file": "c"}}, "tls.cert_file: needs kafka.security.tls"),
+        ({"protocol": "SSL", "tls": {"key_file": "k"}}, "tls.key_file: needs kafka.security.tls"),
+        ({"protocol": "SSL", "tls": {"key_password": "p"}}, "tls.key_password: needs kafka."),
+    ],
+)
+def test_security_that_does_not_agree_is_refused(security: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        settings(kafka={"security": security})
+    assert f"Value error, kafka.security.{said}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "security",
+    [
+        {"protocol": "SSL"},  # public CAs, and nobody asks who the bridge is
+        {"protocol": "SSL", "tls": PAIR | {"key_password": "p", "ca_file": "ca"}},
+        {"protocol": "SASL_SSL", "sasl": SASL},
+        {"protocol": "SASL_SSL", "sasl": SASL, "tls": PAIR},
+        {"protocol": "SASL_PLAINTEXT", "sasl": SASL},
+        {"sasl": None, "tls": None},
+    ],
+)
+def test_security_that_agrees_is_accepted(security: dict[str, Any]) -> None:
+    kept = settings(kafka={"security": security})
+    assert kept.kafka.security.encrypted == ("SSL" in kept.kafka.security.protocol)
+
+
+def test_secrets_of_security_are_masked() -> None:
+    sasl = SASL | {"password": "hunter2hunter2"}
+    tls = PAIR | {"key_password": "hunter2hunter2"}
+    kept = settings(kafka={"security": {"protocol": "SASL_SSL", "sasl": sasl, "tls": tls}})
+    for shown in (repr(kept), str(kept), str(kept.model_dump()), kept.model_dump_json()):
+        assert "hunter2" not in shown
 
 
 def test_dotted() -> None:

@@ -174,7 +174,8 @@ async def test_missing_topics_are_made_where_that_is_enabled(
 ) -> None:
     connection = FakeConnection(topics=[])
 
-    async def create(_: Kafka, topics: frozenset[str]) -> None:
+    async def create(_: Kafka, topics: frozenset[str], files: None) -> None:
+        assert files is None
         connection.topics |= topics
 
     monkeypatch.setattr(module, "create_topics", create)

@@ -14,7 +14,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import murmur2
 
+from bridge.errors import BridgeError
+from bridge.kafka.diagnosis import why
 from bridge.kafka.metadata import Topic, describe
+from bridge.kafka.security import TlsFiles, client_arguments
 from bridge.settings import Kafka
 
 MAX_RECORD_BYTES = 1024 * 1024  # the producer's own limit, and the brokers' default
@@ -42,14 +45,14 @@ class Connection:
         self.in_flight: dict[asyncio.Future[int], float] = {}  # reply -> when asked for
 
     @classmethod
-    async def open(cls, settings: Kafka) -> "Connection":
+    async def open(cls, settings: Kafka, files: TlsFiles | None = None) -> "Connection":
         """Connect and obtain a producer id.
 
-        Raises KafkaError or TimeoutError. Either way nothing of a failed attempt remains.
+        Raises BridgeError, which says what to mend where that can be found out. Nothing of a
+        failed attempt remains.
         """
         producer = AIOKafkaProducer(
-            bootstrap_servers=list(settings.bootstrap_servers),
-            client_id=settings.client_id,
+            **client_arguments(settings, files),
             acks="all",
             enable_idempotence=True,
             compression_type=None if settings.compression == "none" else settings.compression,
@@ -62,6 +65,9 @@ class Connection:
             # InitProducerId is asked again for ever.
             async with asyncio.timeout(settings.publish_timeout_seconds):
                 await producer.start()
+        except (KafkaError, OSError) as exc:  # TimeoutError is one
+            await _abandon(producer)
+            raise BridgeError(await why(settings, exc, files)) from exc
         except BaseException:
             await _abandon(producer)
             raise
@@ -74,10 +80,11 @@ class Connection:
     async def find(self, names: Iterable[str]) -> dict[str, Topic]:
         """Describe the topics, and make those that exist known to the producer."""
         found = await self.describe(names)
-        if found:
+        usable = {name for name, topic in found.items() if not topic.denied}
+        if usable:
             # A topic's first mention also refreshes the producer's own knowledge. Only of those
             # that exist: the producer's own question would make them on some brokers.
-            await self._producer.client.set_topics(set(found))
+            await self._producer.client.set_topics(usable)
         return found
 
     async def refresh(self) -> bool:

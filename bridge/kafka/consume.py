@@ -6,10 +6,11 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from bridge.errors import BridgeError
 from bridge.kafka.cluster import unreachable
+from bridge.kafka.security import client_arguments
 from bridge.settings import Kafka
 
 SUBSCRIBE_SECONDS = 10.0
@@ -39,8 +40,7 @@ async def subscription(
     """
     consumer = AIOKafkaConsumer(
         *topics,
-        bootstrap_servers=list(settings.bootstrap_servers),
-        client_id=settings.client_id,
+        **client_arguments(settings),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest" if from_beginning else "latest",
@@ -52,7 +52,7 @@ async def subscription(
                 for partition in consumer.assignment():
                     await consumer.position(partition)
         except (KafkaError, OSError) as exc:  # TimeoutError is one
-            raise BridgeError(unreachable(settings, exc)) from exc
+            raise BridgeError(await unreachable(settings, exc)) from exc
         async with aclosing(_records(consumer)) as records:
             yield records
     finally:
@@ -60,13 +60,22 @@ async def subscription(
 
 
 async def _records(consumer: AIOKafkaConsumer) -> AsyncGenerator[Record, None]:
-    async for record in consumer:
-        yield Record(
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            timestamp_ms=record.timestamp,
-            key=record.key,
-            value=record.value,
-            headers=tuple(record.headers),
-        )
+    try:
+        async for record in consumer:
+            yield Record(
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                timestamp_ms=record.timestamp,
+                key=record.key,
+                value=record.value,
+                headers=tuple(record.headers),
+            )
+    except TopicAuthorizationFailedError as exc:
+        raise BridgeError(f"not authorized to read: allow Read on {_names(exc)}") from exc
+
+
+def _names(exc: TopicAuthorizationFailedError) -> str:
+    """The topics that the error is about."""
+    topics = exc.args[0] if exc.args else ()
+    return ", ".join(sorted(topics)) or "the topics"

@@ -25,6 +25,7 @@ from aiokafka.protocol.types import (
 )
 
 _NO_ERROR = 0
+_DENIED = 29  # TOPIC_AUTHORIZATION_FAILED
 _WRITE = 1 << 4  # AclOperation's code, as a bit
 _NOT_SAID = -(2**31)  # of the operations
 _NO_ID = bytes(16)  # from a broker that has none to tell
@@ -36,7 +37,8 @@ class Topic:
     """One topic that exists.
 
     `id` is None where the broker is too old to say it; `writable` is None where it does not
-    say. `replicas` is the smallest number of a partition's.
+    say. `replicas` is the smallest number of a partition's. Where `denied`, the bridge may not
+    even be told of it: whether it exists, and all else, is unknown.
     """
 
     name: str
@@ -44,16 +46,26 @@ class Topic:
     partitions: int
     replicas: int
     writable: bool | None
+    denied: bool = False
+
+    @property
+    def must_allow(self) -> str | None:
+        """The operations that must be allowed yet, so that it can be written to."""
+        if self.denied:
+            return "Describe and Write"
+        return "Write" if self.writable is False else None
 
 
 async def describe(client: AIOKafkaClient, names: Iterable[str]) -> dict[str, Topic]:
-    """Those of the topics that exist, by name. Never makes one. Raises KafkaError."""
+    """Those of the topics that exist or are denied, by name; makes none. Raises KafkaError."""
     response = await client.send(client.get_random_node(), _MetadataRequest(list(names)))
     topics = response.to_object()["topics"]
-    return {topic["topic"]: _topic(topic) for topic in topics if topic["error_code"] == _NO_ERROR}
+    return {t["topic"]: _topic(t) for t in topics if t["error_code"] in {_NO_ERROR, _DENIED}}
 
 
 def _topic(said: dict[str, Any]) -> Topic:
+    if said["error_code"] == _DENIED:
+        return Topic(said["topic"], None, 0, 0, writable=False, denied=True)
     operations = said.get("authorized_operations", _NOT_SAID)
     topic_id = said.get("topic_id", _NO_ID)
     return Topic(

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError, NoError, TopicAuthorizationFailedError, 
 
 from bridge.kafka.connection import MAX_RECORD_BYTES
 from bridge.kafka.metadata import Topic
+from bridge.kafka.security import TlsFiles, client_arguments
 from bridge.settings import Kafka
 
 log = structlog.get_logger(__name__)
@@ -50,8 +51,6 @@ class Findings:
         said = []
         if self.unreadable is not None:
             said.append(f"its settings cannot be read: {self.unreadable}")
-        if self.topic.writable is False:
-            said.append("writing to it is denied: allow Write")
         if self.max_message_bytes is not None and self.max_message_bytes < MAX_RECORD_BYTES:
             said.append(
                 f"{_MAX_MESSAGE} is {self.max_message_bytes}: larger events become dead letters"
@@ -61,11 +60,13 @@ class Findings:
         return tuple(said)
 
 
-async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+async def inspect(
+    settings: Kafka, topics: Mapping[str, Topic], files: TlsFiles | None = None
+) -> list[Findings]:
     """Read the topics' settings; what cannot be read is unknown, and no reason to wait."""
     try:
         async with asyncio.timeout(settings.publish_timeout_seconds * INSPECTION_SHARE):
-            return await _read(settings, topics)
+            return await _read(settings, topics, files)
     except (KafkaError, OSError, TimeoutError) as exc:
         what = f"the broker does not tell them ({type(exc).__name__})"
         return [Findings(topic, unreadable=what) for topic in topics.values()]
@@ -84,10 +85,11 @@ def report(findings: Findings, durability: str) -> None:
         log.warning("topic needs a look", topic=findings.topic.name, what=what)
 
 
-async def _read(settings: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+async def _read(
+    settings: Kafka, topics: Mapping[str, Topic], files: TlsFiles | None
+) -> list[Findings]:
     admin = AIOKafkaAdminClient(
-        bootstrap_servers=list(settings.bootstrap_servers),
-        client_id=settings.client_id,
+        **client_arguments(settings, files),
         request_timeout_ms=int(settings.publish_timeout_seconds * 1000),
     )
     resources = [

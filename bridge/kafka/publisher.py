@@ -157,7 +157,7 @@ class Publisher:
             if count is None:
                 count = partitions[topic] = connection.partitions(topic)
             if not count:
-                request.settle([index], [Outcome(error=f"topic {topic} is missing")])
+                request.settle([index], [Outcome(error=f"topic {topic} is missing or denied")])
             elif (
                 len(value) > SURELY_SMALL and _record_bytes(key, value, headers) > MAX_RECORD_BYTES
             ):
@@ -211,7 +211,8 @@ class Publisher:
     ) -> None:
         """Any failure uses up sequence numbers for good, so the connection is replaced."""
         self._supervisor.give_up(connection, type(exc).__name__)
-        reason = str(exc) or type(exc).__name__
+        denied = isinstance(exc, errors.TopicAuthorizationFailedError)
+        reason = "denied: allow Write on the topic" if denied else str(exc) or type(exc).__name__
         log.warning("batch failed", topic=lane.topic, partition=lane.partition, error=reason)
         refused = Outcome(error=reason, too_large=isinstance(exc, _TOO_LARGE))
         if isinstance(exc, _FUTILE):

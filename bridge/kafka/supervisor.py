@@ -10,13 +10,17 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 
+from bridge.kafka import preflight
 from bridge.kafka.connection import MAX_BATCH_BYTES, Connection
 from bridge.kafka.metadata import Topic
-from bridge.kafka.preflight import Findings, inspect, report
+from bridge.kafka.preflight import Findings, report
+from bridge.kafka.renewal import follow
+from bridge.kafka.security import TlsFiles
 from bridge.kafka.topics import create_topics, creation_command
 from bridge.settings import Kafka
 
@@ -50,24 +54,27 @@ class Supervisor:
         settings: Kafka,
         topics: Sequence[str],
         *,
-        connect: Callable[[Kafka], Awaitable[Connection]] = Connection.open,
-        inspect: Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[Findings]]] = inspect,
+        connect: Callable[[Kafka], Awaitable[Connection]] | None = None,
+        inspect: Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[Findings]]] | None = None,
         timing: Timing = Timing(),
     ) -> None:
         self._settings = settings
         self._required = frozenset(topics)
         dead_letters = settings.dead_letter_topic
         self._wanted = self._required | ({dead_letters} if dead_letters else set())
-        self._connect = connect
-        self._inspect = inspect
+        self._files = TlsFiles(settings.security.tls) if settings.security.encrypted else None
+        self._connect = connect or partial(Connection.open, files=self._files)
+        self._inspect = inspect or partial(preflight.inspect, files=self._files)
         self._timing = timing
         self._topics: dict[str, Topic] = {}
         self._missing: frozenset[str] = frozenset()
+        self._denied: dict[str, str] = {}  # topic -> the operations to allow
         self._findings: dict[str, Findings] = {}
         self.generation = 0  # of the connection
         self._connection: Connection | None = None
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
         self._winding_down: set[asyncio.Task[None]] = set()
         self.ready = False  # once true it stays: an outage must not empty the Service
         self.not_ready_because = "Kafka was not found yet"
@@ -80,6 +87,9 @@ class Supervisor:
     def start(self) -> None:
         """Connect in the background, for as long as it takes."""
         self._task = asyncio.create_task(self._run(), name="kafka supervisor")
+        if self._files is not None:
+            following = follow(self._settings, self._files, self._timing.probe)
+            self._renewal = asyncio.create_task(following, name="kafka TLS files")
 
     async def stop(self, seconds: float) -> None:
         """Flush and disconnect, within the time; what is left then ends with the process."""
@@ -88,7 +98,8 @@ class Supervisor:
                 await self._disconnect(seconds)
 
     async def _disconnect(self, seconds: float) -> None:
-        tasks = [task for task in (self._task, *self._winding_down) if task is not None]
+        all_tasks = (self._task, self._renewal, *self._winding_down)
+        tasks = [task for task in all_tasks if task is not None]
         for task in tasks:
             task.cancel()
         connection, self._connection = self._connection, None
@@ -121,7 +132,7 @@ class Supervisor:
         except Exception as exc:  # noqa: BLE001 -- without an answer there is no proof, that is all
             log.info("topic ids not told", error=_reason(exc))
             return {}
-        return {name: topic.id for name, topic in found.items()}
+        return {name: topic.id for name, topic in found.items() if not topic.denied}
 
     def batch_bytes(self, topic: str) -> int:
         """How large a batch the topic takes, as far as is known."""
@@ -151,17 +162,23 @@ class Supervisor:
 
     async def _open(self) -> Connection:
         pause, longest = self._timing.backoff
-        said_at = -math.inf
+        said_at: dict[str, float] = {}
         while True:
             try:
                 return await self._attempt()
             except Exception as exc:  # noqa: BLE001 -- whatever it is, the next try may succeed
-                if time.monotonic() - said_at > self._timing.complaint:
-                    said_at = time.monotonic()
-                    servers = ",".join(self._settings.bootstrap_servers)
-                    log.warning("cannot reach Kafka", servers=servers, error=_reason(exc))
+                self._complain(_reason(exc), said_at)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
             pause = min(pause * 2, longest)
+
+    def _complain(self, reason: str, said_at: dict[str, float]) -> None:
+        """Say at once why there is no connection, and the same again only after a while."""
+        if not self.ready:
+            self.not_ready_because = f"cannot reach Kafka: {reason}"
+        if time.monotonic() - said_at.get(reason, -math.inf) > self._timing.complaint:
+            said_at[reason] = time.monotonic()
+            servers = ",".join(self._settings.bootstrap_servers)
+            log.warning("cannot reach Kafka", servers=servers, error=reason)
 
     async def _attempt(self) -> Connection:
         connection = await self._connect(self._settings)
@@ -177,19 +194,34 @@ class Supervisor:
         self._topics = await connection.find(self._wanted)
         missing = self._wanted - self._topics.keys()
         if missing and self._settings.create_topics.enabled:
-            await create_topics(self._settings, missing)
+            await create_topics(self._settings, missing, self._files)
             self._topics = await connection.find(self._wanted)
             missing = self._wanted - self._topics.keys()
         for topic in sorted(missing - self._missing):
             command = creation_command(self._settings, topic)
             log.error("topic is missing", topic=topic, create_it_with=command)
         self._missing = missing
+        self._tell_denials()
         await self._inspect_topics()
         self._settle_readiness(missing & self._required)
+
+    def _tell_denials(self) -> None:
+        """Say of each topic once what the bridge may not do, and when it may."""
+        denied = {n: lacking for n, t in sorted(self._topics.items()) if (lacking := t.must_allow)}
+        for name, lacking in denied.items():
+            if self._denied.get(name) != lacking:
+                log.error("topic is denied", topic=name, to_mend=f"allow {lacking} on it")
+        for name in sorted(self._denied.keys() & self._topics.keys() - denied.keys()):
+            log.info("topic is no longer denied", topic=name)
+        self._denied = denied
 
     def _settle_readiness(self, missing: frozenset[str]) -> None:
         if missing:
             self.not_ready_because = f"topic {', '.join(sorted(missing))} is missing"
+        elif denied := sorted(self._required & self._denied.keys()):
+            self.not_ready_because = "; ".join(
+                f"topic {name} is denied: allow {self._denied[name]} on it" for name in denied
+            )
         elif self._withheld():
             self.not_ready_because = "a status topic is not durable, and durability is require"
         elif not self.ready:
@@ -198,14 +230,8 @@ class Supervisor:
 
     async def _inspect_topics(self) -> None:
         """Say of each topic once what is at risk; again where it is made again or still held."""
-        due = {
-            name: topic
-            for name, topic in self._topics.items()
-            if (known := self._findings.get(name)) is None
-            or known.topic.id != topic.id
-            or (not self.ready and known.at_risk)
-            or (self._settings.durability == "require" and known.unreadable)
-        }
+        told = {name: topic for name, topic in self._topics.items() if not topic.denied}
+        due = {name: topic for name, topic in told.items() if self._is_due(topic)}
         if not due:
             return
         for findings in await self._inspect(self._settings, due):
@@ -213,6 +239,15 @@ class Supervisor:
             if self._findings.get(name) != findings:
                 report(findings, self._settings.durability)
             self._findings[name] = findings
+
+    def _is_due(self, topic: Topic) -> bool:
+        known = self._findings.get(topic.name)
+        return (
+            known is None
+            or known.topic.id != topic.id
+            or (not self.ready and bool(known.at_risk))
+            or (self._settings.durability == "require" and known.unreadable is not None)
+        )
 
     def _withheld(self) -> bool:
         """Whether `durability: require` keeps it from being ready."""
@@ -237,7 +272,7 @@ class Supervisor:
                 probed_at = time.monotonic()
 
     def _probe_interval(self) -> float:
-        settled = self.ready and not self._missing
+        settled = self.ready and not self._missing and not self._denied
         return self._timing.probe if settled else self._timing.missing_topic
 
     async def _probe(self, connection: Connection) -> None:

@@ -6,12 +6,15 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
 
+from bridge.kafka.security import TlsFiles, client_arguments
 from bridge.settings import Kafka
 
 log = structlog.get_logger(__name__)
 
 
-async def create_topics(settings: Kafka, topics: Iterable[str]) -> None:
+async def create_topics(
+    settings: Kafka, topics: Iterable[str], files: TlsFiles | None = None
+) -> None:
     """Create the topics as `kafka.create_topics` says; one that exists by now is fine.
 
     Raises KafkaError or TimeoutError where the cluster cannot be asked at all; a topic that it
@@ -19,8 +22,7 @@ async def create_topics(settings: Kafka, topics: Iterable[str]) -> None:
     """
     wanted = settings.create_topics
     admin = AIOKafkaAdminClient(
-        bootstrap_servers=list(settings.bootstrap_servers),
-        client_id=settings.client_id,
+        **client_arguments(settings, files),
         request_timeout_ms=int(settings.publish_timeout_seconds * 1000),
     )
     try:

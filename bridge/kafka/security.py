@@ -1,0 +1,185 @@
+"""Turns the settings into a client's arguments, and follows the files of TLS on disk.
+
+The one place where a password leaves the settings; nothing here logs or prints a value.
+"""
+
+import contextlib
+import ssl
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Self
+
+import structlog
+
+from bridge.errors import BridgeError
+from bridge.settings import Kafka, Tls
+
+log = structlog.get_logger(__name__)
+
+# OpenSSL's codes of what a certificate lacks (X509_V_ERR_…).
+NOT_YET_VALID, EXPIRED = 9, 10
+
+_SECTION = "kafka.security.tls"
+
+
+class TlsFiles:
+    """The files of TLS, as they were when they could last be used.
+
+    Each new connection is made with the files as they are by then. Files that are half written,
+    or gone, change nothing: what was read before stays in use, and one line says so.
+    """
+
+    def __init__(self, settings: Tls | None) -> None:
+        self._settings = settings or Tls()
+        self._digests: tuple[bytes, ...] = ()
+        self._loaded: ssl.SSLContext | None = None
+        self._problem: str | None = None  # of the files as they are, if any
+        self.generation = 0  # of what was read
+
+    def current(self) -> ssl.SSLContext:
+        """What the files are good for now. Raises BridgeError where they never were."""
+        self.refresh()
+        if self._loaded is None:
+            raise BridgeError(self._problem)
+        return self._loaded
+
+    def refresh(self) -> None:
+        """Read the files where they have changed."""
+        try:
+            digests = self._read()
+            if self._loaded and digests == self._digests and not self._problem:
+                return
+            self._loaded, self._digests = _load(self._settings), digests
+        except (BridgeError, OSError) as exc:  # ssl.SSLError is an OSError
+            self._complain(_unusable(self._settings, exc))
+        else:
+            self._problem = None
+            self.generation += 1
+
+    def _read(self) -> tuple[bytes, ...]:
+        """A digest of each file: a time stamp would miss what is written within its grain."""
+        files = (self._settings.ca_file, self._settings.cert_file, self._settings.key_file)
+        return tuple(blake2b(Path(file).read_bytes()).digest() for file in files if file)
+
+    def _complain(self, problem: str) -> None:
+        if problem != self._problem and self._loaded is not None:
+            log.error("TLS files cannot be used; the former ones stay in use", error=problem)
+        self._problem = problem
+
+
+class _Following(ssl.SSLContext):
+    """Hands each new connection to the context of the files as they are by then.
+
+    A client of aiokafka keeps one context for as long as it lives.
+    """
+
+    _files: TlsFiles
+
+    def __new__(cls, files: TlsFiles) -> Self:
+        files.current()
+        self = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
+        self._files = files
+        return self
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """Begin a connection; asyncio and uvloop both come here."""
+        return self._files.current().wrap_bio(*args, **kwargs)
+
+
+def client_arguments(settings: Kafka, files: TlsFiles | None = None) -> dict[str, Any]:
+    """The arguments that every client of aiokafka takes: brokers, name, and credentials.
+
+    `files` are shared by clients that follow one another. Raises BridgeError where a file of TLS
+    cannot be used.
+    """
+    security = settings.security
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": list(settings.bootstrap_servers),
+        "client_id": settings.client_id,
+        "security_protocol": security.protocol,
+    }
+    if security.encrypted:
+        arguments["ssl_context"] = _Following(files or TlsFiles(security.tls))
+    if security.logs_in and security.sasl is not None:
+        arguments |= {
+            "sasl_mechanism": security.sasl.mechanism,
+            "sasl_plain_username": security.sasl.username,
+            "sasl_plain_password": security.sasl.password.get_secret_value(),
+        }
+    return arguments
+
+
+def _load(settings: Tls) -> ssl.SSLContext:
+    """Read the files into a new context: a used one would keep the CAs that have gone."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificates and host names
+    # As Java does: a CA in between is as good an anchor as the root.
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    if settings.ca_file:
+        try:
+            context.load_verify_locations(settings.ca_file)
+        except ssl.SSLError as exc:
+            what = f"{_SECTION}.ca_file: {settings.ca_file} holds no certificates in PEM"
+            raise BridgeError(what) from exc
+    else:
+        context.load_default_certs()
+    if settings.cert_file and settings.key_file:
+        secret = settings.key_password
+        # Without a password OpenSSL would ask for one on the terminal.
+        password = secret.get_secret_value() if secret else ""
+        context.load_cert_chain(settings.cert_file, settings.key_file, lambda: password)
+    return context
+
+
+def own_certificate_fault(settings: Tls) -> str | None:
+    """Why nobody can accept the certificate, whoever signed it: its time; None where that is fine.
+
+    It is shown to a server in memory that trusts just this one, since the standard library reads
+    no certificate by itself.
+    """
+    if settings.cert_file is None:
+        return None
+    try:
+        client, server = _load(settings), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        key_password = settings.key_password.get_secret_value() if settings.key_password else ""
+        server.load_cert_chain(settings.cert_file, settings.key_file, lambda: key_password)
+        server.verify_mode = ssl.CERT_REQUIRED
+        server.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+        server.load_verify_locations(settings.cert_file)
+        _shake_hands(client, server)
+    except ssl.SSLCertVerificationError as exc:
+        if exc.verify_code == EXPIRED:
+            return f"the client certificate in {settings.cert_file} has expired: renew it"
+        if exc.verify_code == NOT_YET_VALID:
+            return f"the client certificate in {settings.cert_file} is not valid yet"
+    except (BridgeError, OSError):
+        pass  # told where the files are loaded
+    return None
+
+
+def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(to_client, to_server),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    for _ in range(3):  # each has this many turns at most
+        for end in ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+
+
+def _unusable(settings: Tls, exc: BridgeError | OSError) -> str:
+    """What is wrong with the files, and with which."""
+    if isinstance(exc, BridgeError):
+        return str(exc)
+    if not isinstance(exc, ssl.SSLError):
+        key = next((k for k, file in settings if file == exc.filename), "file")
+        return f"{_SECTION}.{key}: cannot read {exc.filename}: {exc.strerror}"
+    pair = f"{settings.cert_file} and {settings.key_file}"
+    if exc.reason == "KEY_VALUES_MISMATCH":
+        return f"{_SECTION}: {pair} do not belong together; one of them may be renewed, not both"
+    if exc.reason in {"BAD_DECRYPT", "BAD_PASSWORD_READ", "CIPHERFINAL_ERROR"}:
+        wrong = "wrong" if settings.key_password else "missing"
+        return f"{_SECTION}.key_password is {wrong}: {settings.key_file} is encrypted"
+    return f"{_SECTION}: {pair} are no certificate and key in PEM ({exc.reason or exc})"
