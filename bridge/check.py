@@ -30,6 +30,13 @@ def warnings(settings: Settings) -> Iterator[str]:
     for endpoint in settings.endpoints:
         if endpoint.auth is None:
             yield f"endpoint {endpoint.name}: auth is none: anyone who can reach it can post"
+    security = settings.kafka.security
+    if (
+        security.protocol == "SASL_PLAINTEXT"
+        and security.sasl
+        and security.sasl.mechanism == "PLAIN"
+    ):
+        yield "kafka.security: the password goes over the network in the clear; use SASL_SSL"
 
 
 def wanted_topics(settings: Settings) -> tuple[str, ...]:

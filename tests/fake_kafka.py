@@ -59,6 +59,8 @@ class FakeConnection(Connection):
         self.capacity = capacity
         self.topics = set(topics)
         self.topic_id = b"first"
+        self.unwritable: set[str] = set()
+        self.denied: set[str] = set()
         self.answering = True
         self.sent: list[tuple[int, list[bytes]]] = []
         self.pending: list[asyncio.Future[int]] = []
@@ -89,10 +91,12 @@ class FakeConnection(Connection):
 
     async def find(self, names: Iterable[str]) -> dict[str, Topic]:
         self.finds += 1
-        return {
-            name: Topic(name, self.topic_id, self.count, 3, writable=True)
-            for name in self.topics & set(names)
-        }
+        return {name: self._topic(name) for name in (self.topics | self.denied) & set(names)}
+
+    def _topic(self, name: str) -> Topic:
+        if name in self.denied:
+            return Topic(name, None, 0, 0, writable=False, denied=True)
+        return Topic(name, self.topic_id, self.count, 3, writable=name not in self.unwritable)
 
     async def describe(self, names: Iterable[str]) -> dict[str, Topic]:
         return await self.find(names)

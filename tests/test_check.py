@@ -65,6 +65,20 @@ def test_an_open_endpoint_is_a_warning(tmp_path: Path) -> None:
     assert result.stderr.startswith("warning: endpoint main: auth is none")
 
 
+def test_a_password_in_the_clear_is_a_warning(tmp_path: Path) -> None:
+    sasl = {"mechanism": "PLAIN", "username": "u", "password": "hunter2"}
+    settings = configuration("kafka:9092", "t")
+    settings["kafka"]["security"] = {"protocol": "SASL_PLAINTEXT", "sasl": sasl}
+    file = tmp_path / "bridge.yaml"
+    file.write_text(yaml.safe_dump(settings))
+
+    result = run("--config", str(file))
+
+    assert result.exit_code == 0
+    assert "the password goes over the network in the clear" in result.stderr
+    assert "hunter2" not in result.output
+
+
 def test_no_env_takes_an_unset_name_for_valid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,17 @@ def stderr(capsys: pytest.CaptureFixture[str]) -> Iterator[Written]:
     structlog.reset_defaults()
 
 
+def test_requests_of_the_client_s_are_never_written(stderr: Written) -> None:
+    """Its line at debug shows what it sends, and the login of PLAIN holds the password."""
+    logs.configure("debug", "json")
+    logging.getLogger("aiokafka.conn").debug("Request to %s: %s", "kafka", "hunter2")
+    logging.getLogger("aiokafka.client").debug("shown")
+    assert [json.loads(line)["event"] for line in stderr.getvalue().splitlines()] == ["shown"]
+    logs.configure("error", "json")
+    logging.getLogger("aiokafka.conn").warning("less than was asked for")
+    assert stderr.getvalue() == ""
+
+
 def test_both_kinds_of_loggers_write_one_json_line_each(stderr: Written) -> None:
     logs.configure("info", "json")
     structlog.get_logger("ours").info("said", count=3)

@@ -10,6 +10,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from structlog.testing import capture_logs
 
+from bridge.errors import BridgeError
 from bridge.kafka import supervisor as module
 from bridge.kafka.metadata import Topic
 from bridge.kafka.preflight import Findings
@@ -167,6 +168,50 @@ async def test_a_missing_dead_letter_topic_is_said_but_does_not_hold_it_up() -> 
         async with supervised(FakeConnection(topics=["status"])) as (supervisor, _):
             await until(lambda: supervisor.ready)
     assert [log["topic"] for log in logs if log["event"] == "topic is missing"] == ["rejected"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "lacking"), [("unwritable", "Write"), ("denied", "Describe and Write")]
+)
+async def test_a_denied_topic_is_one_message_and_not_ready(kind: str, lacking: str) -> None:
+    """Said once, however often it is looked for, and never taken for missing."""
+    connection = FakeConnection()
+    getattr(connection, kind).add("status")
+    with capture_logs() as logs:
+        async with supervised(connection) as (supervisor, _):
+            await until(lambda: connection.finds > 3)
+            assert supervisor.not_ready_because == f"topic status is denied: allow {lacking} on it"
+            assert not supervisor.ready
+            getattr(connection, kind).clear()
+            await until(lambda: supervisor.ready)
+    events = [log["event"] for log in logs]
+    assert events.count("topic is denied") == 1
+    assert events.count("topic is no longer denied") == 1
+    assert "topic is missing" not in events
+
+
+async def test_a_denied_dead_letter_topic_is_said_but_does_not_hold_it_up() -> None:
+    connection = FakeConnection()
+    connection.denied.add("rejected")
+    with capture_logs() as logs:
+        async with supervised(connection) as (supervisor, _):
+            await until(lambda: supervisor.ready)
+            deadline = asyncio.get_running_loop().time() + 1
+            ids = await supervisor.current_topic_ids(["status", "rejected"], deadline)
+            assert ids == {"status": b"first"}
+    assert [log["topic"] for log in logs if log["event"] == "topic is denied"] == ["rejected"]
+
+
+async def test_why_there_is_no_connection_is_said_once_and_where_it_is_looked_for() -> None:
+    """In the log, each reason once for a while; and as what keeps it from being ready."""
+    script = [BridgeError("wrong password"), BridgeError("wrong password"), BridgeError("expired")]
+    with capture_logs() as logs:
+        async with supervised(*script) as (supervisor, cluster):
+            await until(lambda: cluster.attempts == 2)
+            assert supervisor.not_ready_because == "cannot reach Kafka: wrong password"
+            await until(lambda: cluster.attempts > 4)
+    said = [log["error"] for log in logs if log["event"] == "cannot reach Kafka"]
+    assert said == ["wrong password", "expired", "KafkaConnectionError: no broker"]
 
 
 async def test_missing_topics_are_made_where_that_is_enabled(

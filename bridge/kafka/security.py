@@ -50,7 +50,7 @@ class TlsFiles:
             if self._loaded and digests == self._digests and not self._problem:
                 return
             self._loaded, self._digests = _load(self._settings), digests
-        except (BridgeError, OSError) as exc:  # ssl.SSLError is an OSError
+        except (BridgeError, OSError) as exc:
             self._complain(_unusable(self._settings, exc))
         else:
             self._problem = None
@@ -122,12 +122,32 @@ def _load(settings: Tls) -> ssl.SSLContext:
             raise BridgeError(what) from exc
     else:
         context.load_default_certs()
-    if settings.cert_file and settings.key_file:
-        secret = settings.key_password
-        # Without a password OpenSSL would ask for one on the terminal.
-        password = secret.get_secret_value() if secret else ""
-        context.load_cert_chain(settings.cert_file, settings.key_file, lambda: password)
+    _load_pair(context, settings)
     return context
+
+
+def _load_pair(context: ssl.SSLContext, settings: Tls) -> None:
+    if settings.cert_file is None or settings.key_file is None:
+        return
+    secret = settings.key_password
+    asked = []
+
+    def password() -> str:
+        # Without an answer OpenSSL would ask on the terminal.
+        asked.append(True)
+        return secret.get_secret_value() if secret else ""
+
+    try:
+        context.load_cert_chain(settings.cert_file, settings.key_file, password)
+    except ssl.SSLError as exc:
+        pair = f"{settings.cert_file} and {settings.key_file}"
+        if exc.reason == "KEY_VALUES_MISMATCH":
+            what = f"{pair} do not belong together; one of them may be renewed, not both"
+            raise BridgeError(f"{_SECTION}: {what}") from exc
+        if asked:
+            what = f"is {'wrong' if secret else 'missing'}: {settings.key_file} is encrypted"
+            raise BridgeError(f"{_SECTION}.key_password {what}") from exc
+        raise BridgeError(f"{_SECTION}: {pair} are no certificate and key in PEM") from exc
 
 
 def own_certificate_fault(settings: Tls) -> str | None:
@@ -141,8 +161,7 @@ def own_certificate_fault(settings: Tls) -> str | None:
     try:
         client, server = _load(settings), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-        key_password = settings.key_password.get_secret_value() if settings.key_password else ""
-        server.load_cert_chain(settings.cert_file, settings.key_file, lambda: key_password)
+        _load_pair(server, settings)
         server.verify_mode = ssl.CERT_REQUIRED
         server.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         server.load_verify_locations(settings.cert_file)
@@ -173,13 +192,5 @@ def _unusable(settings: Tls, exc: BridgeError | OSError) -> str:
     """What is wrong with the files, and with which."""
     if isinstance(exc, BridgeError):
         return str(exc)
-    if not isinstance(exc, ssl.SSLError):
-        key = next((k for k, file in settings if file == exc.filename), "file")
-        return f"{_SECTION}.{key}: cannot read {exc.filename}: {exc.strerror}"
-    pair = f"{settings.cert_file} and {settings.key_file}"
-    if exc.reason == "KEY_VALUES_MISMATCH":
-        return f"{_SECTION}: {pair} do not belong together; one of them may be renewed, not both"
-    if exc.reason in {"BAD_DECRYPT", "BAD_PASSWORD_READ", "CIPHERFINAL_ERROR"}:
-        wrong = "wrong" if settings.key_password else "missing"
-        return f"{_SECTION}.key_password is {wrong}: {settings.key_file} is encrypted"
-    return f"{_SECTION}: {pair} are no certificate and key in PEM ({exc.reason or exc})"
+    key = next((key for key, file in settings if file == exc.filename), "file")
+    return f"{_SECTION}.{key}: cannot read {exc.filename}: {exc.strerror}"
