@@ -123,7 +123,7 @@ TopicName = Annotated[
         'must be 1 to 249 letters, digits, ".", "_" or "-", and not "." or ".."',
     ),
 ]
-FileName = Annotated[str, _Rule(r"^[^\x00-\x1f\x7f]{1,4096}$", "must be the path of a file")]
+FileName = Annotated[str, _Rule(r"^[^\x00-\x1f\x7f]+$", "must be the path of a file")]
 ServerAddress = Annotated[str, AfterValidator(_server_address)]
 
 
@@ -290,7 +290,7 @@ class Security(Section):
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT",
-        description="What the brokers' listener speaks: SSL is over TLS, SASL after a login.",
+        description="What the brokers' listener speaks: SSL stands for TLS, SASL for a login.",
     )
     sasl: Sasl | None = Field(
         default=None, description="Login; with SASL_PLAINTEXT and SASL_SSL, and only with these."

@@ -572,21 +572,19 @@ def test_what_does_not_go_together_is_refused_with_the_reason(helm: Helm, name: 
         helm.template(merged(MINIMAL, changes))
 
 
-def test_a_password_for_kafka_is_no_part_of_the_configuration_either(
-    helm: Helm, tmp_path: Path
-) -> None:
-    """Whether or not this version of the program has a key for it: hence without the schema."""
-    lenient = tmp_path / "chart"
-    shutil.copytree(chart.CHART, lenient, ignore=shutil.ignore_patterns("values.schema.json"))
-
+@pytest.mark.parametrize("key", ["sasl.password", "tls.key_password"])
+def test_a_password_for_kafka_is_no_part_of_the_configuration_either(helm: Helm, key: str) -> None:
     def values(password: str) -> dict[str, Any]:
-        return merged(
-            MINIMAL, {"config": {"kafka": {"security": {"sasl": {"password": password}}}}}
-        )
+        sasl = {"mechanism": "PLAIN", "username": "u", "password": "${KAFKA_PASSWORD}"}
+        tls = {"cert_file": "/tls.crt", "key_file": "/tls.key"}
+        section, name = key.split(".")
+        {"sasl": sasl, "tls": tls}[section][name] = password
+        security = {"protocol": "SASL_SSL", "sasl": sasl, "tls": tls}
+        return merged(MINIMAL, {"config": {"kafka": {"security": security}}})
 
-    assert helm.template(values("${KAFKA_PASSWORD}"), chart=lenient)
-    with pytest.raises(RefusedError, match=r"sasl\.password holds a secret itself"):
-        helm.template(values("hunter2"), chart=lenient)
+    assert helm.template(values("${file:/run/secrets/kafka-user/password}"))
+    with pytest.raises(RefusedError, match=f"security\\.{key} holds a secret itself"):
+        helm.template(values("hunter2"))
 
 
 # --- pods --------------------------------------------------------------------------------

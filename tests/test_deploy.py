@@ -14,6 +14,7 @@ from bridge import __version__, cli
 from tests.helm import chart
 from tests.helm.chart import NEWEST, OLDEST, Helm, merged
 from tests.helm.models import Models
+from tests.test_secured_kafka import CASES
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
@@ -44,9 +45,9 @@ INSTALLATIONS = [c for c in commands() if c[0] == "helm" and "helm/" in c and "d
 FILES = value_files()
 
 
-def test_every_block_of_values_is_installed_by_some_command_or_checked_below() -> None:
+def test_every_block_of_values_is_installed_by_some_command() -> None:
     named = {file for command in INSTALLATIONS for file in values_of(command)}
-    assert set(FILES) - named == {"kafka-secrets.yaml"}
+    assert set(FILES) == named
 
 
 @pytest.mark.parametrize("command", INSTALLATIONS, ids=lambda c: "+".join(values_of(c)))
@@ -108,12 +109,25 @@ def test_every_command_of_the_program_exists() -> None:
         assert {option for option in options if option.startswith("--")} <= known
 
 
-def test_what_it_says_of_sasl_ssl_is_still_true(helm4: Helm) -> None:
-    """The day the program knows kafka.security, the section has to be written anew."""
-    security = {"config": {"kafka": {"security": {"protocol": "SASL_SSL"}}}}
-    with pytest.raises(chart.RefusedError, match="security"):
-        helm4.template(merged(FILES["values.yaml"], security))
-    assert "`kafka.security` is not a key yet" in PAGE
+@pytest.mark.parametrize("name", ["sasl-ssl.yaml", "mutual-tls.yaml"])
+def test_files_of_kafka_security_are_mounted_where_it_looks_for_them(name: str) -> None:
+    """Every file of the settings is below a mount, and every variable is set."""
+    values = FILES[name]
+    mounts = [mount["mountPath"] for mount in values["extraVolumeMounts"]]
+    security = values["config"]["kafka"]["security"]
+    for file in security["tls"].values():
+        assert str(Path(file).parent) in mounts
+    variables = {variable["name"] for variable in values.get("extraEnv", [])}
+    assert set(re.findall(r"\$\{(\w+)\}", yaml.safe_dump(security))) == variables
+    assert not any("subPath" in mount for mount in values["extraVolumeMounts"])
+
+
+def test_what_it_quotes_of_faults_is_what_the_program_says() -> None:
+    table = re.findall(r"^\| [^|]+ \| ([^|]+) \| [^|]+ \| (?:[\d.]|with)", PAGE, re.MULTILINE)
+    said = " ".join(table).replace("*", "")
+    for case in CASES.values():
+        words = re.sub(r"^ca.crt|^tls.crt ?", "", case.said).replace("forgetful", "U")
+        assert words in said, words
 
 
 def test_numbers_on_the_page_are_those_of_the_chart(helm4: Helm) -> None:

@@ -210,6 +210,8 @@ def test_it_is_a_schema_that_helm_and_editors_read() -> None:
     patterns = re.findall(r'"pattern": ("(?:[^"\\]|\\.)*")', json.dumps(SCHEMA))
     assert patterns
     assert not [p for p in patterns if re.search(r"\(\?[^:]|\\\\[1-9ZzGK]", p)]
+    repeats = re.findall(r"\{[0-9]*,?([0-9]+)\}", "".join(patterns))
+    assert max(map(int, repeats)) <= 1000  # Go's limit
 
 
 def test_every_setting_keeps_its_description() -> None:

@@ -88,9 +88,12 @@ Every problem is reported at once. ("endpoints", "events" and their keys are in 
 {{- end -}}
 {{- end -}}
 {{- $security := (.Values.config.kafka | default dict).security | default dict -}}
-{{- with ($security.sasl | default dict).password -}}
-{{- if not (regexMatch "^[$][{]([A-Za-z_][A-Za-z0-9_]*|file:[^{}]+)[}]$" (toString .)) -}}
-{{- $problems = append $problems (printf "config.kafka.security.sasl.password %s" $what) -}}
+{{- $passwords := dict
+  "sasl.password" ($security.sasl | default dict).password
+  "tls.key_password" ($security.tls | default dict).key_password -}}
+{{- range $key, $password := $passwords -}}
+{{- if and $password (not (regexMatch "^[$][{]([A-Za-z_][A-Za-z0-9_]*|file:[^{}]+)[}]$" (toString $password))) -}}
+{{- $problems = append $problems (printf "config.kafka.security.%s %s" $key $what) -}}
 {{- end -}}
 {{- end -}}
 {{- $problems | toJson -}}
