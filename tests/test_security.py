@@ -298,3 +298,6 @@ async def test_silence_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server((HOST, 0)) as listener:
         port = listener.getsockname()[1]
         assert await find_fault(Kafka(bootstrap_servers=(f"{HOST}:{port}",))) is None
+        (refusing,) = free_ports(1)
+        kafka = Kafka(bootstrap_servers=(f"{HOST}:{refusing}", f"{HOST}:{port}"))
+        assert await find_fault(kafka) == f"{HOST}:{refusing}: Connection refused"

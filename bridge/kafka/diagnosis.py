@@ -30,7 +30,6 @@ ALERT_SECONDS = 0.3  # in which a broker refuses a certificate, after a handshak
 _UNTRUSTED = frozenset({2, 18, 19, 20, 21, 27})
 _OTHER_NAME = frozenset({62, 64})
 
-
 # A broker's answer after everything else went well: there is no more to find out.
 _LAST_WORDS = (errors.ClusterAuthorizationFailedError, errors.TopicAuthorizationFailedError)
 
@@ -40,15 +39,16 @@ async def find_fault(settings: Kafka, files: TlsFiles | None = None) -> str | No
 
     None where nothing is wrong by now, or where nothing is said within DIAGNOSIS_SECONDS.
     """
+    refusals: list[str] = []
     try:
         async with asyncio.timeout(DIAGNOSIS_SECONDS):
             arguments = client_arguments(settings, files)
             servers = arguments.pop("bootstrap_servers")
-            return await _first_fault(servers, arguments, settings.security)
+            return await _first_fault(servers, arguments, settings.security, refusals)
     except BridgeError as exc:
         return str(exc)
     except TimeoutError:
-        return None
+        return refusals[0] if refusals else None
 
 
 async def why(settings: Kafka, exc: BaseException, files: TlsFiles | None = None) -> str:
@@ -60,10 +60,12 @@ async def why(settings: Kafka, exc: BaseException, files: TlsFiles | None = None
 
 
 async def _first_fault(
-    servers: list[str], arguments: dict[str, Any], security: Security
+    servers: list[str], arguments: dict[str, Any], security: Security, refusals: list[str]
 ) -> str | None:
-    """Of a broker to ask first, if none of them answers; else of one that the cluster names."""
-    refusals = []
+    """Of a broker to ask first, if none of them answers; else of one that the cluster names.
+
+    `refusals` gathers the former, for whoever runs out of time.
+    """
     for server in servers:
         host, _, port = server.rpartition(":")
         try:
