@@ -206,9 +206,10 @@ async def test_why_there_is_no_connection_is_said_once_and_where_it_is_looked_fo
     """In the log, each reason once for a while; and as what keeps it from being ready."""
     script = [BridgeError("wrong password"), BridgeError("wrong password"), BridgeError("expired")]
     with capture_logs() as logs:
-        async with supervised(*script) as (supervisor, cluster):
-            await until(lambda: cluster.attempts == 2)
-            assert supervisor.not_ready_because == "cannot reach Kafka: wrong password"
+        timing = replace(QUICK, backoff=(0.1, 0.1))
+        async with supervised(*script, timing=timing) as (supervisor, cluster):
+            because = "cannot reach Kafka: wrong password"
+            await until(lambda: supervisor.not_ready_because == because)
             await until(lambda: cluster.attempts > 4)
     said = [log["error"] for log in logs if log["event"] == "cannot reach Kafka"]
     assert said == ["wrong password", "expired", "KafkaConnectionError: no broker"]
