@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bridge.addresses import Networks, Proxies
 from bridge.answers import not_found
 from bridge.auth import Authenticator
 from bridge.capacity import Capacity
@@ -79,10 +80,14 @@ def public_app(settings: Settings, publisher: Publisher, metrics: Metrics, healt
     burials = RateLimit(per_second=BURIALS_PER_SECOND, burst=BURIALS_AT_ONCE)
     pipeline = Pipeline(publisher)
     applications: dict[str, ASGIApp] = {}
+    proxies = Proxies(Networks.of(settings.server.trusted_proxies))
     for endpoint in settings.endpoints:
+        allow = endpoint.auth.allow if endpoint.auth else ()
         webhook = Webhook(
             stream_of(settings, endpoint),
-            authenticator=Authenticator.of(endpoint.auth) if endpoint.auth else None,
+            authenticator=Authenticator.of(endpoint.auth),
+            allow=Networks.of(allow) if allow else None,
+            proxies=proxies,
             pipeline=pipeline,
             capacity=capacity,
             reader=reader,

@@ -25,8 +25,10 @@ class Authenticator:
     challenge: str
 
     @classmethod
-    def of(cls, auth: Auth) -> "Authenticator":
-        """The credentials that the settings of an endpoint name."""
+    def of(cls, auth: Auth | None) -> "Authenticator | None":
+        """The credentials that the settings of an endpoint name; None where it wants none."""
+        if auth is None or not (auth.tokens or auth.basic):
+            return None
         schemes = ["Basic"] * bool(auth.basic) + ["Bearer"] * bool(auth.tokens)
         return cls(
             tokens=tuple(_digest(token.get_secret_value().encode()) for token in auth.tokens),

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import click
 
+from bridge.addresses import network_of
 from bridge.kafka.preflight import Findings
 from bridge.kafka.topics import creation_command
 from bridge.settings import Settings
@@ -37,6 +38,9 @@ def warnings(settings: Settings) -> Iterator[str]:
         and security.sasl.mechanism == "PLAIN"
     ):
         yield "kafka.security: the password goes over the network in the clear; use SASL_SSL"
+    for network in settings.server.trusted_proxies:
+        if not network_of(network).prefixlen:
+            yield f"server.trusted_proxies: {network} believes every sender about its own address"
 
 
 def wanted_topics(settings: Settings) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ def config_schema() -> Schema:
     definitions["Endpoint"]["properties"]["auth"] |= _either_open_or_not()
     definitions["Auth"] |= {
         "type": "object",
-        "anyOf": [_holds_some(key) for key in ("tokens", "basic")],
+        "anyOf": [_holds_some(key) for key in ("tokens", "basic", "allow")],
     }
     definitions["Security"]["allOf"] = _agreement()
     definitions["Tls"]["allOf"] = [

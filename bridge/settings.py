@@ -25,6 +25,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from bridge.addresses import network_of
+
 Place = tuple[str | int, ...]
 """Where a setting stands: ("endpoints", 0, "path")."""
 
@@ -55,6 +57,15 @@ class _Rule:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         return {**handler(schema), "pattern": self.pattern}
+
+
+def _network(value: str) -> str:
+    try:
+        network_of(value)
+    except ValueError:
+        what = "must be an address or a network, with no bits set beyond its prefix"
+        raise ValueError(what) from None
+    return value
 
 
 def _not_bool(value: object) -> object:
@@ -124,6 +135,14 @@ TopicName = Annotated[
     ),
 ]
 FileName = Annotated[str, _Rule(r"^[^\x00-\x1f\x7f]+$", "must be the path of a file")]
+NetworkText = Annotated[
+    str,
+    _Rule(
+        r"^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?$",
+        "must be an address or a network, such as 203.0.113.0/24 or 2001:db8::1",
+    ),
+    AfterValidator(_network),
+]
 ServerAddress = Annotated[str, AfterValidator(_server_address)]
 
 
@@ -203,6 +222,11 @@ class Server(Section):
         le=3600,
         description="Seconds that requests in flight and the producer have to finish, once the "
         "drain delay is over.",
+    )
+    trusted_proxies: tuple[NetworkText, ...] = Field(
+        default=(),
+        description="Addresses and networks of the proxies whose X-Forwarded-For is believed.",
+        examples=[["10.0.0.0/8"]],
     )
 
 
@@ -370,7 +394,7 @@ class Basic(Section):
 
 
 class Auth(Section):
-    """Who may post: any one token or user of the lists suffices, so that secrets can rotate."""
+    """Who may post: from one of the networks, and with one token or user, where there are any."""
 
     tokens: tuple[Secret, ...] = Field(
         default=(),
@@ -383,10 +407,19 @@ class Auth(Section):
         examples=[[{"username": "provider", "password": "${WEBHOOK_PASSWORD}"}]],
     )
 
+    allow: Annotated[tuple[NetworkText, ...], AfterValidator(_not_empty)] = Field(
+        default=(),
+        json_schema_extra={"minItems": 1},
+        description="Addresses and networks that may post; from all others the answer is 403. "
+        "Every address may where it is left out.",
+        examples=[["203.0.113.0/24"]],
+    )
+
     @model_validator(mode="after")
-    def _some_credential(self) -> Self:
-        if not self.tokens and not self.basic:
-            raise ValueError("needs at least one of tokens and basic; an open endpoint says none")
+    def _some_restriction(self) -> Self:
+        if not self.tokens and not self.basic and not self.allow:
+            what = "needs at least one of tokens, basic and allow; an open endpoint says none"
+            raise ValueError(what)
         return self
 
 
@@ -429,7 +462,8 @@ class Endpoint(Section):
         examples=["UTC"],
     )
     auth: Auth | None = Field(
-        description="The word none, or the credentials of which one must match.",
+        description="The word none, or who may post: credentials of which one must match, "
+        "addresses, or both.",
         examples=["none"],
     )
     topic: TopicName | None = Field(
@@ -443,7 +477,7 @@ class Endpoint(Section):
     def _open_only_on_purpose(cls, value: object) -> object:
         # A key left empty, or a template without a value, must not open the endpoint.
         if value is None or (isinstance(value, str) and value != "none"):
-            raise ValueError("must be none, or a mapping with tokens or basic")
+            raise ValueError("must be none, or a mapping with tokens, basic or allow")
         return None if value == "none" else value
 
     @property

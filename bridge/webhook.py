@@ -12,6 +12,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from bridge.ack import answer
+from bridge.addresses import Address, Networks, Proxies
 from bridge.answers import Answer, Headers, refusal
 from bridge.auth import Authenticator
 from bridge.capacity import Capacity, Lease
@@ -60,6 +61,7 @@ class _Exchange:
 class Webhook:
     """Answers the provider for one endpoint.
 
+    `allow` holds the addresses that may post, None where all may; `proxies` tell the address.
     `reader` reads large documents; `burials` limits the dead letters of refused bodies.
     `publish_timeout_seconds` bounds everything from the last byte of the body to the answer;
     `draining` says whether connections are to be closed after their answers.
@@ -70,6 +72,8 @@ class Webhook:
         stream: Stream,
         *,
         authenticator: Authenticator | None,
+        allow: Networks | None,
+        proxies: Proxies,
         pipeline: Pipeline,
         capacity: Capacity,
         reader: Executor,
@@ -82,6 +86,8 @@ class Webhook:
     ) -> None:
         self._stream = stream
         self._authenticator = authenticator
+        self._allow = allow
+        self._proxies = proxies
         self._pipeline = pipeline
         self._capacity = capacity
         self._reader = reader
@@ -158,10 +164,15 @@ class Webhook:
             return refusal(
                 HTTPStatus.METHOD_NOT_ALLOWED, "only POST", headers=((b"allow", b"POST"),)
             )
+        if self._allow is not None and self._client(scope) not in self._allow:
+            self._describe_sender(exchange, scope)
+            return refusal(HTTPStatus.FORBIDDEN, "this address may not post")
         if self._authenticator is not None and not self._authenticator.accepts(
             headers.get(b"authorization"), scope["query_string"]
         ):
-            self._describe_credentials(exchange, scope)
+            given = b"authorization" in headers or b"token=" in scope["query_string"]
+            exchange.facts["credentials"] = "wrong" if given else "missing"
+            self._describe_sender(exchange, scope)
             challenge = self._authenticator.challenge.encode()
             return refusal(
                 HTTPStatus.UNAUTHORIZED,
@@ -180,11 +191,14 @@ class Webhook:
             return self._too_large()
         return None
 
-    def _describe_credentials(self, exchange: _Exchange, scope: Scope) -> None:
+    def _client(self, scope: Scope) -> Address | None:
+        return self._proxies.client(scope["client"], scope["headers"])
+
+    def _describe_sender(self, exchange: _Exchange, scope: Scope) -> None:
         """Say who was refused, and never what was presented."""
-        given = b"authorization" in exchange.headers or b"token=" in scope["query_string"]
+        client = self._client(scope)
         exchange.facts["peer"] = scope["client"][0] if scope["client"] else None
-        exchange.facts["credentials"] = "wrong" if given else "missing"
+        exchange.facts["client"] = str(client) if client is not None else None
 
     def _too_large(self) -> Answer:
         limit = self._server.max_body_bytes

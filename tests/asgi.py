@@ -32,6 +32,7 @@ async def request(
     headers: Mapping[str, str] | None = None,
     http_version: str = "1.1",
     reading: asyncio.Event | None = None,
+    client: tuple[str, int] | None = ("127.0.0.1", 1),
 ) -> Reply | None:
     """The application's reply, or None where it sent none; nobody reads it before `reading`."""
     scope = {
@@ -43,7 +44,7 @@ async def request(
         "query_string": query.encode(),
         "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in (headers or {}).items()],
         "http_version": http_version,
-        "client": ("127.0.0.1", 1),
+        "client": client,
         "server": ("127.0.0.1", 2),
         "scheme": "http",
     }

@@ -73,6 +73,7 @@ class Gateway:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "bridge", "serve", "--config", str(self._config)],
                 stdin=subprocess.DEVNULL,
+                stdout=log,
                 stderr=log,
             )
         try:
@@ -109,6 +110,11 @@ class Gateway:
     def server_address(self) -> tuple[str, int]:
         host, port = self._addresses["server"].rsplit(":", 1)
         return host, int(port)
+
+    @property
+    def output(self) -> str:
+        """All that it has written so far, wherever to."""
+        return self._log.read_text(errors="replace")
 
     def logs(self) -> list[dict[str, Any]]:
         """Every complete line of the log so far; a last word to a person is none."""

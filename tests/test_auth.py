@@ -15,7 +15,13 @@ def authenticator(
     *, tokens: Sequence[str] = (), basic: Sequence[tuple[str, str]] = ()
 ) -> Authenticator:
     users = [{"username": name, "password": password} for name, password in basic]
-    return Authenticator.of(Auth.model_validate({"tokens": list(tokens), "basic": users}))
+    return made(Auth.model_validate({"tokens": list(tokens), "basic": users}))
+
+
+def made(auth: Auth) -> Authenticator:
+    found = Authenticator.of(auth)
+    assert found is not None
+    return found
 
 
 def basic(credentials: str, scheme: str = "Basic") -> bytes:
@@ -130,9 +136,15 @@ def test_basic_does_not_open_where_only_tokens_are_set_nor_the_other_way_round()
 
 def test_an_empty_credential_never_opens() -> None:
     """Not even where an empty one has been let into the settings."""
-    hollow = Authenticator.of(Auth.model_construct(tokens=(SecretStr(""),), basic=()))
+    hollow = made(Auth.model_construct(tokens=(SecretStr(""),), basic=()))
     for authorization in (None, b"", b"Bearer", b"Bearer ", b"Basic ", b"Basic Og=="):
         assert not hollow.accepts(authorization, b"token=")
+
+
+def test_without_credentials_in_the_settings_there_is_nothing_to_compare_with() -> None:
+    """An endpoint may be open to all, or to some addresses."""
+    assert Authenticator.of(None) is None
+    assert Authenticator.of(Auth.model_validate({"allow": ["203.0.113.0/24"]})) is None
 
 
 def test_a_token_is_percent_decoded_in_the_query() -> None:

@@ -269,7 +269,10 @@ def test_notes_say_what_to_give_to_the_provider(helm4: Helm, variant: Variant) -
             assert f"://{host}{path}" in notes
     assert all(path in notes for path in paths)
     assert "<no value>" not in notes
-    assert ("is open" in notes) == any(e["auth"] == "none" for e in values["config"]["endpoints"])
+    auths = [e["auth"] for e in values["config"]["endpoints"]]
+    assert ("is open" in notes) == ("none" in auths)
+    for allow in (auth["allow"] for auth in auths if "allow" in auth):
+        assert f"takes posts from {', '.join(allow)} alone" in notes
 
 
 def test_both_helms_give_the_same_notes(helm: Helm, helm4: Helm) -> None:
@@ -940,6 +943,8 @@ def guarded(embedded: EmbeddedBroker, topic: str) -> Iterator[Gateway]:
         "none",
         {"tokens": ["t0ken", "old"]},
         {"basic": [{"username": "provider", "password": "pass:word"}]},
+        {"allow": ["127.0.0.0/8"]},
+        {"tokens": ["t0ken"], "allow": ["203.0.113.0/24"]},
     ]
     endpoints = [
         {
@@ -982,7 +987,10 @@ def test_the_test_pod_posts_to_every_endpoint_and_writes_nothing(
     code, output = run_test_pod(helm4.objects(MINIMAL), url, guarded._config)
 
     assert code == 0, output
-    assert output.splitlines() == [f"endpoint e{number}: ok" for number in range(3)]
+    assert output.splitlines() == [
+        *(f"endpoint e{number}: ok" for number in range(4)),
+        "endpoint e4: not for this pod's address (auth.allow)",
+    ]
     assert "sms_bridge_states_total{" not in guarded.admin("/metrics").body.decode()
 
 
@@ -992,7 +1000,7 @@ def test_the_test_pod_posts_a_real_state_when_it_is_asked_to(helm4: Helm, guarde
     code, output = run_test_pod(objects, url, guarded._config)
 
     assert code == 0, output
-    assert len(re.findall("sms_bridge_states_total{", guarded.admin("/metrics").body.decode())) == 3
+    assert len(re.findall("sms_bridge_states_total{", guarded.admin("/metrics").body.decode())) == 4
 
 
 def test_the_test_pod_fails_where_an_endpoint_does_not_answer_200(

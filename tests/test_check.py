@@ -44,6 +44,20 @@ def make(broker: EmbeddedBroker, *topics: str) -> None:
         admin.list_topics(topic, timeout=10)
 
 
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
+def test_to_trust_everybody_as_a_proxy_is_a_warning(tmp_path: Path, network: str) -> None:
+    """Whoever is believed about the own address can be on any list of addresses."""
+    file = config(tmp_path, auth="{allow: [203.0.113.7]}")
+    with Path(file).open("a") as more:
+        more.write(f"server: {{trusted_proxies: ['10.0.0.0/8', '{network}']}}\n")
+
+    result = run("--config", file)
+
+    assert result.exit_code == 0
+    what = f"server.trusted_proxies: {network} believes every sender about its own address"
+    assert result.stderr.splitlines() == [f"warning: {what}"]
+
+
 def test_a_good_configuration_is_summed_up(tmp_path: Path) -> None:
     file = config(tmp_path, auth="{tokens: [secret]}")
 

@@ -34,6 +34,7 @@ FULL: dict[str, Any] = {
         "keep_alive_seconds": 75,
         "drain_delay_seconds": 0.5,
         "shutdown_grace_seconds": 15,
+        "trusted_proxies": ["10.0.0.0/8"],
     },
     "admin": {"host": "::1", "port": 8081},
     "kafka": {
@@ -68,7 +69,11 @@ FULL: dict[str, Any] = {
             "path": "/webhook",
             "source": "urn:example:sms:main",
             "timezone": "UTC",
-            "auth": {"tokens": ["t"], "basic": [{"username": "u", "password": "p"}]},
+            "auth": {
+                "tokens": ["t"],
+                "basic": [{"username": "u", "password": "p"}],
+                "allow": ["203.0.113.0/24", "2001:db8::1"],
+            },
             "topic": "sms.status.brand",
         }
     ],

@@ -302,6 +302,86 @@ async def test_credentials(query: str, header: str | None, status: int) -> None:
         assert gateway.publisher.messages == []
 
 
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "status"),
+    [
+        ("203.0.113.7", None, 200),
+        ("::ffff:203.0.113.7", None, 200),
+        ("2001:db8::1", None, 200),
+        ("198.51.100.1", None, 403),
+        ("2001:db9::1", None, 403),
+        ("198.51.100.1", "203.0.113.7", 403),  # anybody's claim
+        ("203.0.113.7", "198.51.100.1", 200),
+        ("10.0.0.1", None, 403),  # a proxy is no sender
+        ("10.0.0.1", "203.0.113.7", 200),
+        ("10.0.0.1", "203.0.113.7, 198.51.100.1", 403),
+        ("10.0.0.1", "203.0.113.7, unknown", 403),
+        ("10.0.0.1", "[2001:db8::1]:443, 10.0.0.2", 200),
+        (None, "203.0.113.7", 403),
+    ],
+)
+async def test_addresses(peer: str | None, forwarded: str | None, status: int) -> None:
+    gateway = Gateway(
+        endpoints=[{"auth": {"allow": ["203.0.113.0/24", "2001:db8::/32"]}}],
+        server={"trusted_proxies": ["10.0.0.0/8"]},
+    )
+    headers = {"x-forwarded-for": forwarded} if forwarded else {}
+    client = (peer, 4711) if peer else None
+    reply = await gateway.post(TWO, headers=headers, client=client)
+    assert reply.status == status
+    assert gateway.requests(status) == 1
+    if status == 403:
+        assert is_problem(reply, 403)
+        assert gateway.publisher.messages == []
+
+
+async def test_of_a_refused_address_nothing_is_read_as_a_document() -> None:
+    """Not even to be buried."""
+    gateway = Gateway(endpoints=[{"auth": {"allow": ["203.0.113.7"]}}])
+    assert is_problem(await gateway.post(b"<response><state", b" not XML"), 403)
+    assert is_problem(await gateway.post(b""), 403)
+    assert gateway.publisher.messages == []
+
+
+async def test_each_endpoint_has_its_own_addresses() -> None:
+    other = {"name": "b", "path": "/b", "source": "urn:b"}
+    gateway = Gateway(endpoints=[{"auth": {"allow": ["203.0.113.7"]}}, other])
+    for path, host, status in [
+        ("/webhook", "203.0.113.7", 200),
+        ("/webhook", "203.0.113.8", 403),
+        ("/b", "203.0.113.8", 200),
+    ]:
+        assert (await gateway.post(TWO, path=path, client=(host, 1))).status == status
+
+
+async def test_the_right_address_is_no_credential_nor_the_other_way_round() -> None:
+    auth = {"tokens": [TOKEN], "allow": ["203.0.113.7"]}
+    gateway = Gateway(endpoints=[{"auth": auth}])
+    good = {"authorization": f"Bearer {TOKEN}"}
+    near, far = ("203.0.113.7", 1), ("203.0.113.8", 1)
+    assert is_problem(await gateway.post(TWO, client=near), 401)
+    assert is_problem(await gateway.post(TWO, client=far, headers=good), 403)
+    assert (await gateway.post(TWO, client=near, headers=good)).status == 200
+
+
+async def test_the_log_says_who_was_refused_and_never_what_was_presented() -> None:
+    auth = {"tokens": [TOKEN], "allow": ["203.0.113.7", "203.0.113.8"]}
+    gateway = Gateway(endpoints=[{"auth": auth}], server={"trusted_proxies": ["10.0.0.1"]})
+    proxy = ("10.0.0.1", 1)
+    with capture_logs() as logs:
+        for sender in ("203.0.113.8", "203.0.113.9", "unknown"):
+            headers = {"x-forwarded-for": sender, "authorization": "Bearer wr0ng"}
+            await gateway.post(TWO, client=proxy, headers=headers, query="token=wr0ng")
+    about = {"event": "request", "endpoint": "main", "peer": "10.0.0.1", "log_level": "warning"}
+    assert [log.items() >= about.items() for log in logs] == [True] * 3
+    assert [(log["status"], log.get("credentials"), log["client"]) for log in logs] == [
+        (401, "wrong", "203.0.113.8"),
+        (403, None, "203.0.113.9"),
+        (403, None, None),
+    ]
+    assert "wr0ng" not in str(logs)
+
+
 async def test_http_1_0_without_a_length_is_411() -> None:
     """Its body's end cannot be told from a broken connection."""
     assert is_problem(await Gateway().post(TWO, http_version="1.0"), 411)
@@ -417,9 +497,10 @@ async def test_one_document_with_more_states_than_the_limit_is_not_locked_out() 
 async def test_the_checks_come_in_the_contract_s_order() -> None:
     """Each request fails all the later checks too."""
     gateway = Gateway(
-        endpoints=[{"auth": {"tokens": [TOKEN]}}],
+        endpoints=[{"auth": {"tokens": [TOKEN], "allow": ["203.0.113.7"]}}],
         server={"max_body_bytes": 10, "max_in_flight_bytes": 100},
     )
+    near = ("203.0.113.7", 1)
     bad = {"content-encoding": "gzip", "content-length": "99"}
     good = {"authorization": f"Bearer {TOKEN}"}
     full = {"path": "/x", "method": "GET", "http_version": "1.0", "headers": {}}
@@ -429,9 +510,11 @@ async def test_the_checks_come_in_the_contract_s_order() -> None:
 
     assert await status() == 404
     assert await status(path="/webhook") == 405
-    assert await status(path="/webhook", method="POST") == 401
-    assert await status(path="/webhook", method="POST", headers=good) == 411
-    modern = {"path": "/webhook", "method": "POST", "http_version": "1.1"}
+    assert await status(path="/webhook", method="POST") == 403
+    assert await status(path="/webhook", method="POST", headers=good) == 403
+    assert await status(path="/webhook", method="POST", client=near) == 401
+    assert await status(path="/webhook", method="POST", client=near, headers=good) == 411
+    modern = {"path": "/webhook", "method": "POST", "http_version": "1.1", "client": near}
     assert await status(**modern, headers=good | bad) == 415
     assert await status(**modern, headers=good | {"content-length": "99"}) == 413
 

@@ -260,6 +260,19 @@ VARIANTS: dict[str, Variant] = {
         {"config": {"kafka": {"create_topics": {"enabled": True}}}},
     ),
     "two endpoints, secrets": Variant({"config": {"endpoints": TWO_ENDPOINTS}, **SECRETS}),
+    "addresses": Variant(
+        {
+            "config": {
+                "server": {"trusted_proxies": ["10.0.0.0/8", "fd00::/8"]},
+                "endpoints": [
+                    TWO_ENDPOINTS[0] | {"auth": {"allow": ["203.0.113.0/24", "2001:db8::1"]}},
+                    TWO_ENDPOINTS[1]
+                    | {"auth": {"tokens": ["${WEBHOOK_TOKEN}"], "allow": ["203.0.113.7"]}},
+                ],
+            },
+            **SECRETS,
+        }
+    ),
     "own service account": Variant(
         {"serviceAccount": {"create": False, "name": "own"}}, less=("ServiceAccount",)
     ),
