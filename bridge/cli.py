@@ -6,6 +6,7 @@ Each command imports what it needs when it runs: `serve` must not pay for the ot
 import gc
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
@@ -15,6 +16,7 @@ from bridge import __version__
 from bridge.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
+    from bridge.dead_letters import Filter
     from bridge.event import Stream
     from bridge.settings import Settings
     from bridge.simulate import Plan
@@ -247,6 +249,100 @@ def tail(config_file: Path, from_beginning: bool, limit: int | None, in_json: bo
         _fail(str(exc))
     except KeyboardInterrupt:
         pass  # how a person ends it
+
+
+@main.group("dead-letters")
+def dead_letters() -> None:
+    """See what could not become a status, and bring it back after a fix."""
+
+
+def _chosen(command: Callable[..., None]) -> Callable[..., None]:
+    """Which letters are meant: the same options for every command."""
+    for option in (
+        click.option("--max", "limit", type=click.IntRange(min=1), help="End after so many."),
+        click.option("--since", help="Not older than a time (2026-11-23T09:15, UTC) or 12h, 7d."),
+        click.option(
+            "--endpoint", "endpoints", multiple=True, help="Of this endpoint; repeatable."
+        ),
+        click.option("--reason", "reasons", multiple=True, help="Of this reason; repeatable."),
+    ):
+        command = option(command)
+    return command
+
+
+@dead_letters.command("list")
+@config_option
+@_chosen
+@click.option("--json", "in_json", is_flag=True, help="One JSON object a line.")
+def list_letters(config_file: Path, in_json: bool, **chosen: Any) -> None:
+    """Show what the topic holds, to its end as it stands."""
+    import asyncio
+
+    from bridge.dead_letters import Filter, as_json, as_line, letters
+
+    write = as_json if in_json else as_line
+
+    async def show(settings: "Settings", wanted: Filter) -> None:
+        async with letters(settings, wanted) as found:
+            async for letter in found:
+                click.echo(write(letter))
+
+    wanted = _wanted(chosen)
+    settings = _settings(config_file)
+    _hush_kafka()
+    try:
+        asyncio.run(show(settings, wanted))
+    except BridgeError as exc:
+        _fail(str(exc))
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+@dead_letters.command("replay")
+@config_option
+@_chosen
+@click.option("--dry-run", is_flag=True, help="Read them anew, and publish nothing.")
+def replay_letters(config_file: Path, dry_run: bool, **chosen: Any) -> None:
+    """Take what was refused through the gateway's stages once more.
+
+    After a fix, of the program or of a topic. What is valid now is published, each event with
+    the id that it would have had; what is not stays in its letter, and no new one is made. Ends 1
+    where a letter could not be replayed.
+    """
+    import asyncio
+
+    from bridge import logs
+    from bridge.dead_letters import as_verdict, replay
+
+    wanted = _wanted(chosen)
+    settings = _settings(config_file)
+    logs.configure("error", "console")
+    _hush_kafka()
+    replaying = replay(settings, wanted, lambda v: click.echo(as_verdict(v)), dry_run=dry_run)
+    try:
+        tally = asyncio.run(replaying)
+    except BridgeError as exc:
+        _fail(str(exc))
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    click.echo(f"{'dry run: ' * dry_run}{tally}")
+    if tally.given_up:
+        _fail("Kafka takes none of them: given up")
+    if tally.left:
+        sys.exit(EXIT_FAILED)
+
+
+def _wanted(chosen: dict[str, Any]) -> "Filter":
+    from datetime import UTC, datetime
+
+    from bridge.dead_letters import Filter, moment
+
+    try:
+        since = moment(chosen["since"], datetime.now(UTC)) if chosen["since"] else None
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--since") from exc
+    reasons, endpoints = frozenset(chosen["reasons"]), frozenset(chosen["endpoints"])
+    return Filter(reasons, endpoints, since, chosen["limit"])
 
 
 @main.command()

@@ -103,7 +103,7 @@ def rejected_state(
 ) -> Message:
     """The dead letter of one invalid state, for `topic`."""
     received = invalid.received
-    whole = orjson.dumps(_as_json(received), option=orjson.OPT_SORT_KEYS)
+    whole = state_bytes(received)
     clipped = received if len(whole) <= MAX_RECEIVED_BYTES else _clipped(received)
     digest = _digest(stream.source, invalid.reason, *_values(received))
     return _rejected(
@@ -119,6 +119,11 @@ def rejected_state(
             **_extent(whole, truncated=clipped is not received),
         },
     )
+
+
+def state_bytes(received: Received) -> bytes:
+    """What `size` and `sha256` of a state's dead letter are of."""
+    return orjson.dumps(_as_json(received), option=orjson.OPT_SORT_KEYS)
 
 
 def rejected_body(

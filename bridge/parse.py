@@ -75,6 +75,15 @@ def parse(body: bytes, *, max_states: int) -> Document:
     )
 
 
+def parse_state(received: Received) -> State | InvalidState:
+    """Read one state anew, as a dead letter shows it: what `parse` makes of such an element.
+
+    Child elements are not in it: one that had some is not the same without them.
+    """
+    attributes = {f"@{name}": value for name, value in received.attributes.items()}
+    return _state({**attributes, _TEXT: received.text} if received.text else attributes)
+
+
 def is_blank(body: bytes) -> bool:
     """Whether the body holds nothing but white space, NULs and byte order marks."""
     return _BLANK_BODY.fullmatch(body) is not None

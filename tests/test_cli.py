@@ -55,7 +55,7 @@ def test_the_version_is_the_package_s() -> None:
 def test_help_names_every_command() -> None:
     shown = run("-h").stdout
 
-    for command in ("serve", "demo", "convert", "check", "simulate", "tail"):
+    for command in ("serve", "demo", "convert", "check", "simulate", "tail", "dead-letters"):
         assert re.search(rf"^  {command} ", shown, re.MULTILINE)
 
 

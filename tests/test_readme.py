@@ -61,6 +61,8 @@ def commands() -> list[list[str]]:
 def test_every_command_and_option_exists(call: list[str]) -> None:
     name, *arguments = call
     command = cli.main.commands[name]
+    if isinstance(command, click.Group):
+        command = command.commands[arguments[0]]
     named = {argument for argument in arguments if argument.startswith("--")}
     assert named <= options_of(command)
 
@@ -68,6 +70,9 @@ def test_every_command_and_option_exists(call: list[str]) -> None:
 def test_the_table_of_commands_is_complete() -> None:
     named = {words(row[0])[0].split()[1] for row in rows("command | what it does")}
     assert named == set(cli.main.commands)
+    letters = [words(row[0])[0].split() for row in rows("command | what it does")]
+    commands_of_letters = {call[2] for call in letters if call[1] == "dead-letters"}
+    assert commands_of_letters == set(cli.dead_letters.commands)
 
 
 def test_convert_of_the_provider_s_sample_works_as_written(

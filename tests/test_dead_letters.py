@@ -1,0 +1,613 @@
+"""The dead letters, listed and replayed: what comes back is what the webhook would have made."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+
+from bridge.app import stream_of
+from bridge.cli import main
+from bridge.dead_letters import (
+    AT_ONCE,
+    FAILURES_IN_A_ROW,
+    Filter,
+    Letter,
+    Replayer,
+    Tally,
+    Unreadable,
+    Verdict,
+    Word,
+    as_json,
+    as_line,
+    as_verdict,
+    letter_of,
+    moment,
+    replay,
+)
+from bridge.embedded import EmbeddedBroker
+from bridge.errors import DocumentError
+from bridge.event import MAX_RECEIVED_BYTES, Stream, rejected_body, rejected_state, status_message
+from bridge.kafka.consume import Record
+from bridge.model import InvalidState, Message, Received, State
+from bridge.model import Result as Fate
+from bridge.parse import parse, received
+from bridge.pipeline import prepare
+from bridge.settings import Settings
+from tests.brokers import ExternalKafka, read_topic
+from tests.fakes import RecordingPublisher
+from tests.gateway import Gateway, configuration
+from tests.reference import event_id
+
+RECEIVED_AT = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
+SAMPLES = Path(__file__).parent / "samples"
+SOURCE = "urn:example:sms:main"
+READ = {"id_sms": "3234", "time": "2011-01-01 12:57:46", "sms": "deliver", "viber": "read"}
+STATES = b'<state id_sms="1">read</state><state id_sms="2">send</state>'
+BODY = b"\xef\xbb\xbf<response>\r\n%b</response>" % STATES
+
+
+def settings(servers: str = "127.0.0.1:1", topic: str = "t", **events: Any) -> Settings:
+    return Settings.model_validate(configuration(servers, topic, events=events))
+
+
+SETTINGS = settings()
+STREAM = stream_of(SETTINGS, SETTINGS.endpoints[0])
+TOPIC = "t.rejected"
+
+
+def of_state(
+    attributes: dict[str, str] | None = None,
+    text: str = "read",
+    reason: str = "invalid_status",
+    stream: Stream = STREAM,
+    received_at: datetime = RECEIVED_AT,
+) -> Message:
+    """The letter of a state that an older program refused."""
+    given = Received(READ if attributes is None else attributes, text)
+    invalid = InvalidState(given.attributes.get("id_sms", ""), reason, "too new", given)
+    return rejected_state(stream, stream.dead_letter_topic or "", invalid, received_at)
+
+
+def of_body(body: bytes = BODY, reason: str = "too_deep", stream: Stream = STREAM) -> Message:
+    """The letter of a body that an older program refused."""
+    error = DocumentError(reason, "refused\x9b by an older program")
+    return rejected_body(stream, stream.dead_letter_topic or "", error, body, RECEIVED_AT)
+
+
+def record(message: Message, offset: int = 17) -> Record:
+    return Record(
+        topic=message.topic,
+        partition=2,
+        offset=offset,
+        timestamp_ms=message.timestamp_ms,
+        key=message.key,
+        value=message.value,
+        headers=tuple(message.headers),
+    )
+
+
+def letter(message: Message) -> Letter:
+    found = letter_of(record(message))
+    assert isinstance(found, Letter), found
+    return found
+
+
+def altered(message: Message, **data: Any) -> Message:
+    """The letter with something else in its data, None for nothing."""
+    event = orjson.loads(message.value)
+    event["data"] = {k: v for k, v in (event["data"] | data).items() if v is not None}
+    return message._replace(value=orjson.dumps(event))
+
+
+async def replayed(
+    publisher: RecordingPublisher, *messages: Message, using: Settings = SETTINGS
+) -> tuple[list[Verdict], Tally]:
+    async def found() -> AsyncIterator[Letter | Unreadable]:
+        for offset, message in enumerate(messages):
+            yield letter_of(record(message, offset))
+
+    verdicts: list[Verdict] = []
+    replayer = Replayer(using, publisher, Word.REPLAYED, lambda: NOW)
+    return verdicts, await replayer.run(found(), verdicts.append)
+
+
+async def verdict(message: Message, using: Settings = SETTINGS) -> Verdict:
+    publisher = RecordingPublisher()
+    (only,), _ = await replayed(publisher, message, using=using)
+    assert publisher.messages == []
+    return only
+
+
+# --- what is in a letter -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["structured", "binary"])
+def test_a_letter_is_one_line(mode: str) -> None:
+    """Time, endpoint, reason, id, detail, place: in either content mode."""
+    stream = stream_of(settings(content_mode=mode), SETTINGS.endpoints[0])
+    line = as_line(letter(of_state(stream=stream)))
+    assert line.replace("\x1b[31m", "").replace("\x1b[0m", "").split() == [
+        *("2026-11-23T09:15:02.123Z", "main", "invalid_status", "3234", "too", "new", "2@17"),
+    ]
+
+
+def test_what_a_terminal_would_obey_is_written_out() -> None:
+    shown = as_line(letter(of_body())) + as_line(letter(of_state({"id_sms": "4\x9b2"})))
+    shown += as_verdict(Verdict(letter(of_state({"id_sms": "4\x9b2"})), Word.FAILED, "\x9b"))
+    assert "\x9b" not in shown
+    assert "refused\\x9b by" in shown
+
+
+def test_json_is_the_place_and_all_the_data() -> None:
+    message = of_body(b"\xff")
+    event = orjson.loads(message.value)
+    assert json.loads(as_json(letter(message))) == {
+        "partition": 2,
+        "offset": 17,
+        "timestamp": "2026-11-23T09:15:02.123Z",
+        "id": event["id"],
+        "source": SOURCE,
+        **event["data"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (of_state()._replace(value=b"\xff"), "not a CloudEvent"),
+        (of_state()._replace(value=b"", headers=[]), "not a CloudEvent"),
+        (
+            status_message(STREAM, State("1", "read", (), {}, None, {}), RECEIVED_AT),
+            "an event of type com.example.messaging.status.read",
+        ),
+        (altered(of_state(), reason=None), "a dead letter that is not whole: reason"),
+        (altered(of_state(), received_at="yesterday"), "that is not whole: received_at"),
+        (altered(of_state(), state={"attributes": {"a": 1}}), "that is not whole: state"),
+        (altered(of_state(), state=None), "a dead letter of nothing"),
+    ],
+)
+def test_what_is_no_letter_is_said_and_stops_nothing(message: Message, why: str) -> None:
+    found = letter_of(record(message))
+    assert isinstance(found, Unreadable)
+    assert why in found.why
+    assert why in as_line(found)
+    assert why in json.loads(as_json(found))["error"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-11-23", datetime(2026, 11, 23, tzinfo=UTC)),
+        ("2026-11-23T09:15", datetime(2026, 11, 23, 9, 15, tzinfo=UTC)),
+        ("2026-11-23T09:15:02Z", datetime(2026, 11, 23, 9, 15, 2, tzinfo=UTC)),
+        ("2026-11-23T11:15:02+02:00", datetime(2026, 11, 23, 9, 15, 2, tzinfo=UTC)),
+        ("90s", NOW - timedelta(seconds=90)),
+        ("30m", NOW - timedelta(minutes=30)),
+        ("12h", NOW - timedelta(hours=12)),
+        ("7d", NOW - timedelta(days=7)),
+    ],
+)
+def test_since_is_a_time_or_how_long_ago(text: str, expected: datetime) -> None:
+    assert moment(text, NOW) == expected
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "7", "7w", "-1h", "2026-13-01", "999999999d"])
+def test_any_other_since_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="must be a time such as"):
+        moment(text, NOW)
+
+
+# --- one letter, replayed ----------------------------------------------------------------
+
+
+def states_of(name: str) -> list[State | InvalidState]:
+    try:
+        return list(parse((SAMPLES / name).read_bytes(), max_states=10_000).states)
+    except DocumentError:
+        return []
+
+
+def refusal(body: bytes) -> DocumentError | None:
+    try:
+        parse(body, max_states=10_000)
+    except DocumentError as error:
+        return error
+    return None
+
+
+NAMES = sorted(path.name for path in SAMPLES.glob("*.xml"))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if states_of(name)])
+async def test_a_state_from_its_letter_is_the_event_that_the_webhook_makes(name: str) -> None:
+    """All of it, not only its id: who has both cannot tell which is which."""
+    valid = [state for state in states_of(name) if isinstance(state, State)]
+    letters = [
+        rejected_state(
+            STREAM,
+            TOPIC,
+            InvalidState(s.id_sms, "invalid_id", "", received(s.element)),
+            RECEIVED_AT,
+        )
+        for s in valid
+    ]
+    publisher = RecordingPublisher()
+    _, tally = await replayed(publisher, *letters)
+    assert tally.left == 0
+    expected = [status_message(STREAM, state, RECEIVED_AT) for state in valid]
+    assert {m.value for m in publisher.messages} == {m.value for m in expected}
+    assert {(m.event_id, m.key, m.topic) for m in publisher.messages} == {
+        (m.event_id, m.key, m.topic) for m in expected
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if states_of(name)])
+async def test_a_state_that_is_still_bad_is_said_and_not_buried_again(name: str) -> None:
+    for invalid in states_of(name):
+        if isinstance(invalid, InvalidState):
+            said = await verdict(rejected_state(STREAM, TOPIC, invalid, RECEIVED_AT))
+            if invalid.reason == "child_elements":
+                assert said.word == "incomplete"
+            elif said.word != "truncated":
+                assert (said.word, said.why) == (
+                    "still_invalid",
+                    f"{invalid.reason}: {invalid.detail}",
+                )
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_body_from_its_letter_is_what_the_webhook_reads(name: str) -> None:
+    """Whatever its encoding: byte for byte, or else it is not replayed."""
+    body = (SAMPLES / name).read_bytes()
+    publisher = RecordingPublisher()
+    (said,), _ = await replayed(publisher, of_body(body))
+    if (error := refusal(body)) is not None:
+        assert (said.word, said.why) == ("still_invalid", f"{error.reason}: {error}")
+        assert publisher.messages == []
+        return
+    prepared = prepare(STREAM, body, RECEIVED_AT, max_states=10_000)
+    expected = {m.value for m in prepared.messages if m is not None and m.topic == STREAM.topic}
+    assert {m.value for m in publisher.messages} == expected
+    bad = any(isinstance(state, InvalidState) for state in prepared.document.states)
+    assert said.word == ("still_invalid" if bad else "replayed")
+
+
+async def test_the_event_tells_the_first_receipt_and_the_record_the_replay() -> None:
+    """The event is what it would have been; the topic must not drop it for its age at once."""
+    publisher = RecordingPublisher()
+    await replayed(publisher, of_state(READ | {"time": ""}), of_body())
+    for message in publisher.messages:
+        event = orjson.loads(message.value)
+        assert event["data"]["received_at"] == event["time"] == "2026-11-23T09:15:02.123456Z"
+        assert message.timestamp_ms == int(NOW.timestamp() * 1000)
+    assert publisher.messages[0].event_id == event_id(
+        SOURCE, "3234", "read", None, [("sms", "deliver"), ("viber", "read")]
+    )
+
+
+async def test_of_a_body_the_states_that_are_still_bad_are_counted() -> None:
+    body = b'<response><state id_sms="1">read</state><state id_sms="b@d">read</state></response>'
+    publisher = RecordingPublisher()
+    (said,), tally = await replayed(publisher, of_body(body))
+    assert (said.word, said.why, said.events) == ("still_invalid", "of 2 states: invalid_id 1", 1)
+    assert [m.key for m in publisher.messages] == [b"1"]
+    assert str(tally) == "letters 1 (still_invalid 1), events 1"
+
+
+async def test_more_states_than_one_request_may_hold_are_all_replayed() -> None:
+    """Nobody would send the others again."""
+    few = Settings.model_validate(configuration("x:1", "t", server={"max_states": 1}))
+    publisher = RecordingPublisher()
+    await replayed(publisher, of_body(), using=few)
+    assert [m.key for m in publisher.messages] == [b"1", b"2"]
+
+
+async def test_an_event_that_is_still_too_large_makes_no_letter_either() -> None:
+    publisher = RecordingPublisher(lambda _: "too_large")
+    (said,), tally = await replayed(publisher, of_state(reason="too_large"))
+    assert said.word == "still_invalid"
+    assert said.why == "too_large"
+    assert {m.topic for m in publisher.messages} == {"t"}
+    assert tally.left == 1
+
+
+@pytest.mark.parametrize("fate", [Fate.FAILED, Fate.UNKNOWN])
+async def test_what_kafka_does_not_take_has_failed(fate: Fate) -> None:
+    (said,), tally = await replayed(RecordingPublisher(lambda _: fate), of_state())
+    assert (said.word, said.why) == ("failed", f"scripted: {fate.value}")
+    assert tally.left == 1
+    assert tally.events == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "word"),
+    [
+        (of_body(b"<response>" + b" " * MAX_RECEIVED_BYTES + b"</response>"), "truncated"),
+        (of_state({"id_sms": "1", "x": "y" * MAX_RECEIVED_BYTES}), "truncated"),
+        (of_state(reason="child_elements"), "incomplete"),
+        (altered(of_body(), body=BODY.decode() + " "), "damaged"),
+        (altered(of_body(b"\xff"), body_base64="/g=="), "damaged"),
+        (altered(of_body(b"\xff"), body_base64="?"), "damaged"),
+        (altered(of_state(), state={"attributes": READ, "text": "send"}), "damaged"),
+        (of_state(stream=replace(STREAM, source="urn:gone")), "unknown_source"),
+    ],
+)
+async def test_what_is_not_all_there_is_not_replayed(message: Message, word: str) -> None:
+    assert (await verdict(message)).word == word
+
+
+async def test_letters_of_the_same_content_are_replayed_once() -> None:
+    """A provider posts what is refused five times."""
+    publisher = RecordingPublisher()
+    verdicts, tally = await replayed(publisher, *[of_body()] * 5, *[of_state()] * 2)
+    assert [v.word for v in verdicts] == ["replayed", *["repeated"] * 4, "replayed", "repeated"]
+    assert len(publisher.messages) == 3
+    assert (tally.left, str(tally)) == (0, "letters 7 (repeated 5, replayed 2), events 3")
+
+
+@pytest.mark.parametrize(("name", "hour"), [("main", 10), ("old", 12), ("renamed since", 10)])
+async def test_the_endpoint_is_the_one_with_the_letter_s_source(name: str, hour: int) -> None:
+    """And among those the one of its name: another source would make other events."""
+    base = {"timezone": "Europe/Kyiv", "auth": "none", "topic": "t"}
+    endpoints = [
+        base | {"name": "other", "path": "/a", "source": "urn:other"},
+        base | {"name": "main", "path": "/b", "source": SOURCE},
+        base | {"name": "old", "path": "/c", "source": SOURCE, "timezone": "UTC"},
+    ]
+    several = Settings.model_validate(configuration("x:1", "t") | {"endpoints": endpoints})
+    publisher = RecordingPublisher()
+    await replayed(publisher, of_state(stream=replace(STREAM, endpoint=name)), using=several)
+    (message,) = publisher.messages
+    assert orjson.loads(message.value)["time"] == f"2011-01-01T{hour}:57:46Z"
+
+
+async def test_after_some_rounds_in_which_kafka_takes_nothing_it_gives_up() -> None:
+    """Each round costs a whole deadline."""
+    messages = [of_state(READ | {"id_sms": str(n)}) for n in range(AT_ONCE * 9)]
+    publisher = RecordingPublisher(lambda _: Fate.FAILED)
+    verdicts, tally = await replayed(publisher, *messages)
+    assert tally.given_up
+    assert len(verdicts) == AT_ONCE * FAILURES_IN_A_ROW
+
+
+def test_the_page_explains_every_word() -> None:
+    page = (Path(__file__).parents[1] / "docs/dead-letters.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE) == [str(word) for word in Word]
+
+
+# --- the topic ---------------------------------------------------------------------------
+
+
+def make_topics(servers: str, *topics: str) -> None:
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
+    for topic in topics:
+        admin.list_topics(topic, timeout=10)
+
+
+def publish(servers: str, topic: str, messages: Iterable[Message]) -> None:
+    """Write records as they are, with a client of somebody else."""
+    producer = Producer({"bootstrap.servers": servers, "log_level": 0})
+    for m in messages:
+        headers = dict[str, str | bytes | None](m.headers)
+        producer.produce(topic, m.value, m.key, headers=headers, timestamp=m.timestamp_ms)
+    assert producer.flush(10) == 0
+
+
+@pytest.fixture
+def config(embedded: EmbeddedBroker, topic: str, tmp_path: Path) -> str:
+    """A configuration of a topic with four letters, and one record that is none."""
+    servers = embedded.bootstrap_servers
+    make_topics(servers, topic, f"{topic}.rejected")
+    late = RECEIVED_AT + timedelta(days=1)
+    brand = replace(STREAM, endpoint="brand")
+    letters = [
+        of_state(),
+        of_state({"id_sms": "b@d"}, reason="invalid_id"),
+        of_state(READ | {"id_sms": "late"}, received_at=late),
+        of_body(stream=brand),
+        of_state()._replace(value=b"{}", key=b"none"),
+    ]
+    publish(servers, f"{topic}.rejected", letters)
+    file = tmp_path / "bridge.yaml"
+    file.write_text(yaml.safe_dump(configuration(servers, topic)))
+    return str(file)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["dead-letters", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count"),
+    [
+        ([], 5),
+        (["--reason", "invalid_status"], 2),
+        (["--reason", "invalid_status", "--reason", "invalid_id"], 3),
+        (["--endpoint", "brand"], 1),
+        (["--endpoint", "main", "--reason", "too_deep"], 0),
+        (["--since", "2026-11-24"], 1),
+        (["--since", "2026-11-24T09:15:02.124"], 0),
+        (["--since", "2027-01-01"], 0),
+        (["--endpoint", "main", "--max", "2"], 2),
+    ],
+)
+def test_list_reads_to_the_end_and_ends(config: str, chosen: Sequence[str], count: int) -> None:
+    plain = run("list", "--config", config, *chosen)
+    in_json = run("list", "--config", config, "--json", *chosen)
+    assert plain.exit_code == in_json.exit_code == 0, plain.output
+    assert len(plain.stdout.splitlines()) == count
+    assert all(isinstance(json.loads(line), dict) for line in in_json.stdout.splitlines())
+    assert len(in_json.stdout.splitlines()) == count
+
+
+def bridge(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """The program in a process of its own."""
+    command = [sys.executable, "-m", "bridge", "dead-letters", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_replay_on_a_broker(config: str, embedded: EmbeddedBroker, topic: str) -> None:
+    """A dry run first; then all that can be; the topic of dead letters gets nothing new."""
+    before = read_topic(embedded.bootstrap_servers, f"{topic}.rejected", expect=5)
+    dry = bridge("replay", "--config", config, "--dry-run")
+    assert dry.returncode == 1, dry.stderr
+    counts = "letters 5 (still_invalid 1, unreadable 1, valid 3), events 4"
+    assert dry.stdout.splitlines()[-1] == f"dry run: {counts}", dry.stdout
+    assert read_topic(embedded.bootstrap_servers, topic) == []
+
+    done = bridge("replay", "--config", config)
+    assert done.returncode == 1, done.stderr
+    counts = "letters 5 (replayed 3, still_invalid 1, unreadable 1), events 4"
+    assert done.stdout.splitlines()[-1] == counts
+    assert "invalid_id  b@d  still_invalid: invalid_id: id_sms is not" in done.stdout
+    written = read_topic(embedded.bootstrap_servers, topic, expect=4)
+    assert {r.key for r in written} == {b"3234", b"late", b"1", b"2"}
+    assert read_topic(embedded.bootstrap_servers, f"{topic}.rejected") == before
+
+    some = bridge(
+        "replay", "--config", config, "--reason", "invalid_status", "--since", "2026-01-01"
+    )
+    assert (some.returncode, some.stderr) == (0, "")
+    assert some.stdout.splitlines()[-1] == "letters 2 (replayed 2), events 2"
+
+
+def test_an_empty_topic_is_no_failure(embedded: EmbeddedBroker, topic: str, tmp_path: Path) -> None:
+    make_topics(embedded.bootstrap_servers, topic, f"{topic}.rejected")
+    file = tmp_path / "bridge.yaml"
+    file.write_text(yaml.safe_dump(configuration(embedded.bootstrap_servers, topic)))
+    assert run("list", "--config", str(file)).stdout == ""
+    done = bridge("replay", "--config", str(file))
+    assert (done.returncode, done.stdout) == (0, "letters 0, events 0\n")
+
+
+@pytest.mark.parametrize("command", ["list", "replay"])
+def test_what_cannot_be_done_is_one_clear_line(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "bridge.yaml"
+    file.write_text(yaml.safe_dump(configuration("127.0.0.1:1", "t")))
+    away = bridge(command, "--config", str(file))
+    assert away.returncode == 1
+    assert away.stderr == "sms-bridge: cannot reach Kafka at 127.0.0.1:1: Connection refused\n"
+    nothing = configuration("127.0.0.1:1", "t", kafka={"dead_letter_topic": None})
+    file.write_text(yaml.safe_dump(nothing))
+    none = bridge(command, "--config", str(file))
+    assert none.returncode == 1
+    assert "kafka.dead_letter_topic is null: there are no dead letters" in none.stderr
+    wrong = bridge(command, "--config", str(file), "--since", "yesterday")
+    assert wrong.returncode == 2
+    assert "--since: must be a time" in wrong.stderr
+
+
+# --- real Kafka --------------------------------------------------------------------------
+
+
+def test_a_missing_topic_is_named_with_the_command_that_makes_it(
+    kafka: ExternalKafka, topic: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "bridge.yaml"
+    file.write_text(yaml.safe_dump(configuration(kafka.bootstrap_servers, topic)))
+    listed = run("list", "--config", str(file))
+    assert listed.exit_code == 1
+    assert f"topic {topic}.rejected: missing; to create it:" in listed.stderr
+    assert "kafka-topics.sh --create" in listed.stderr
+    kafka.create_topic(f"{topic}.rejected", 1)
+    done = bridge("replay", "--config", str(file))
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"sms-bridge: topic {topic} is missing\n")
+    assert f"--topic {topic} " in done.stderr
+
+
+def raise_limit(kafka: ExternalKafka, topic: str, size: str) -> None:
+    entry = ConfigEntry("max.message.bytes", size, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = kafka.admin()
+    for done in admin.incremental_alter_configs([resource]).values():
+        done.result(15)
+
+
+def test_a_topic_with_too_small_a_limit_is_mended_and_its_letters_are_replayed(
+    kafka: ExternalKafka, topic: str, tmp_path: Path
+) -> None:
+    """The gateway buries what the topic does not take; after the fix nothing is missing."""
+    servers = kafka.bootstrap_servers
+    kafka.create_topic(topic, 3, config={"max.message.bytes": "1500"})
+    kafka.create_topic(f"{topic}.rejected", 2)
+    time = 'time="2011-01-01 12:57:46"'
+    states = "".join(
+        f'<state id_sms="{n}" {time} sms="read" x="{"y" * 100 * n}">read</state>'
+        for n in range(1, 25)
+    )
+    config = configuration(servers, topic)
+    with Gateway(config) as gateway:
+        assert len(gateway.post(f"<response>{states}</response>".encode()).ids) == 24
+    small = read_topic(servers, topic)
+    buried = read_topic(servers, f"{topic}.rejected")
+    assert len(small) + len(buried) == 24
+    assert len(buried) > 10
+    file = tmp_path / "bridge.yaml"
+    file.write_text(yaml.safe_dump(config))
+
+    too_early = bridge("replay", "--config", str(file))
+    assert too_early.returncode == 1, too_early.stdout
+    counts = f"letters {len(buried)} (still_invalid {len(buried)}), events 0"
+    assert too_early.stdout.splitlines()[-1] == counts
+    raise_limit(kafka, topic, "1048576")
+    for _ in range(2):
+        done = bridge("replay", "--config", str(file), "--reason", "too_large")
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert len(done.stdout.splitlines()) == len(buried) + 1
+
+    assert read_topic(servers, f"{topic}.rejected") == buried
+    values: dict[str, set[bytes | None]] = {}
+    for written in read_topic(servers, topic, expect=len(small) + 2 * len(buried)):
+        values.setdefault(json.loads(written.value or b"")["id"], set()).add(written.value)
+    assert set(values) == {
+        event_id(SOURCE, str(n), "read", "2011-01-01 12:57:46", [("sms", "read")])
+        for n in range(1, 25)
+    }
+    # The second replay has written the same events, to the byte.
+    assert {len(of_one_id) for of_one_id in values.values()} == {1}
+
+
+def test_letters_of_a_time_and_a_topic_whose_last_offsets_hold_no_record(
+    kafka: ExternalKafka, topic: str
+) -> None:
+    """A transaction's end takes an offset, as compaction leaves gaps: neither may hang it."""
+    kafka.create_topic(topic, 1)
+    kafka.create_topic(f"{topic}.rejected", 1)
+    producer = Producer(
+        {"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": topic, "log_level": 0}
+    )
+    producer.init_transactions(15)
+    producer.begin_transaction()
+    # Long ago, whatever this machine's clock says: a broker takes nothing from the future.
+    early, late = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 6, 1, tzinfo=UTC)
+    for m in (of_state(received_at=early), of_state(READ | {"id_sms": "2"}, received_at=late)):
+        headers = dict[str, str | bytes | None](m.headers)
+        producer.produce(
+            f"{topic}.rejected", m.value, m.key, headers=headers, timestamp=m.timestamp_ms
+        )
+    producer.commit_transaction(15)
+    told: list[Verdict] = []
+    since = Filter(since=late - timedelta(days=1))
+    using = settings(kafka.bootstrap_servers, topic)
+    tally = asyncio.run(replay(using, since, told.append, dry_run=True))
+    assert [v.letter.record.offset for v in told] == [1]
+    assert str(tally) == "letters 1 (valid 1), events 1"
+    every = asyncio.run(replay(using, Filter(), told.append, dry_run=True))
+    assert every.words.total() == 2
