@@ -1,6 +1,6 @@
 # Everything starts from a clean clone: each target makes the virtualenv it needs.
 # Needs make and Python 3.11 or later; the tests on a real Kafka also Java 17 and Maven, and those
-# of the chart's custom resources Node 20 and npm.
+# of the chart's custom resources and of the AsyncAPI document Node 20 and npm.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -72,8 +72,9 @@ lock: $(BIN)/uv ## write the requirements files anew; ARGS=--upgrade for newer v
 		--constraints requirements-dev.txt
 
 .PHONY: schema
-schema: $(READY) ## write the chart's generated files anew
+schema: $(READY) ## write the generated files anew: the chart's, and the contract's documents
 	@$(BIN)/python -m tests.helm.generate
+	@$(BIN)/python -m tests.contract.generate
 
 .PHONY: clean
 clean: ## remove what was built here; the downloaded Kafka stays in the user's cache

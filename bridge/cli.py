@@ -346,12 +346,18 @@ def _wanted(chosen: dict[str, Any]) -> "Filter":
 
 
 @main.command()
-@click.argument("document", type=click.Choice(["config"]))
+@click.argument(
+    "document",
+    type=click.Choice(
+        ["status", "rejected", "envelope", "rejected-envelope", "asyncapi", "config"]
+    ),
+)
 def schema(document: str) -> None:
     """Write a document of the contract, as JSON.
 
-    config: the JSON Schema of the configuration file, for editors and for checks without
-    the program.
+    status, rejected: the JSON Schemas of an event's data. envelope, rejected-envelope: those of a
+    whole event, for registries and SQL engines. asyncapi: the topics, as AsyncAPI 3. config: the
+    JSON Schema of the configuration file, for editors and for checks without the program.
     """
     import json
 

@@ -1,16 +1,22 @@
-"""The contract as documents: so far the JSON Schema of the configuration file.
+"""The contract's documents by name, and the one of the configuration file: its JSON Schema.
 
 It must not read files: what the settings are is in settings.py, and how they are checked in
-config.py. A document is plain data, ready for JSON.
+config.py; the events are contract.py's and asyncapi.py's. A document is plain data, for JSON.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
+from bridge.asyncapi import asyncapi_document
+from bridge.contract import (
+    Schema,
+    envelope_schema,
+    rejected_envelope_schema,
+    rejected_schema,
+    status_schema,
+)
 from bridge.settings import Settings
-
-Schema = dict[str, Any]
 
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 """The newest that Helm 3, editors and every common validator read."""
@@ -53,7 +59,14 @@ def config_schema() -> Schema:
     }
 
 
-DOCUMENTS: Final[Mapping[str, Callable[[], Schema]]] = {"config": config_schema}
+DOCUMENTS: Final[Mapping[str, Callable[[], Schema]]] = {
+    "status": status_schema,
+    "rejected": rejected_schema,
+    "envelope": envelope_schema,
+    "rejected-envelope": rejected_envelope_schema,
+    "asyncapi": asyncapi_document,
+    "config": config_schema,
+}
 """Every document that `sms-bridge schema` writes, by its name."""
 
 

@@ -31,6 +31,8 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from tests.contract.events import check
+
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 5.0
 REQUEST_TIMEOUT_SECONDS = 15.0
@@ -323,8 +325,9 @@ def read_topic(
 ) -> list[Record]:
     """Read a topic from its beginning to the end of every partition, in order of partition.
 
-    With `expect`, wait until there are at least so many; TimeoutError if `timeout` seconds
-    pass before that, or before the ends are reached. KafkaException if there is no topic.
+    Every event among them is held to its schema. With `expect`, wait until there are at least
+    so many; TimeoutError if `timeout` seconds pass before that, or before the ends are reached.
+    KafkaException if there is no topic.
     """
     consumer = Consumer(
         {
@@ -370,6 +373,7 @@ def _record(message: Message) -> Record:
     partition, offset = message.partition(), message.offset()
     if partition is None or offset is None:
         raise ValueError("a record without its place in the topic")
+    check(message.value(), _headers(message))
     return Record(
         topic=message.topic() or "",
         partition=partition,

