@@ -423,27 +423,32 @@ def free_ports(count: int) -> list[int]:
 
 
 def kafka_libraries() -> Path:
-    """Return the directory of Kafka's jars, fetched with Maven the first time.
+    """Return the directory of Kafka's jars, fetched with Maven the first time."""
+    return maven_libraries("kafka", POM)
 
-    It is below $XDG_CACHE_HOME, or else ~/.cache, one for each version of Kafka.
+
+def maven_libraries(name: str, pom: Path) -> Path:
+    """Return the directory of the jars that a pom depends on, fetched the first time.
+
+    It is below $XDG_CACHE_HOME, or else ~/.cache, one for each `<NAME.version>` of the pom.
     KafkaUnavailableError says what this machine lacks.
     """
     for program in ("java", "mvn"):
         if shutil.which(program) is None:
             raise KafkaUnavailableError(f"{program} is not installed")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sms-status-bridge"
-    target = cache / f"kafka-{_kafka_version()}"
+    target = cache / f"{name}-{_version(name, pom)}"
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache / f"{target.name}.lock"):
         if not target.is_dir():
-            _fetch(target)
+            _fetch(pom, target)
     return target
 
 
-def _kafka_version() -> str:
-    found = re.search(r"<kafka\.version>(.+)</kafka\.version>", POM.read_text())
+def _version(name: str, pom: Path) -> str:
+    found = re.search(rf"<{name}\.version>(.+)</{name}\.version>", pom.read_text())
     if found is None:
-        raise ValueError(f"{POM} names no kafka.version")
+        raise ValueError(f"{pom} names no {name}.version")
     return found[1]
 
 
@@ -455,16 +460,16 @@ def _locked(file: Path) -> Iterator[None]:
         yield
 
 
-def _fetch(target: Path) -> None:
+def _fetch(pom: Path, target: Path) -> None:
     """Let Maven copy the jars beside the target, then put them in place in one step."""
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as partial:
         jars = Path(partial) / "jars"
-        _run_maven("dependency:copy-dependencies", "-DincludeScope=runtime", jars)
+        _run_maven(pom, "dependency:copy-dependencies", "-DincludeScope=runtime", jars)
         jars.rename(target)
 
 
-def _run_maven(goal: str, scope: str, directory: Path) -> None:
-    command = ["mvn", "--batch-mode", "--quiet", "--strict-checksums", "--file", str(POM)]
+def _run_maven(pom: Path, goal: str, scope: str, directory: Path) -> None:
+    command = ["mvn", "--batch-mode", "--quiet", "--strict-checksums", "--file", str(pom)]
     try:
         done = subprocess.run(
             [*command, goal, scope, f"-DoutputDirectory={directory}"],
@@ -476,10 +481,10 @@ def _run_maven(goal: str, scope: str, directory: Path) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise KafkaUnavailableError("Maven did not fetch Kafka in time") from None
+        raise KafkaUnavailableError("Maven did not fetch the jars in time") from None
     if done.returncode != 0:
         errors = [line for line in done.stdout.splitlines() if "ERROR" in line]
-        raise KafkaUnavailableError(f"Maven cannot fetch Kafka: {' '.join(errors[:1])}")
+        raise KafkaUnavailableError(f"Maven cannot fetch the jars: {' '.join(errors[:1])}")
 
 
 def _reaper(pid: int) -> subprocess.Popen[bytes]:

@@ -145,7 +145,7 @@ def test_a_repository_out_of_reach_makes_kafka_unavailable(
     """Maven's own reason is told, and no half-filled directory is taken for the jars."""
     maven("echo '[ERROR] Unknown host'; exit 1")
 
-    with pytest.raises(KafkaUnavailableError, match=r"Maven cannot fetch Kafka: .*Unknown host"):
+    with pytest.raises(KafkaUnavailableError, match=r"Maven cannot fetch the jars: .*Unknown host"):
         kafka_libraries()
 
     assert [path.suffix for path in (tmp_path / "cache" / "sms-status-bridge").iterdir()] == [
