@@ -195,7 +195,7 @@ def test_the_join_takes_either_order_and_tells_what_stands(database: sqlite3.Con
         ("1", "delivered", 1),
         ("2", "delivered", 1),
         ("3", "delivered", 0),
-        ("4", "pending", None),
+        ("4", "pending", 0),
     ]
 
 
