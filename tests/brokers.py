@@ -373,19 +373,20 @@ def _record(message: Message) -> Record:
     partition, offset = message.partition(), message.offset()
     if partition is None or offset is None:
         raise ValueError("a record without its place in the topic")
-    check(message.value(), _headers(message))
+    check(message.value(), headers_of(message))
     return Record(
         topic=message.topic() or "",
         partition=partition,
         offset=offset,
         key=message.key(),
         value=message.value(),
-        headers=_headers(message),
+        headers=headers_of(message),
         timestamp_ms=message.timestamp()[1],
     )
 
 
-def _headers(message: Message) -> tuple[tuple[str, bytes | None], ...]:
+def headers_of(message: Message) -> tuple[tuple[str, bytes | None], ...]:
+    """Return the names and values of a record's headers, in order."""
     found = message.headers() or []
     pairs = found.items() if isinstance(found, dict) else found
     return tuple((k, v.encode() if isinstance(v, str) else v) for k, v in pairs)

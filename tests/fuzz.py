@@ -28,6 +28,7 @@ from bridge.metrics import Metrics
 from bridge.model import Message, Result
 from bridge.settings import Settings
 from tests.asgi import Reply, request
+from tests.contract.events import check
 from tests.fakes import RecordingPublisher, Verdict
 from tests.hostile import inputs, reading
 from tests.hostile.reading import Element, Meaning, RefusedError
@@ -219,6 +220,7 @@ def _problem(reply: Reply) -> str:
 
 def _event(message: Message, target: Target) -> dict[str, Any]:
     """The event of a record, in either content mode; its parts must agree."""
+    check(message.value, message.headers)
     headers = dict(message.headers)
     if target.shape.content_mode == "structured":
         assert headers == {"content-type": b"application/cloudevents+json"}

@@ -14,11 +14,13 @@ from statistics import median
 from confluent_kafka import Message
 
 from bridge.server import ACCEPTS
+from tests.brokers import headers_of
 from tests.chaos.load import Journal, Load, Pair, Post
 from tests.chaos.program import Sample
 from tests.chaos.reader import read
 from tests.chaos.rig import Rig
 from tests.chaos.sentinel import Stall, stalled_seconds
+from tests.contract.events import check
 
 LEEWAY_SECONDS = 0.5
 MAX_SOCKETS = 120  # under load: the providers' connections, and those of two producers
@@ -114,7 +116,8 @@ class Facts:
 
 
 def _event_id(record: Message) -> str:
-    """Empty where it cannot be read."""
+    """Empty where it cannot be read. ContractError where it is not as its schema says."""
+    check(record.value(), headers_of(record))
     try:
         return str(json.loads(record.value() or b"")["id"])
     except (ValueError, KeyError, TypeError):
@@ -122,6 +125,7 @@ def _event_id(record: Message) -> str:
 
 
 def _key(record: Message) -> str:
+    check(record.value(), headers_of(record))
     return (record.key() or b"").decode()
 
 
