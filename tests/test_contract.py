@@ -3,6 +3,7 @@
 import ast
 import copy
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -188,8 +189,15 @@ def test_the_schema_keeps_what_a_release_promised(path: Path) -> None:
         assert incompatible(released, now) == []
 
 
-def test_the_first_release_is_kept() -> None:
-    assert {path.stem for path in RELEASED if path.parent.name == "0.1.0"} == set(SCHEMAS)
+def test_every_release_keeps_its_schemas() -> None:
+    """The first one's are there before it; and each file lies under the name of its schema."""
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.findall(r"^## (\S+) \(\d{4}-", changelog, re.MULTILINE)
+
+    for version in {"0.1.0", *released}:
+        assert {path.stem for path in RELEASED if path.parent.name == version} == set(SCHEMAS)
+    for path in RELEASED:
+        assert f":schema:{path.stem}:" in json.loads(path.read_text("utf-8"))["$id"]
 
 
 Change = Callable[[dict[str, Any]], object]
