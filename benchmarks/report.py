@@ -38,7 +38,7 @@ class Bar:
 
     def row(self) -> Row:
         """Return its line of the table."""
-        found = f"{self.found.median:.2f} ({_range(self.found)})" if self.found else ""
+        found = f"{self.found.median:.3g} ({_range(self.found)})" if self.found else ""
         verdict = "met" if self.met else "**not met**"
         return self.what, self.wanted, found, verdict if self.found else "not measured"
 
@@ -208,7 +208,7 @@ def _ratios(results: Results) -> Iterator[Row]:
         for what, figure, under in wanted:
             found = results.ratio(CLOSED, "bridge", under, states, figure)
             if found is not None:
-                yield f"{states:,}", what, f"{found.median:.2f}", _range(found)
+                yield f"{states:,}", what, f"{found.median:.3g}", _range(found)
 
 
 def _parts(results: Results) -> Iterator[Row]:

@@ -416,8 +416,8 @@ class Replayer:
         letter, prepared = again.letter, again.prepared
         deadline = asyncio.get_running_loop().time() + self._settings.kafka.publish_timeout_seconds
         receipt = await self._pipeline.accept(again.stream, prepared, letter.received_at, deadline)
-        published = receipt.results[Result.PUBLISHED]
-        if receipt.results[Result.FAILED] + receipt.results[Result.UNKNOWN]:
+        published = receipt.results.get(Result.PUBLISHED, 0)
+        if receipt.results.get(Result.FAILED, 0) + receipt.results.get(Result.UNKNOWN, 0):
             return Verdict(letter, Word.FAILED, "; ".join(receipt.errors), published)
         if receipt.rejected:
             return Verdict(letter, Word.STILL_INVALID, _why(prepared, receipt), published)
