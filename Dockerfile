@@ -2,6 +2,9 @@
 #
 #   docker build --tag registry.example.com/sms-status-bridge:0.1.0 .
 #
+# With tracing (docs/tracing.md):
+#   --build-arg REQUIREMENTS=requirements-otel.txt
+#
 # To pin the base image by digest as well, or to take a mirror's:
 #   --build-arg PYTHON_IMAGE=python:3.13.9-slim-trixie@sha256:...
 ARG PYTHON_IMAGE=python:3.13.9-slim-trixie
@@ -11,11 +14,12 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-COPY requirements.txt requirements-build.txt ./
+ARG REQUIREMENTS=requirements.txt
+COPY requirements.txt requirements-otel.txt requirements-build.txt ./
 # The virtual environment needs no pip of its own: the base image's installs into it.
 RUN python -m venv --without-pip /opt/sms-bridge \
  && python -m pip --python /opt/sms-bridge/bin/python install \
-        --no-deps --require-hashes --only-binary :all: --requirement requirements.txt \
+        --no-deps --require-hashes --only-binary :all: --requirement "${REQUIREMENTS}" \
  && python -m pip install \
         --no-deps --require-hashes --only-binary :all: --requirement requirements-build.txt
 COPY pyproject.toml README.md LICENSE ./

@@ -66,8 +66,9 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 .PHONY: lock
 lock: $(BIN)/uv ## write the requirements files anew; ARGS=--upgrade for newer versions
 	@$(COMPILE) --output-file requirements.txt
-	@$(COMPILE) --output-file requirements-dev.txt --constraints requirements.txt \
-		--extra embedded --extra dev
+	@$(COMPILE) --output-file requirements-otel.txt --constraints requirements.txt --extra otel
+	@$(COMPILE) --output-file requirements-dev.txt --constraints requirements-otel.txt \
+		--extra embedded --extra otel --extra dev
 	@echo hatchling | $(subst pyproject.toml,-,$(COMPILE)) --output-file requirements-build.txt \
 		--constraints requirements-dev.txt
 

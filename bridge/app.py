@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from starlette.applications import Starlette
@@ -21,6 +22,9 @@ from bridge.pipeline import Pipeline, Publisher
 from bridge.ratelimit import RateLimit
 from bridge.settings import Endpoint, Settings
 from bridge.webhook import Webhook
+
+if TYPE_CHECKING:
+    from bridge.tracing.spans import Tracing
 
 BURIALS_PER_SECOND = 1.0  # dead letters of whole bodies, each up to a record's limit
 BURIALS_AT_ONCE = 20
@@ -68,7 +72,13 @@ class Paths:
         await self._applications.get(scope["path"], self._default)(scope, receive, send)
 
 
-def public_app(settings: Settings, publisher: Publisher, metrics: Metrics, health: Health) -> Paths:
+def public_app(
+    settings: Settings,
+    publisher: Publisher,
+    metrics: Metrics,
+    health: Health,
+    tracing: "Tracing | None" = None,
+) -> Paths:
     """One webhook per endpoint, with and without a trailing slash."""
     capacity = Capacity(
         max_posts=settings.server.max_in_flight,
@@ -96,6 +106,7 @@ def public_app(settings: Settings, publisher: Publisher, metrics: Metrics, healt
             server=settings.server,
             publish_timeout_seconds=settings.kafka.publish_timeout_seconds,
             draining=lambda: health.draining,
+            tracing=tracing.endpoint(endpoint.name, endpoint.path) if tracing else None,
         )
         for path in (endpoint.path, endpoint.path.rstrip("/") + "/"):
             applications[path] = webhook

@@ -56,6 +56,7 @@ def serve(config_file: Path) -> None:
 
     from bridge import logs
     from bridge.server import serve
+    from bridge.tracing import start as start_tracing
 
     settings = _settings(config_file)
     logs.configure(settings.log.level, settings.log.format)
@@ -65,7 +66,7 @@ def serve(config_file: Path) -> None:
                 "auth is none: anyone who can reach the endpoint can post", endpoint=endpoint.name
             )
     try:
-        uvloop.run(serve(settings))
+        uvloop.run(serve(settings, start_tracing(os.environ)))
     except OSError as exc:
         _fail(str(exc))
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from bridge.errors import DocumentError
-from bridge.model import InvalidState, Message, Received, State
+from bridge.model import InvalidState, Message, Received, State, Trace
 
 STATUS_SCHEMA = "urn:sms-status-bridge:schema:status:1"
 REJECTED_SCHEMA = "urn:sms-status-bridge:schema:rejected:1"
@@ -52,7 +52,8 @@ _UNKNOWN = Meaning()
 class Stream:
     """Where an endpoint's events come from and go to, and how they are written.
 
-    `dead_letter_topic` is None where invalid states are not to be published.
+    `dead_letter_topic` is None where invalid states are not to be published; `trace` is that of
+    the request at hand, where requests are traced.
     """
 
     endpoint: str
@@ -62,6 +63,7 @@ class Stream:
     dead_letter_topic: str | None
     type_prefix: str
     content_mode: Literal["structured", "binary"]
+    trace: Trace | None = None
 
 
 def status_message(stream: Stream, state: State, received_at: datetime) -> Message:
@@ -94,7 +96,7 @@ def status_message(stream: Stream, state: State, received_at: datetime) -> Messa
             "received_at": received,
         },
     }
-    value, headers = _WRITERS[stream.content_mode](envelope)
+    value, headers = _write(stream, envelope)
     return Message(stream.topic, id_sms.encode(), value, headers, timestamp_ms, identity)
 
 
@@ -292,6 +294,17 @@ def _binary(envelope: dict[str, Any]) -> tuple[bytes, list[tuple[str, bytes]]]:
 _WRITERS = {"structured": _structured, "binary": _binary}
 
 
+def _write(stream: Stream, envelope: dict[str, Any]) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """Value and headers; a trace is in both, as the Distributed Tracing extension has it."""
+    trace = stream.trace
+    if trace is None:
+        return _WRITERS[stream.content_mode](envelope)
+    context = {name: text for name, text in trace._asdict().items() if text}
+    value, headers = _WRITERS[stream.content_mode](envelope | context)
+    # Consumers' own tracing looks for it in the record, whatever the record holds.
+    return value, [*headers, *((name, text.encode()) for name, text in context.items())]
+
+
 def _rejected(
     stream: Stream,
     *,
@@ -318,7 +331,7 @@ def _rejected(
         **({"subject": subject} if subject else {}),
         "data": {**data, "endpoint": stream.endpoint, "received_at": received},
     }
-    value, headers = _WRITERS[stream.content_mode](envelope)
+    value, headers = _write(stream, envelope)
     return Message(topic, key.encode(), value, headers, timestamp_ms, digest)
 
 

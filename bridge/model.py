@@ -56,6 +56,13 @@ class Document:
     unprocessed_ids: frozenset[str]
 
 
+class Trace(NamedTuple):
+    """The trace context of a request, as W3C writes it; `tracestate` is empty where none came."""
+
+    traceparent: str
+    tracestate: str = ""
+
+
 class Message(NamedTuple):
     """One Kafka record to be, with the event's `id` that makes a retry recognisable.
 

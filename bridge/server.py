@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
@@ -20,6 +21,9 @@ from bridge.kafka import Publisher, Supervisor
 from bridge.metrics import Metrics
 from bridge.protocol import GuardedProtocol
 from bridge.settings import Admin, Server, Settings
+
+if TYPE_CHECKING:
+    from bridge.tracing.spans import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +45,7 @@ class _Uvicorn(uvicorn.Server):
         return nullcontext()
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, tracing: "Tracing | None" = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
     Raises OSError where a port cannot be had. Kafka need not be there.
@@ -51,12 +55,12 @@ async def serve(settings: Settings) -> None:
     _spare_the_collector()
     metrics = Metrics()
     supervisor = Supervisor(settings.kafka, settings.topics)
-    publisher = Publisher(settings.kafka, supervisor)
+    publisher = Publisher(settings.kafka, supervisor, tracing)
     health = Health(lambda: None if supervisor.ready else supervisor.not_ready_because)
     duplicates = settings.kafka.duplicates
     recent = RecentEvents(duplicates.remember, duplicates.seconds)
     public = _uvicorn(
-        public_app(settings, Deduplicator(publisher, supervisor, recent), metrics, health),
+        public_app(settings, Deduplicator(publisher, supervisor, recent), metrics, health, tracing),
         keep_alive_seconds=settings.server.keep_alive_seconds,
         grace_seconds=_public_grace(settings.server),
     )
@@ -82,7 +86,10 @@ async def serve(settings: Settings) -> None:
         public.should_exit = True
         await public_task
         await publisher.stop()
-        await supervisor.stop(_producer_grace(settings.server))
+        grace = _producer_grace(settings.server)
+        # The last spans go out beside the last records: each has all of the time.
+        spans = tracing.stop(grace) if tracing is not None else asyncio.sleep(0)
+        await asyncio.gather(supervisor.stop(grace), spans)
         admin.should_exit = True
         await admin_task
         log.info("stopped")

@@ -4,9 +4,11 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -27,6 +29,9 @@ from bridge.request_ids import RequestIds
 from bridge.settings import Server
 from bridge.timeouts import Timeouts
 
+if TYPE_CHECKING:
+    from bridge.tracing.spans import EndpointTracing, RequestSpan
+
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER: Headers = ((b"retry-after", b"5"),)
@@ -46,7 +51,16 @@ def _now() -> datetime:
 class _Exchange:
     """One request on its way to its answer, and what there is to say of it."""
 
-    __slots__ = ("began", "facts", "headers", "lease", "refused", "remainder", "request_id")
+    __slots__ = (
+        "began",
+        "facts",
+        "headers",
+        "lease",
+        "refused",
+        "remainder",
+        "request_id",
+        "span",
+    )
 
     def __init__(self, headers: dict[bytes, bytes], request_id: str, lease: Lease) -> None:
         self.began = time.perf_counter()
@@ -56,6 +70,7 @@ class _Exchange:
         self.facts: dict[str, object] = {}
         self.remainder = False  # not all that it brought was taken
         self.refused = False  # nothing of it was looked at
+        self.span: RequestSpan | None = None
 
 
 class Webhook:
@@ -64,7 +79,8 @@ class Webhook:
     `allow` holds the addresses that may post, None where all may; `proxies` tell the address.
     `reader` reads large documents; `burials` limits the dead letters of refused bodies.
     `publish_timeout_seconds` bounds everything from the last byte of the body to the answer;
-    `draining` says whether connections are to be closed after their answers.
+    `draining` says whether connections are to be closed after their answers, `tracing` is None
+    where requests are not traced.
     """
 
     def __init__(
@@ -83,6 +99,7 @@ class Webhook:
         publish_timeout_seconds: float,
         draining: Callable[[], bool],
         clock: Callable[[], datetime] = _now,
+        tracing: "EndpointTracing | None" = None,
     ) -> None:
         self._stream = stream
         self._authenticator = authenticator
@@ -100,6 +117,7 @@ class Webhook:
         self._request_ids = RequestIds()
         self._draining = draining
         self._clock = clock
+        self._tracing = tracing
         self._log = log.bind(endpoint=stream.endpoint)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,6 +126,9 @@ class Webhook:
         request_id = self._request_ids.of(headers.get(b"x-request-id"))
         lease = Lease(self._capacity)
         exchange = _Exchange(headers, request_id, lease)
+        if self._tracing is not None:
+            exchange.span = self._tracing.request(scope, request_id)
+            exchange.facts["trace_id"] = exchange.span.trace_id
         try:
             reply, close = await self._answer(exchange, scope, receive)
             # A client that does not read its answer must not keep its place.
@@ -117,6 +138,8 @@ class Webhook:
                 await reply.send(send, close=close or self._draining())
         finally:
             lease.release()
+            if exchange.span is not None:
+                exchange.span.end()
 
     async def _answer(
         self, exchange: _Exchange, scope: Scope, receive: Receive
@@ -138,6 +161,8 @@ class Webhook:
         if status is not None:
             self._metrics.answered(status)
         facts = exchange.facts
+        if exchange.span is not None:
+            exchange.span.describe(status, facts)
         write = self._log.info
         if exchange.refused:
             held_back = self._complaints.held_back(status)
@@ -270,48 +295,57 @@ class Webhook:
             exchange.refused = True
             return _overloaded()
         max_states = self._server.max_states
+        stream = self._stream
+        if exchange.span is not None:
+            stream = replace(stream, trace=exchange.span.trace)
         try:
             if len(body) <= INLINE_BYTES:
-                prepared = prepare(self._stream, body, received_at, max_states=max_states)
+                prepared = prepare(stream, body, received_at, max_states=max_states)
             else:
-                prepared = await self._prepare_aside(body, received_at, deadline)
+                prepared = await self._prepare_aside(stream, body, received_at, deadline)
         except TimeoutError:
             exchange.remainder = True
             exchange.facts["errors"] = ["the document was not read in time"]
             return _nothing_taken()
         except DocumentError as error:
             exchange.remainder = True
-            await self._bury(error, body, received_at, deadline, exchange.facts)
+            await self._bury(stream, error, body, received_at, deadline, facts=exchange.facts)
             return refusal(HTTPStatus.BAD_REQUEST, str(error))
         if not exchange.lease.take_states(len(prepared.document.states)):
             exchange.refused = True
             return _overloaded()
-        receipt = await self._pipeline.accept(self._stream, prepared, received_at, deadline)
+        receipt = await self._pipeline.accept(stream, prepared, received_at, deadline)
         self._account(prepared.document, receipt, exchange)
+        if exchange.span is not None:
+            exchange.span.ids(listed=receipt.listed, unlisted=receipt.unlisted)
         if receipt.refused:
             return _nothing_taken()
         return Answer(HTTPStatus.OK, answer(receipt.listed))
 
-    async def _prepare_aside(self, body: bytes, received_at: datetime, deadline: float) -> Prepared:
+    async def _prepare_aside(
+        self, stream: Stream, body: bytes, received_at: datetime, deadline: float
+    ) -> Prepared:
         """Read a large document beside the loop, so that small ones need not wait."""
         max_states = self._server.max_states
-        work = partial(prepare, self._stream, body, received_at, max_states=max_states)
+        work = partial(prepare, stream, body, received_at, max_states=max_states)
         with self._timeouts.at(deadline):
             return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
     async def _bury(
         self,
+        stream: Stream,
         error: DocumentError,
         body: bytes,
         received_at: datetime,
         deadline: float,
+        *,
         facts: dict[str, object],
     ) -> None:
         """Keep a refused body for a look; the answer does not depend on it."""
         self._metrics.refused(error.reason)
         outcome: Outcome | None = None
         if self._burials.allows():
-            outcome = await self._pipeline.bury(self._stream, error, body, received_at, deadline)
+            outcome = await self._pipeline.bury(stream, error, body, received_at, deadline)
         facts.update(
             reason=error.reason,
             detail=str(error),

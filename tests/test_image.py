@@ -45,8 +45,9 @@ class Stage:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What ENV sets."""
-        pairs = [pair.partition("=") for line in self.of("ENV") for pair in shlex.split(line)]
+        """What ENV sets, and ARG by default."""
+        lines = [*self.of("ARG"), *self.of("ENV")]
+        pairs = [pair.partition("=") for line in lines for pair in shlex.split(line)]
         return {name: value for name, _, value in pairs}
 
 
@@ -120,11 +121,28 @@ def test_everything_that_is_installed_is_pinned_by_hash() -> None:
     for install in installs:
         assert "--no-deps" in install
         assert ("--require-hashes" in install) != ("--no-index" in install)
-    for name in ("requirements.txt", "requirements-build.txt"):
+    for name in ("requirements.txt", "requirements-otel.txt", "requirements-build.txt"):
         text = (ROOT / name).read_text(encoding="utf-8")
         pinned = re.findall(r"^[a-z][\w.-]*(?:\[\w+\])?==", text, re.MULTILINE)
         assert pinned
         assert len(pinned) == len(re.findall(r"^[a-z].*\\\n +--hash=", text, re.MULTILINE))
+
+
+def test_with_tracing_the_image_has_the_same_and_more() -> None:
+    """The other choice of REQUIREMENTS differs in the extra alone."""
+    pinned = {
+        extra: set(
+            re.findall(
+                r"^([a-z].*==\S+)",
+                (ROOT / f"requirements{extra}.txt").read_text(encoding="utf-8"),
+                re.MULTILINE,
+            )
+        )
+        for extra in ("", "-otel")
+    }
+    assert pinned[""] < pinned["-otel"]
+    more = {line.partition("==")[0] for line in pinned["-otel"] - pinned[""]}
+    assert more >= {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"}
 
 
 # --- its own steps -----------------------------------------------------------------------

@@ -20,6 +20,7 @@ HOMES = {
     "uvicorn": {"protocol", "server"},
     "starlette": {"answers", "app", "protocol", "server", "webhook"},
     "yaml": {"config", "demo_rig"},
+    "opentelemetry": {"tracing"},
     "prometheus_client": {"metrics"},
     "confluent_kafka": {"demo_rig", "embedded"},
 }

@@ -27,7 +27,11 @@ def stderr(capsys: pytest.CaptureFixture[str]) -> Iterator[Written]:
     """What the log writes to; the process's own logging is as before afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    client = logging.getLogger("aiokafka")  # a command may have silenced it in this process
+    client_level = client.level
+    client.setLevel(logging.NOTSET)
     yield Written(capsys)
+    client.setLevel(client_level)
     root.handlers[:], root.level = handlers, level
     structlog.reset_defaults()
 

@@ -9,7 +9,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka import errors
@@ -26,6 +26,9 @@ from bridge.kafka.supervisor import Supervisor
 from bridge.model import Message, Outcome, Result
 from bridge.settings import Kafka
 from bridge.timeouts import Timeouts
+
+if TYPE_CHECKING:
+    from bridge.tracing.spans import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -100,11 +103,17 @@ class _Lane:
 
 
 class Publisher:
-    """Publishes messages through whatever connection the supervisor has at the moment."""
+    """Publishes messages through whatever connection the supervisor has at the moment.
 
-    def __init__(self, settings: Kafka, supervisor: Supervisor) -> None:
+    `tracing` is None where batches are not traced.
+    """
+
+    def __init__(
+        self, settings: Kafka, supervisor: Supervisor, tracing: "Tracing | None" = None
+    ) -> None:
         self._settings = settings
         self._supervisor = supervisor
+        self._tracing = tracing
         self._timeouts = Timeouts()
         self._lanes: dict[tuple[str, int], _Lane] = {}
 
@@ -196,15 +205,28 @@ class Publisher:
             outcomes = piece.request.outcomes
             for index in piece.indices:
                 outcomes[index] = HANDED_OVER
-        handed_over_by = asyncio.get_running_loop().time() + self._settings.publish_timeout_seconds
+        sending = self._send(lane, connection, batch)
+        if self._tracing is not None:
+            sending = self._tracing.batch(
+                sending,
+                topic=lane.topic,
+                partition=lane.partition,
+                count=sum(len(piece.indices) for piece in taken),
+                headers=[piece.request.messages[piece.indices[0]].headers for piece in taken],
+            )
         try:
-            with self._timeouts.at(handed_over_by):
-                reply = await connection.send(batch, lane.topic, lane.partition)
-            _published(taken, lane.partition, await reply)
+            _published(taken, lane.partition, await sending)
         except AbandonedError as exc:
             self._again(lane, taken, Outcome(Result.UNKNOWN, error=str(exc)))
         except Exception as exc:  # noqa: BLE001 -- whatever it is, this connection is of no use
             self._failed(lane, connection, taken, exc)
+
+    async def _send(self, lane: _Lane, connection: Connection, batch: Any) -> int:
+        """The offset of the batch's first record, once the broker has taken it."""
+        handed_over_by = asyncio.get_running_loop().time() + self._settings.publish_timeout_seconds
+        with self._timeouts.at(handed_over_by):
+            reply = await connection.send(batch, lane.topic, lane.partition)
+        return await reply
 
     def _failed(
         self, lane: _Lane, connection: Connection, taken: list[_Slice], exc: BaseException
