@@ -3,11 +3,13 @@
 import asyncio
 import json
 import logging
+import re
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -391,7 +393,7 @@ async def test_a_batch_is_a_producer_span_by_the_conventions_for_messaging() -> 
         "messaging.batch.message_count": 2,
     }
     assert [(link.context.trace_id, link.context.span_id) for link in batch.links] == [
-        (request.context.trace_id, request.context.span_id)  # type: ignore[union-attr]
+        (request.context.trace_id, request.context.span_id)
     ]
     assert batch.parent is not None
     assert (format_trace_id(batch.parent.trace_id), format_span_id(batch.parent.span_id)) == ids(
@@ -434,6 +436,26 @@ async def test_a_batch_of_requests_that_nobody_samples_has_no_span() -> None:
     async with published_by(FakeConnection(), sampler=sampling.ALWAYS_OFF) as traced:
         assert (await traced.post()).status == 200
         assert traced.recorder.get_finished_spans() == ()
+
+
+# --- the page ----------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/tracing.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_attributes_is_the_program_s() -> None:
+    source = (ROOT / "bridge/tracing/spans.py").read_text(encoding="utf-8")
+    name = r"((?:http|url|network|error|messaging|sms_bridge)\.[a-z_.]+)"
+    table = PAGE.split("| attribute | on |", 1)[1].split("\n\n", 1)[0]
+    named = [n for row in table.splitlines()[2:] for n in re.findall(f"`{name}`", row)]
+    assert sorted(named) == sorted({*re.findall(f'"{name}"', source)})
+
+
+def test_the_page_names_the_bridge_s_own_variable_and_real_links() -> None:
+    assert f"`{tracing.MESSAGE_IDS}`" in PAGE
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", PAGE):
+        assert (ROOT / "docs" / link).exists(), link
 
 
 # --- whether and where to ----------------------------------------------------------------
