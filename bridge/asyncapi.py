@@ -193,8 +193,15 @@ def _message(
     }
 
 
+_TRACE_HEADERS: Mapping[str, Schema] = {
+    name: {"description": f"W3C {what} of the request, where tracing is on.", "type": "string"}
+    for name, what in (("traceparent", "trace context"), ("tracestate", "trace state"))
+}
+
+
 def _structured_headers() -> Schema:
-    return _headers({"content-type": _constant("How to tell this content mode.", _STRUCTURED)})
+    content_type = _constant("How to tell this content mode.", _STRUCTURED)
+    return _headers({"content-type": content_type, **_TRACE_HEADERS}, [*_TRACE_HEADERS])
 
 
 def _binary_headers(envelope: Schema) -> Schema:
@@ -207,7 +214,8 @@ def _binary_headers(envelope: Schema) -> Schema:
     headers = {f"ce_{name}": schema for name, schema in attributes.items()}
     content_type = _constant("What the value is: the attribute datacontenttype.", _BINARY)
     optional = [f"ce_{name}" for name in attributes if name not in envelope["required"]]
-    return _headers({"content-type": content_type, **headers}, optional)
+    known = {"content-type": content_type, **headers, **_TRACE_HEADERS}
+    return _headers(known, [*optional, *_TRACE_HEADERS])
 
 
 def _headers(properties: Mapping[str, Schema], optional: list[str] | None = None) -> Schema:

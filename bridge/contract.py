@@ -249,20 +249,30 @@ def _envelope(
         **{name: {**schema, "type": "string"} for name, schema in constants.items()},
         "source": {**source, "maxLength": 256, "format": "uri-reference"},
         **fields,
+        **_TRACE,
         "data": inner,
     }
-    ordered = {name: known[name] for name in (*names, "partitionkey", "subject", "data")}
+    ordered = {name: known[name] for name in (*names, "partitionkey", "subject", *_TRACE, "data")}
     return {
         "$schema": DIALECT,
         "$id": identifier,
         "title": title,
         "description": "A CloudEvent 1.0 in the JSON format: the value of a record in the "
         "structured content mode. Tolerate attributes that are not described here.",
-        **_object(ordered, optional),
+        **_object(ordered, (*optional, *_TRACE)),
         "examples": [_event(message) for message in examples],
     }
 
 
+# The extension "distributed tracing" of CloudEvents.
+_TRACE: Final[Mapping[str, Schema]] = {
+    "traceparent": _text(
+        "W3C trace context of the request that brought the event, where tracing is on. Not part of "
+        "the identity: a retry has another one.",
+        "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+    ),
+    "tracestate": _text("W3C trace state, where the sender of the request gave one."),
+}
 _ID_SMS: Final = "^[A-Za-z0-9._-]{1,64}$"
 _MEANINGS: Final = "; ".join(
     f"{word}: {meaning.outcome}, {'final' if meaning.final else 'not final'}, rank {meaning.rank}"

@@ -142,7 +142,7 @@ def test_new_words_and_new_fields_are_valid() -> None:
     example = SCHEMAS["envelope"]["examples"][0]
     data = {**example["data"], "status": "teleported", "outcome": None, "final": None, "rank": None}
 
-    changed = {**example, "traceparent": "00", "data": {**data, "price": {"amount": 1}}}
+    changed = {**example, "severity": "low", "data": {**data, "price": {"amount": 1}}}
 
     assert Draft202012Validator(SCHEMAS["envelope"]).is_valid(changed)
 
