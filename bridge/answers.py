@@ -41,6 +41,6 @@ def refusal(status: HTTPStatus, detail: str, headers: Headers = ()) -> Answer:
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    """The application behind every path that nobody has configured."""
+    """Refuse a path that nobody has configured."""
     del scope, receive
     await refusal(HTTPStatus.NOT_FOUND, "no endpoint has this path").send(send, close=True)

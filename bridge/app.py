@@ -13,11 +13,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bridge.addresses import Networks, Proxies
-from bridge.answers import not_found
 from bridge.auth import Authenticator
 from bridge.capacity import Capacity
 from bridge.event import Stream
 from bridge.metrics import CONTENT_TYPE, Metrics
+from bridge.nowhere import Nowhere
 from bridge.pipeline import Pipeline, Publisher
 from bridge.ratelimit import RateLimit
 from bridge.settings import Endpoint, Settings
@@ -85,6 +85,7 @@ def public_app(
         max_bytes=settings.server.max_in_flight_bytes,
         max_states=settings.server.max_in_flight_states,
     )
+    metrics.watch_capacity(capacity)
     # One thread: more would only take turns with it, and hold more documents in memory.
     reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
     burials = RateLimit(per_second=BURIALS_PER_SECOND, burst=BURIALS_AT_ONCE)
@@ -110,11 +111,12 @@ def public_app(
         )
         for path in (endpoint.path, endpoint.path.rstrip("/") + "/"):
             applications[path] = webhook
-    return Paths(applications, default=not_found)
+    return Paths(applications, default=Nowhere(metrics))
 
 
 def admin_app(metrics: Metrics, health: Health) -> Starlette:
     """`/livez`, `/readyz` and `/metrics`. None of them waits for Kafka."""
+    metrics.watch_readiness(lambda: health.why_not_ready is None)
 
     async def livez(_: Request) -> Response:
         return PlainTextResponse("ok\n")

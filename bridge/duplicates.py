@@ -75,6 +75,19 @@ class RecentEvents:
             return {}
         return {i: young[i] if i in young else old[i] for i in event_ids if i in young or i in old}
 
+    def come_again(self, topic: str, event_ids: Collection[str]) -> dict[str, float]:
+        """Those of the events that are remembered, and the seconds since each was seen.
+
+        They count as seen now; they are not remembered the longer for it.
+        """
+        now = self._age()
+        gaps: dict[str, float] = {}
+        for part in (self._old.get(topic, {}), self._young.get(topic, {})):
+            for event_id in part.keys() & event_ids:
+                gaps[event_id] = now - part[event_id]
+                part[event_id] = now
+        return gaps
+
     def __len__(self) -> int:
         self._age()
         return sum(len(ids) for part in (self._young, self._old) for ids in part.values())
@@ -119,7 +132,9 @@ class Deduplicator:
             return outcomes
         left = iter(outcomes)
         return [
-            REPEATED if m.event_id in repeated.get(m.topic, _NONE) else next(left) for m in messages
+            REPEATED._replace(gap_seconds=gap) if gap is not None else next(left)
+            for m in messages
+            for gap in [repeated.get(m.topic, _NONE).get(m.event_id)]
         ]
 
     def _held(self, by_topic: Mapping[str, list[str]]) -> list[str]:
@@ -132,7 +147,7 @@ class Deduplicator:
     async def _repeated(
         self, topics: Collection[str], by_topic: Mapping[str, list[str]], deadline: float
     ) -> dict[str, dict[str, float]]:
-        """Which of the events are in Kafka already, beyond doubt, and when they were seen."""
+        """The events that Kafka has, beyond doubt, and the seconds since they came last."""
         # A topic that was deleted and made again has none of what it had: ask, each time.
         loop_now = asyncio.get_running_loop().time()
         ask_until = loop_now + (deadline - loop_now) * ASKING_SHARE
@@ -141,7 +156,7 @@ class Deduplicator:
             return {}
         # Read the memory anew: while the cluster was asked, it may have become another topic's.
         return {
-            topic: self._recent.held(topic, by_topic[topic])
+            topic: self._recent.come_again(topic, by_topic[topic])
             for topic in topics
             if self._is_same(topic, now)
         }

@@ -10,7 +10,7 @@ import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +22,7 @@ from bridge.model import InvalidState, Message, Received, State, Trace
 STATUS_SCHEMA = "urn:sms-status-bridge:schema:status:1"
 REJECTED_SCHEMA = "urn:sms-status-bridge:schema:rejected:1"
 MAX_RECEIVED_BYTES = 512 * 1024  # of what was received, in a dead letter
+FAR_FUTURE = timedelta(minutes=10)  # more than clocks differ, and less than time zones do
 
 _MAX_TEXT_BYTES = MAX_RECEIVED_BYTES * 4 // 3 + 4  # what Base64 takes at the most
 _MAX_SUBJECT_CHARACTERS = 256
@@ -183,6 +184,18 @@ def parse_time(raw_time: str | None, timezone: tzinfo) -> datetime | None:
         return local.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def time_defect(
+    raw_time: str, timezone: tzinfo, received_at: datetime
+) -> Literal["unreadable", "future"] | None:
+    """What is wrong with a time that the provider sent, if anything."""
+    changed_at = _changed_at(raw_time, timezone)
+    if changed_at is None:
+        return "unreadable"
+    if changed_at <= _receipt(received_at)[0]:  # as nearly always; both as text, in one form
+        return None
+    return "future" if changed_at > _rfc3339(received_at + FAR_FUTURE) else None
 
 
 @lru_cache(maxsize=4096)

@@ -16,7 +16,14 @@ import orjson
 import structlog
 from structlog.typing import Processor
 
+from bridge.ratelimit import Repeats as KindLimits
+
 Format = Literal["json", "console"]
+
+LIBRARIES = ("aiokafka", "asyncio", "uvicorn")  # that say the same of each of many requests
+OWN_REPEATING = "bridge.kafka."  # ours that do so: webhook.py watches over its own lines
+OWN_PER_SECOND = 0.1
+OWN_AT_ONCE = 20
 
 
 def configure(level: str, form: Format) -> None:
@@ -33,7 +40,7 @@ def configure(level: str, form: Format) -> None:
     ]
     renderers = _renderers(form)
     structlog.configure(
-        processors=[*shared, *renderers, _as_bytes],
+        processors=[*shared, OwnRepeats(), *renderers, _as_bytes],
         logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", Turns(sys.stderr.buffer))),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
@@ -57,8 +64,9 @@ def configure(level: str, form: Format) -> None:
     logging.getLogger("uvicorn").setLevel("WARNING")
     # At debug it writes its requests, and the one that logs in holds the password.
     logging.getLogger("aiokafka.conn").setLevel(max(logging.INFO, logging.root.level))
-    # With the brokers down it writes some forty lines a second.
-    handler.addFilter(Repeats("aiokafka"))
+    # With the brokers down aiokafka writes some forty lines a second.
+    for library in LIBRARIES:
+        handler.addFilter(Repeats(library))
 
 
 class Turns:
@@ -121,6 +129,27 @@ class Repeats(logging.Filter):
         if held_back:
             record.msg, record.args = f"{record.getMessage()} (and {held_back} more like it)", ()
         return True
+
+
+class OwnRepeats:
+    """Lets our own lines on Kafka through at a bounded rate, each kind with a count of the others.
+
+    A topic that refuses every record has the producer replaced with each of them.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._kinds = KindLimits(per_second=OWN_PER_SECOND, burst=OWN_AT_ONCE, clock=clock)
+
+    def __call__(self, _: object, __: str, line: structlog.typing.EventDict) -> Any:
+        """The line, or structlog's word that there is to be none."""
+        if not line["logger"].startswith(OWN_REPEATING):
+            return line
+        held_back = self._kinds.held_back(line["event"])
+        if held_back is None:
+            raise structlog.DropEvent
+        if held_back:
+            line["more_like_it"] = held_back
+        return line
 
 
 def _renderers(form: Format) -> list[Processor]:

@@ -9,6 +9,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+OTHER_STATUS = "other"  # stands for every status word that is not the provider's own
+# Every word that says why a body or a state is refused.
+REASONS = frozenset(
+    {
+        *("doctype", "encoding", "misplaced_state", "not_xml", "too_deep", "too_many_elements"),
+        *("wrong_root", "attribute_too_long", "child_elements", "invalid_id", "invalid_status"),
+        *("missing_id", "missing_status", "text_too_long", "too_large", "too_many_attributes"),
+    }
+)
+
 
 class Received(NamedTuple):
     """One `<state>` as it came, untouched: what a dead letter shows."""
@@ -93,7 +103,8 @@ class Outcome(NamedTuple):
     """The fate of one message; `partition` and `offset` where it was published.
 
     `too_large` tells the one failure that another message (a dead letter) can mend, `repeated`
-    that the record of an earlier request stands for this one.
+    that the record of an earlier request stands for this one, which came `gap_seconds` after it
+    had come last.
     """
 
     result: Result = Result.FAILED
@@ -102,3 +113,4 @@ class Outcome(NamedTuple):
     error: str | None = None
     too_large: bool = False
     repeated: bool = False
+    gap_seconds: float | None = None

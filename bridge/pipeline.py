@@ -1,14 +1,29 @@
 """The stages in order: body, states, events, outcomes, answer. Knows nothing of HTTP."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from bridge.ack import acknowledged
 from bridge.errors import DocumentError
-from bridge.event import MEANINGS, Stream, rejected_body, rejected_state, status_message
-from bridge.model import Document, InvalidState, Message, Outcome, Result, State
+from bridge.event import (
+    MEANINGS,
+    Stream,
+    rejected_body,
+    rejected_state,
+    status_message,
+    time_defect,
+)
+from bridge.model import (
+    OTHER_STATUS,
+    Document,
+    InvalidState,
+    Message,
+    Outcome,
+    Result,
+    State,
+)
 from bridge.parse import parse, received
 
 TOO_LARGE = "too_large"
@@ -27,22 +42,35 @@ class Publisher(Protocol):
 class Receipt:
     """What became of a document.
 
-    `listed` are the ids to acknowledge. `repeated` counts states that Kafka had from an earlier
-    request, `rejected` invalid states by reason.
+    `listed` are the ids to acknowledge. `counts` are states by status word (OTHER_STATUS where it
+    is not known, or the state is invalid) and result; `repeated` counts states that Kafka had from
+    an earlier request, `rejected` invalid states by reason. `gaps` are, by the id of an event that
+    had come before, the seconds since it came last.
     """
 
     listed: list[str]
     unlisted: list[str]
-    results: Mapping[Result, int]
+    counts: Mapping[tuple[str, Result], int]
     repeated: int
     rejected: Mapping[str, int]
     unknown_words: int
     errors: tuple[str, ...]
+    gaps: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def results(self) -> dict[Result, int]:
+        """States by result."""
+        results: dict[Result, int] = {}
+        for (_, result), count in self.counts.items():
+            results[result] = results.get(result, 0) + count
+        return results
 
     @property
     def refused(self) -> bool:
         """Nothing was taken, and trying again may help."""
-        return not self.listed and (Result.FAILED in self.results or Result.UNKNOWN in self.results)
+        return not self.listed and any(
+            result is Result.FAILED or result is Result.UNKNOWN for _, result in self.counts
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +78,28 @@ class Prepared:
     """A document and what is to be published of it: one message a state.
 
     A message is None where the state is invalid and no topic takes its dead letter.
+    `unreadable_times` and `future_times` count states whose time is not one, or far ahead.
     """
 
     document: Document
     messages: list[Message | None]
+    unreadable_times: int = 0
+    future_times: int = 0
 
 
 def prepare(stream: Stream, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:
     """All that can be done of a body without Kafka, on any thread. Raises DocumentError."""
     document = parse(body, max_states=max_states)
-    messages = [message_for(stream, state, received_at) for state in document.states]
-    return Prepared(document, messages)
+    messages: list[Message | None] = []
+    unreadable = future = 0
+    for state in document.states:
+        messages.append(message_for(stream, state, received_at))
+        if isinstance(state, State) and state.raw_time:
+            defect = time_defect(state.raw_time, stream.timezone, received_at)
+            if defect is not None:
+                unreadable += defect == "unreadable"
+                future += defect == "future"
+    return Prepared(document, messages, unreadable, future)
 
 
 class Pipeline:
@@ -80,7 +119,7 @@ class Pipeline:
             await self._bury_too_large(stream, states, outcomes, received_at, deadline)
         durable = [outcome.result is Result.PUBLISHED for outcome in outcomes]
         listed, unlisted = acknowledged(states, durable, document.unprocessed_ids)
-        return _receipt(listed, unlisted, states, outcomes)
+        return _receipt(listed, unlisted, states, outcomes, prepared.messages)
 
     async def bury(
         self,
@@ -136,24 +175,38 @@ def _receipt(
     unlisted: list[str],
     states: Sequence[State | InvalidState],
     outcomes: Sequence[Outcome],
+    messages: Sequence[Message | None],
 ) -> Receipt:
     """Count a document's states, in one pass."""
-    results: dict[Result, int] = {}
+    counts: dict[tuple[str, Result], int] = {}
     rejected: dict[str, int] = {}
     errors: dict[str, None] = {}
     repeated = unknown_words = 0
     for state, outcome in zip(states, outcomes, strict=True):
-        result = outcome.result
-        results[result] = results.get(result, 0) + 1
         if outcome.repeated:
             repeated += 1
         if outcome.error:
             errors[outcome.error] = None
+        word = OTHER_STATUS
         if isinstance(state, InvalidState):
             rejected[state.reason] = rejected.get(state.reason, 0) + 1
-        elif state.status not in MEANINGS:
+        elif state.status in MEANINGS:
+            word = state.status
+        else:
             unknown_words += 1
-    return Receipt(listed, unlisted, results, repeated, rejected, unknown_words, tuple(errors))
+        key = word, outcome.result
+        counts[key] = counts.get(key, 0) + 1
+    gaps = _gaps(messages, outcomes) if repeated else {}
+    return Receipt(listed, unlisted, counts, repeated, rejected, unknown_words, tuple(errors), gaps)
+
+
+def _gaps(messages: Sequence[Message | None], outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """The seconds since each event that Kafka has already came last; each event once."""
+    return {
+        message.event_id: outcome.gap_seconds
+        for message, outcome in zip(messages, outcomes, strict=True)
+        if message is not None and outcome.gap_seconds is not None
+    }
 
 
 def message_for(

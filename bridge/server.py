@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from bridge.app import Health, admin_app, public_app
 from bridge.duplicates import Deduplicator, RecentEvents
-from bridge.kafka import Publisher, Supervisor
+from bridge.kafka import CAUSES, Publisher, Supervisor
 from bridge.metrics import Metrics
 from bridge.protocol import GuardedProtocol
 from bridge.settings import Admin, Server, Settings
@@ -54,7 +54,8 @@ async def serve(settings: Settings, tracing: "Tracing | None" = None) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     _spare_the_collector()
     metrics = Metrics()
-    supervisor = Supervisor(settings.kafka, settings.topics)
+    supervisor = Supervisor(settings.kafka, settings.topics, on_rebuild=metrics.rebuilt)
+    metrics.watch_producer(supervisor, CAUSES)
     publisher = Publisher(settings.kafka, supervisor, tracing)
     health = Health(lambda: None if supervisor.ready else supervisor.not_ready_because)
     duplicates = settings.kafka.duplicates

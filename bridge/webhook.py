@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,13 +21,14 @@ from bridge.capacity import Capacity, Lease
 from bridge.errors import DocumentError
 from bridge.event import Stream
 from bridge.metrics import EndpointMetrics, Metrics
-from bridge.model import Document, Outcome, Result
+from bridge.model import Outcome, Result
 from bridge.parse import is_blank
 from bridge.pipeline import Pipeline, Prepared, Receipt, prepare
 from bridge.ratelimit import RateLimit, Repeats
 from bridge.request_ids import RequestIds
 from bridge.settings import Server
 from bridge.timeouts import Timeouts
+from bridge.unlisted import Unlisted
 
 if TYPE_CHECKING:
     from bridge.tracing.spans import EndpointTracing, RequestSpan
@@ -110,6 +111,8 @@ class Webhook:
         self._reader = reader
         self._burials = burials
         self._metrics = EndpointMetrics(metrics, stream.endpoint)
+        self._unlisted = Unlisted()
+        self._metrics.watch_unlisted(self._unlisted.oldest_seconds)
         self._server = server
         self._publish_timeout_seconds = publish_timeout_seconds
         self._timeouts = Timeouts()
@@ -130,7 +133,7 @@ class Webhook:
             exchange.span = self._tracing.request(scope, request_id)
             exchange.facts["trace_id"] = exchange.span.trace_id
         try:
-            reply, close = await self._answer(exchange, scope, receive)
+            reply, close = await self._answer_or_fail(exchange, scope, receive)
             # A client that does not read its answer must not keep its place.
             lease.release()
             self._note(exchange, reply)
@@ -140,6 +143,17 @@ class Webhook:
             lease.release()
             if exchange.span is not None:
                 exchange.span.end()
+
+    async def _answer_or_fail(
+        self, exchange: _Exchange, scope: Scope, receive: Receive
+    ) -> tuple[Answer | None, bool]:
+        """What to answer, a fault of the program's own included: it acknowledges nothing."""
+        try:
+            return await self._answer(exchange, scope, receive)
+        except Exception as exc:  # noqa: BLE001 -- the request's line tells it all
+            exchange.refused = True
+            exchange.facts["exc_info"] = exc
+            return refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the gateway's own"), True
 
     async def _answer(
         self, exchange: _Exchange, scope: Scope, receive: Receive
@@ -158,8 +172,9 @@ class Webhook:
     def _note(self, exchange: _Exchange, reply: Answer | None) -> None:
         """Count a request and log it, once, whatever its size."""
         status = None if reply is None else reply.status
+        seconds = time.perf_counter() - exchange.began
         if status is not None:
-            self._metrics.answered(status)
+            self._metrics.answered(status, None if exchange.refused else seconds)
         facts = exchange.facts
         if exchange.span is not None:
             exchange.span.describe(status, facts)
@@ -169,14 +184,14 @@ class Webhook:
             if held_back is None:
                 return
             facts["more_like_it"] = held_back
-            write = self._log.warning
+            write = self._log.error if "exc_info" in facts else self._log.warning
         elif exchange.remainder:
             write = self._log.warning
         write(
             "request" if reply is not None else "client left before the end of its body",
             request_id=exchange.request_id,
             status=status,
-            seconds=round(time.perf_counter() - exchange.began, 6),
+            seconds=round(seconds, 6),
             **facts,
         )
 
@@ -205,7 +220,7 @@ class Webhook:
                 headers=((b"www-authenticate", challenge),),
             )
         if self._capacity.exhausted:
-            return _overloaded()
+            return self._overloaded()
         length = headers.get(b"content-length")
         if scope["http_version"] == "1.0" and length is None:
             return refusal(HTTPStatus.LENGTH_REQUIRED, "HTTP/1.0 needs a Content-Length")
@@ -224,6 +239,10 @@ class Webhook:
         client = self._client(scope)
         exchange.facts["peer"] = scope["client"][0] if scope["client"] else None
         exchange.facts["client"] = str(client) if client is not None else None
+
+    def _overloaded(self) -> Answer:
+        self._metrics.overloaded.inc()
+        return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too much in flight", headers=RETRY_AFTER)
 
     def _too_large(self) -> Answer:
         limit = self._server.max_body_bytes
@@ -255,7 +274,7 @@ class Webhook:
                 return None
             chunk: bytes = message.get("body", b"")
             if not lease.take_bytes(len(chunk)):
-                return _overloaded()
+                return self._overloaded()
             if lease.bytes > self._server.max_body_bytes:
                 return self._too_large()
             chunks.append(chunk)
@@ -293,7 +312,7 @@ class Webhook:
             return refusal(HTTPStatus.BAD_REQUEST, "the body is empty")
         if not exchange.lease.take_post():
             exchange.refused = True
-            return _overloaded()
+            return self._overloaded()
         max_states = self._server.max_states
         stream = self._stream
         if exchange.span is not None:
@@ -313,14 +332,29 @@ class Webhook:
             return refusal(HTTPStatus.BAD_REQUEST, str(error))
         if not exchange.lease.take_states(len(prepared.document.states)):
             exchange.refused = True
-            return _overloaded()
+            return self._overloaded()
+        self._metrics.document_bytes.observe(len(body))
+        receipt = await self._publish(stream, prepared, received_at, deadline, exchange)
+        return (
+            _nothing_taken() if receipt.refused else Answer(HTTPStatus.OK, answer(receipt.listed))
+        )
+
+    async def _publish(
+        self,
+        stream: Stream,
+        prepared: Prepared,
+        received_at: datetime,
+        deadline: float,
+        exchange: _Exchange,
+    ) -> Receipt:
+        began = time.perf_counter()
         receipt = await self._pipeline.accept(stream, prepared, received_at, deadline)
-        self._account(prepared.document, receipt, exchange)
+        if prepared.messages:
+            self._metrics.publish_seconds.observe(time.perf_counter() - began)
+        self._account(prepared, receipt, exchange)
         if exchange.span is not None:
             exchange.span.ids(listed=receipt.listed, unlisted=receipt.unlisted)
-        if receipt.refused:
-            return _nothing_taken()
-        return Answer(HTTPStatus.OK, answer(receipt.listed))
+        return receipt
 
     async def _prepare_aside(
         self, stream: Stream, body: bytes, received_at: datetime, deadline: float
@@ -355,17 +389,16 @@ class Webhook:
         if outcome is None or outcome.result is not Result.PUBLISHED:
             self._metrics.lost_bodies.inc()
 
-    def _account(self, document: Document, receipt: Receipt, exchange: _Exchange) -> None:
+    def _account(self, prepared: Prepared, receipt: Receipt, exchange: _Exchange) -> None:
         """Count a document, and say what became of it."""
-        listed, unlisted, results = len(receipt.listed), receipt.unlisted, receipt.results
-        self._metrics.ids(listed=listed, unlisted=len(unlisted))
-        self._metrics.states(
-            results, repeated=receipt.repeated, unknown_words=receipt.unknown_words
-        )
-        facts = exchange.facts
-        facts["states"] = len(document.states)
-        facts["listed"] = listed
+        self._count(prepared, receipt)
+        unlisted, facts = receipt.unlisted, exchange.facts
+        facts["states"] = len(prepared.messages)
+        facts["listed"] = len(receipt.listed)
         facts["repeated"] = receipt.repeated
+        results = receipt.results
+        for result, count in results.items():
+            facts[result.value] = count
         if unlisted or receipt.rejected:
             exchange.remainder = True
             facts["unlisted"] = len(unlisted)
@@ -373,13 +406,35 @@ class Webhook:
             facts |= {result.value: results.get(result, 0) for result in Result}
             facts["rejected"] = receipt.rejected
             facts["errors"] = receipt.errors[:3]
+
+    def _count(self, prepared: Prepared, receipt: Receipt) -> None:
+        """Count a document; most of it is rare, and costs nothing where there is none."""
+        metrics = self._metrics
+        metrics.document(receipt.counts)
+        metrics.ids(listed=len(receipt.listed), unlisted=len(receipt.unlisted))
         for reason, count in receipt.rejected.items():
-            self._metrics.refused(reason, count)
+            metrics.refused(reason, count)
+        if receipt.repeated:
+            metrics.suppressed_duplicates.inc(receipt.repeated)
+        if receipt.unknown_words:
+            metrics.unknown_statuses.inc(receipt.unknown_words)
+        if prepared.unreadable_times:
+            metrics.unreadable_times.inc(prepared.unreadable_times)
+        if prepared.future_times:
+            metrics.future_times.inc(prepared.future_times)
+        if receipt.gaps or receipt.unlisted or self._unlisted:
+            metrics.redelivered(self._gaps(prepared, receipt))
+
+    def _gaps(self, prepared: Prepared, receipt: Receipt) -> Iterable[float]:
+        """The seconds since each event that had come before came last."""
+        unlisted = frozenset(receipt.unlisted)
+        events = {
+            message.event_id: state.id_sms not in unlisted
+            for state, message in zip(prepared.document.states, prepared.messages, strict=True)
+            if message is not None
+        }
+        return {**receipt.gaps, **self._unlisted.came(events)}.values()
 
 
 def _nothing_taken() -> Answer:
     return Answer(HTTPStatus.SERVICE_UNAVAILABLE, answer(()), headers=RETRY_AFTER)
-
-
-def _overloaded() -> Answer:
-    return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too much in flight", headers=RETRY_AFTER)

@@ -195,6 +195,20 @@ async def test_the_cluster_is_asked_only_where_it_matters() -> None:
     assert b.cluster.asked == [{"t"}]
 
 
+async def test_a_repeated_event_tells_the_time_since_it_came_last() -> None:
+    """Each time anew, and without being remembered the longer for it."""
+    b = Bench()
+    await b.publish("1", "2")
+    b.clock.now = 60.0
+    (first,) = await b.publish("1")
+    b.clock.now = 90.0
+    again = await b.publish("1", "2", "3")
+    assert first.gap_seconds == 60.0
+    assert [o.gap_seconds for o in again] == [30.0, 90.0, None]
+    b.clock.now = 601.0
+    assert [o.repeated for o in await b.publish("1")] == [False]
+
+
 async def test_it_can_be_turned_off() -> None:
     b = Bench(remember=0)
     await b.publish("1")

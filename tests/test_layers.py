@@ -18,10 +18,10 @@ HOMES = {
     "xmltodict": {"parse", "demo"},
     "cloudevents": {"event", "tail"},
     "uvicorn": {"protocol", "server"},
-    "starlette": {"answers", "app", "protocol", "server", "webhook"},
+    "starlette": {"answers", "app", "nowhere", "protocol", "server", "webhook"},
     "yaml": {"config", "demo_rig"},
     "opentelemetry": {"tracing"},
-    "prometheus_client": {"metrics"},
+    "prometheus_client": {"metrics", "series"},
     "confluent_kafka": {"demo_rig", "embedded"},
 }
 

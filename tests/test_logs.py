@@ -141,3 +141,34 @@ def test_without_a_loop_a_line_goes_out_at_once() -> None:
     turns.write(b"line\n")
     turns.flush()
     assert file.flushes == 1
+
+
+def test_our_own_lines_on_kafka_are_counted_and_not_written_without_end(stderr: Written) -> None:
+    """A topic that refuses every record; other lines are not held back by it."""
+    logs.configure("info", "json")
+    kafka, ours = structlog.get_logger("bridge.kafka.publisher"), structlog.get_logger("bridge.x")
+    for number in range(100):
+        kafka.warning("batch failed", partition=number)
+    kafka.warning("replacing the producer")
+    for number in range(100):
+        ours.info("request", number=number)
+    events = [json.loads(line)["event"] for line in stderr.getvalue().splitlines()]
+    assert events.count("batch failed") == logs.OWN_AT_ONCE
+    assert events.count("replacing the producer") == 1
+    assert events.count("request") == 100
+
+
+def test_what_was_held_back_is_told_by_the_next_line() -> None:
+    now = [0.0]
+    repeats = logs.OwnRepeats(clock=lambda: now[0])
+
+    def said() -> int | None:
+        line = {"logger": "bridge.kafka.publisher", "event": "batch failed"}
+        try:
+            return repeats(None, "warning", line).get("more_like_it", 0)  # type: ignore[no-any-return]
+        except structlog.DropEvent:
+            return None
+
+    assert [said() for _ in range(logs.OWN_AT_ONCE + 7)] == [0] * logs.OWN_AT_ONCE + [None] * 7
+    now[0] = 10.5
+    assert said() == 7

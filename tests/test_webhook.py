@@ -573,3 +573,48 @@ async def test_a_client_that_does_not_read_its_answer_keeps_no_place() -> None:
     assert (await gateway.post(TWO)).status == 200
     reading.set()
     assert (await stuck).status == 200
+
+
+# --- what the log says of requests that no endpoint answers ------------------------------
+
+
+async def test_another_path_is_logged_at_a_bounded_rate_and_not_shown() -> None:
+    """A mistyped URL may hold the secret."""
+    gateway = Gateway()
+    with capture_logs() as logs:
+        for _ in range(20):
+            reply = await gateway.post(
+                path=f"/webhook&token={TOKEN}", headers={"x-request-id": "r"}
+            )
+            assert is_problem(reply, 404)
+    assert 1 <= len(logs) < 20
+    assert (logs[0]["event"], logs[0]["status"], logs[0]["request_id"]) == ("request", 404, "r")
+    assert logs[0]["peer"] == "127.0.0.1"
+    assert TOKEN not in str(logs)
+
+
+async def test_a_fault_of_the_program_s_own_is_a_500_and_one_line() -> None:
+    """Nothing is acknowledged, the next request is served, and nothing stays in use."""
+
+    def broken(_: Message) -> Result:
+        raise RuntimeError("a bug")
+
+    gateway = Gateway(RecordingPublisher(broken))
+    with capture_logs() as logs:
+        reply = await gateway.post(TWO)
+    assert is_problem(reply, 500)
+    assert reply.headers["connection"] == "close"
+    (line,) = logs
+    assert (line["event"], line["log_level"], line["status"]) == ("request", "error", 500)
+    assert str(line["exc_info"]) == "a bug"
+    assert gateway.requests(500) == 1
+    assert gateway.metrics.registry.get_sample_value("sms_bridge_in_flight_posts") == 0
+
+
+async def test_a_request_s_line_counts_its_states_by_outcome() -> None:
+    with capture_logs() as logs:
+        await Gateway().post(TWO)
+    (line,) = logs
+    assert (line["states"], line["listed"], line["published"]) == (2, 2, 2)
+    assert line["seconds"] >= 0
+    assert line["request_id"]

@@ -11,11 +11,12 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 
 from bridge.kafka import preflight
+from bridge.kafka.causes import AWAY, word_of
 from bridge.kafka.connection import MAX_BATCH_BYTES, Connection
 from bridge.kafka.metadata import Topic
 from bridge.kafka.preflight import Findings, report
@@ -46,8 +47,11 @@ class Supervisor:
     """Keeps one connection at a time, from the first one that can be had on.
 
     `topics` must exist for it to be ready; the dead-letter topic only for dead letters.
-    `connect` and `inspect` reach the cluster.
+    `connect` and `inspect` reach the cluster. `on_rebuild` is told the cause of each replacement,
+    as one of a few words (causes.py).
     """
+
+    states: ClassVar[tuple[str, ...]] = ("starting", "connected", "replacing")
 
     def __init__(
         self,
@@ -57,8 +61,10 @@ class Supervisor:
         connect: Callable[[Kafka], Awaitable[Connection]] | None = None,
         inspect: Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[Findings]]] | None = None,
         timing: Timing = Timing(),
+        on_rebuild: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._settings = settings
+        self._on_rebuild = on_rebuild
         self._required = frozenset(topics)
         dead_letters = settings.dead_letter_topic
         self._wanted = self._required | ({dead_letters} if dead_letters else set())
@@ -78,11 +84,19 @@ class Supervisor:
         self._winding_down: set[asyncio.Task[None]] = set()
         self.ready = False  # once true it stays: an outage must not empty the Service
         self.not_ready_because = "Kafka was not found yet"
+        self.reachable = False  # the brokers, when they were last asked
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection to publish through."""
         return self._connection is not None
+
+    @property
+    def state(self) -> str:
+        """What the producer is at, one of `states`."""
+        if self.connected:
+            return "connected"
+        return "replacing" if self.generation else "starting"
 
     def start(self) -> None:
         """Connect in the background, for as long as it takes."""
@@ -144,6 +158,7 @@ class Supervisor:
         """Have the connection replaced; nobody is handed it any more."""
         connection.fail(cause)
         if self._connection is connection:
+            self.reachable = word_of(cause) not in AWAY
             self._connection = None
             self._connected.clear()
 
@@ -153,9 +168,12 @@ class Supervisor:
             self._connection = connection
             self.generation += 1
             self._connected.set()
+            self.reachable = True
             log.info("connected to Kafka")
             await self._watch(connection)
-            log.warning("replacing the producer", cause=connection.failed.result())
+            cause = connection.failed.result()
+            self._on_rebuild(word_of(cause))
+            log.warning("replacing the producer", cause=cause)
             self._wind_down(connection)
 
     # --- opening -------------------------------------------------------------------------
@@ -167,6 +185,7 @@ class Supervisor:
             try:
                 return await self._attempt()
             except Exception as exc:  # noqa: BLE001 -- whatever it is, the next try may succeed
+                self.reachable = False
                 self._complain(_reason(exc), said_at)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
             pause = min(pause * 2, longest)

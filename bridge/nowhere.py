@@ -1,0 +1,48 @@
+"""The application behind every path that nobody has configured: a 404, counted and logged."""
+
+import time
+from http import HTTPStatus
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from bridge.answers import not_found
+from bridge.metrics import Metrics
+from bridge.ratelimit import Repeats
+from bridge.request_ids import RequestIds
+
+log = structlog.get_logger(__name__)
+
+LINES_PER_SECOND = 0.1
+LINES_AT_ONCE = 5
+
+
+class Nowhere:
+    """Answers 404. The log shows who asked, and not for what: a mistyped URL may hold a secret."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._answers = metrics.answers_elsewhere
+        self._request_ids = RequestIds()
+        self._repeats = Repeats(per_second=LINES_PER_SECOND, burst=LINES_AT_ONCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        began = time.perf_counter()
+        self._answers.inc()
+        self._note(scope, began)
+        await not_found(scope, receive, send)
+
+    def _note(self, scope: Scope, began: float) -> None:
+        held_back = self._repeats.held_back(HTTPStatus.NOT_FOUND)
+        if held_back is None:
+            return
+        given = dict(reversed(scope["headers"])).get(b"x-request-id")
+        log.warning(
+            "request",
+            request_id=self._request_ids.of(given),
+            endpoint=None,
+            status=int(HTTPStatus.NOT_FOUND),
+            seconds=round(time.perf_counter() - began, 6),
+            peer=scope["client"][0] if scope["client"] else None,
+            more_like_it=held_back,
+        )
