@@ -1,6 +1,7 @@
 """Fixtures that several test files share: brokers and topics. No test logic."""
 
 import os
+import shutil
 import signal
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -23,13 +24,20 @@ from tests.secured import PASSWORD, USER, SecuredKafka
 EXTERNAL_KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 # An external cluster is a choice that explains the skips of what would kill it.
-MUST_RUN = {"kafka": IN_CI and not EXTERNAL_KAFKA, "helm": IN_CI, "image": IN_CI, "npm": IN_CI}
+MUST_RUN = {
+    "kafka": IN_CI and not EXTERNAL_KAFKA,
+    "helm": IN_CI,
+    "image": IN_CI,
+    "npm": IN_CI,
+    "prometheus": IN_CI,
+}
 # What asks for one of these needs what the mark says.
 FIXTURES = {
     "kafka": {"kafka", "new_kafka", "secured_kafka"},
     "helm": {"helm", "helm4", "models"},
     "image": {"image"},
     "npm": {"asyncapi_parser"},
+    "prometheus": {"promtool", "prometheus"},
 }
 
 
@@ -169,6 +177,25 @@ def asyncapi_parser() -> asyncapi.Parser:
         return asyncapi.parser()
     except NpmUnavailableError as exc:
         pytest.skip(f"no AsyncAPI parser: {exc}")
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """The program that checks rules."""
+    return _found("promtool")
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> str:
+    """Prometheus itself: the program."""
+    return _found("prometheus")
+
+
+def _found(program: str) -> str:
+    path = shutil.which(program)
+    if path is None:
+        pytest.skip(f"no {program}: install Debian's package prometheus")
+    return path
 
 
 @cache
