@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -18,6 +20,7 @@ from bridge.capacity import Capacity
 from bridge.event import Stream
 from bridge.metrics import CONTENT_TYPE, Metrics
 from bridge.nowhere import Nowhere
+from bridge.observation import Course, Observation, Observer
 from bridge.pipeline import Pipeline, Publisher
 from bridge.ratelimit import RateLimit
 from bridge.settings import Endpoint, Settings
@@ -77,9 +80,11 @@ def public_app(
     publisher: Publisher,
     metrics: Metrics,
     health: Health,
+    *,
     tracing: "Tracing | None" = None,
+    observer: Observer | None = None,
 ) -> Paths:
-    """One webhook per endpoint, with and without a trailing slash."""
+    """One webhook per endpoint, with and without a trailing slash; `observer` watches them all."""
     capacity = Capacity(
         max_posts=settings.server.max_in_flight,
         max_bytes=settings.server.max_in_flight_bytes,
@@ -108,10 +113,35 @@ def public_app(
             publish_timeout_seconds=settings.kafka.publish_timeout_seconds,
             draining=lambda: health.draining,
             tracing=tracing.endpoint(endpoint.name, endpoint.path) if tracing else None,
+            observer=observer,
         )
         for path in (endpoint.path, endpoint.path.rstrip("/") + "/"):
             applications[path] = webhook
-    return Paths(applications, default=Nowhere(metrics))
+    nowhere = Nowhere(metrics)
+    return Paths(applications, nowhere if observer is None else _watched(nowhere, observer))
+
+
+def _watched(nowhere: Nowhere, observer: Observer) -> ASGIApp:
+    """Tell of requests to other paths, but not of which: a secret may be in them."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        observer(
+            Observation(
+                endpoint="",
+                request_id="",
+                peer=scope["client"][0] if scope["client"] else None,
+                answered_at=datetime.now(UTC),
+                seconds=0.0,
+                status=HTTPStatus.NOT_FOUND,
+                answer=b"",
+                refused=True,
+                credentials=None,
+                course=Course(),
+            )
+        )
+        await nowhere(scope, receive, send)
+
+    return answer
 
 
 def admin_app(metrics: Metrics, health: Health) -> Starlette:

@@ -256,7 +256,11 @@ def _add(score: Score, report: dict[str, list[str] | int]) -> None:
 
 def _keep(stage: Stage, program: str) -> None:
     """Leave all running until a signal, or until the gateway ends."""
-    click.echo("\nStill running, until Ctrl-C. To post, and to follow what subscribers see:")
+    click.echo(
+        "\nStill running, until Ctrl-C. See in a browser what arrives and what becomes of it:"
+    )
+    click.echo(f"  {stage.gateway.inspector_url}")
+    click.echo("To post, and to follow what subscribers see:")
     click.echo(f"  curl --data-binary '{EXAMPLE}' \\\n    {stage.gateway.url}")
     click.echo(f"  {program} tail --config {stage.gateway.config_file} --from-beginning")
     click.echo(f"  curl {stage.gateway.admin_url}/readyz    (and /livez, /metrics)")

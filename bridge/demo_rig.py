@@ -68,7 +68,7 @@ class Gateway:
     def __init__(self, directory: Path, bootstrap_servers: str) -> None:
         self.config_file = directory / "bridge.yaml"
         self._log_file = directory / "gateway.log"
-        self._port, self._admin_port = _free_ports(2)
+        self._port, self._admin_port, self._inspector_port = _free_ports(3)
         self._process: subprocess.Popen[bytes] | None = None
         self.config_file.write_text(yaml.safe_dump(self._configuration(bootstrap_servers)))
 
@@ -76,6 +76,7 @@ class Gateway:
         return {
             "server": {"host": HOST, "port": self._port, "shutdown_grace_seconds": 3},
             "admin": {"host": HOST, "port": self._admin_port},
+            "inspector": {"host": HOST, "port": self._inspector_port},
             "kafka": {
                 "bootstrap_servers": bootstrap_servers,
                 "topic": TOPIC,
@@ -115,6 +116,11 @@ class Gateway:
     def admin_url(self) -> str:
         """Where the health checks and metrics are."""
         return f"http://{HOST}:{self._admin_port}"
+
+    @property
+    def inspector_url(self) -> str:
+        """Where the page is that shows recent documents."""
+        return f"http://{HOST}:{self._inspector_port}/"
 
     @property
     def running(self) -> bool:

@@ -44,7 +44,8 @@ class Receipt:
 
     `listed` are the ids to acknowledge. `counts` are states by status word (OTHER_STATUS where it
     is not known, or the state is invalid) and result; `repeated` counts states that Kafka had from
-    an earlier request, `rejected` invalid states by reason. `gaps` are, by the id of an event that
+    an earlier request, `rejected` invalid states by reason. `states` are the document's, invalid
+    where their events were too large, each with its outcome. `gaps` are, by the id of an event that
     had come before, the seconds since it came last.
     """
 
@@ -55,6 +56,8 @@ class Receipt:
     rejected: Mapping[str, int]
     unknown_words: int
     errors: tuple[str, ...]
+    states: Sequence[State | InvalidState]
+    outcomes: Sequence[Outcome]
     gaps: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -77,7 +80,8 @@ class Receipt:
 class Prepared:
     """A document and what is to be published of it: one message a state.
 
-    A message is None where the state is invalid and no topic takes its dead letter.
+    A message is None where the state is invalid and no topic takes its dead letter. The dead
+    letter of a state whose event turns out to be too large takes that event's place.
     `unreadable_times` and `future_times` count states whose time is not one, or far ahead.
     """
 
@@ -116,7 +120,9 @@ class Pipeline:
         states = list(document.states)
         outcomes = await self._publish(prepared.messages, deadline)
         if any(outcome.too_large for outcome in outcomes):
-            await self._bury_too_large(stream, states, outcomes, received_at, deadline)
+            await self._bury_too_large(
+                stream, states, outcomes, received_at, deadline, messages=prepared.messages
+            )
         durable = [outcome.result is Result.PUBLISHED for outcome in outcomes]
         listed, unlisted = acknowledged(states, durable, document.unprocessed_ids)
         return _receipt(listed, unlisted, states, outcomes, prepared.messages)
@@ -155,6 +161,8 @@ class Pipeline:
         outcomes: list[Outcome],
         received_at: datetime,
         deadline: float,
+        *,
+        messages: list[Message | None],
     ) -> None:
         """Make dead letters, in place, of the states whose events the topic does not take."""
         buried: dict[int, Message | None] = {}
@@ -167,7 +175,7 @@ class Pipeline:
         if buried:
             letters = await self._publish(list(buried.values()), deadline)
             for index, outcome in zip(buried, letters, strict=True):
-                outcomes[index] = outcome
+                messages[index], outcomes[index] = buried[index], outcome
 
 
 def _receipt(
@@ -197,7 +205,18 @@ def _receipt(
         key = word, outcome.result
         counts[key] = counts.get(key, 0) + 1
     gaps = _gaps(messages, outcomes) if repeated else {}
-    return Receipt(listed, unlisted, counts, repeated, rejected, unknown_words, tuple(errors), gaps)
+    return Receipt(
+        listed,
+        unlisted,
+        counts,
+        repeated,
+        rejected,
+        unknown_words,
+        tuple(errors),
+        states,
+        outcomes,
+        gaps,
+    )
 
 
 def _gaps(messages: Sequence[Message | None], outcomes: Sequence[Outcome]) -> dict[str, float]:

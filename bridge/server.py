@@ -20,7 +20,10 @@ from bridge.duplicates import Deduplicator, RecentEvents
 from bridge.kafka import CAUSES, Publisher, Supervisor
 from bridge.metrics import Metrics
 from bridge.protocol import GuardedProtocol
-from bridge.settings import Admin, Server, Settings
+from bridge.settings import Admin, Inspector, Server, Settings
+
+if TYPE_CHECKING:
+    from bridge import inspector as inspectors
 
 if TYPE_CHECKING:
     from bridge.tracing.spans import Tracing
@@ -60,8 +63,17 @@ async def serve(settings: Settings, tracing: "Tracing | None" = None) -> None:
     health = Health(lambda: None if supervisor.ready else supervisor.not_ready_because)
     duplicates = settings.kafka.duplicates
     recent = RecentEvents(duplicates.remember, duplicates.seconds)
+    inspector = _inspector(settings, health)
+    observer = None if inspector is None else inspector.observe
     public = _uvicorn(
-        public_app(settings, Deduplicator(publisher, supervisor, recent), metrics, health, tracing),
+        public_app(
+            settings,
+            Deduplicator(publisher, supervisor, recent),
+            metrics,
+            health,
+            tracing=tracing,
+            observer=observer,
+        ),
         keep_alive_seconds=settings.server.keep_alive_seconds,
         grace_seconds=_public_grace(settings.server),
     )
@@ -73,16 +85,24 @@ async def serve(settings: Settings, tracing: "Tracing | None" = None) -> None:
     with (
         _listen(settings.server) as public_socket,
         _listen(settings.admin) as admin_socket,
+        _listen(settings.inspector) if settings.inspector else nullcontext() as inspector_socket,
         _signals() as stopped,
     ):
         supervisor.start()
         public_task = asyncio.create_task(public.serve(_copies(public_socket)))
         admin_task = asyncio.create_task(admin.serve([admin_socket]))
-        log.info("listening", server=_address(public_socket), admin=_address(admin_socket))
+        page = _Page(inspector, inspector_socket, public_socket)
+        log.info(
+            "listening",
+            server=_address(public_socket),
+            admin=_address(admin_socket),
+            **page.facts,
+        )
         # A listener that ends by itself is a failure: better a restart than half a gateway.
         await asyncio.wait({stopped, public_task, admin_task}, return_when=asyncio.FIRST_COMPLETED)
         log.info("draining")
         health.draining = True
+        page.end()
         await asyncio.sleep(settings.server.drain_delay_seconds)
         public.should_exit = True
         await public_task
@@ -92,8 +112,57 @@ async def serve(settings: Settings, tracing: "Tracing | None" = None) -> None:
         spans = tracing.stop(grace) if tracing is not None else asyncio.sleep(0)
         await asyncio.gather(supervisor.stop(grace), spans)
         admin.should_exit = True
-        await admin_task
+        await asyncio.gather(admin_task, page.stop())
         log.info("stopped")
+
+
+class _Page:
+    """The inspector's listener, where there is an inspector; it serves until it is stopped."""
+
+    def __init__(
+        self,
+        inspector: "inspectors.Inspector | None",
+        listener: socket.socket | None,
+        gateway: socket.socket,
+    ) -> None:
+        self._inspector = inspector
+        self.facts: dict[str, str] = {}
+        if inspector is None or listener is None:
+            return
+        host, port, *_ = gateway.getsockname()
+        inspector.listening(host, port)
+        self.facts["inspector"] = _address(listener)
+        self._server = _uvicorn(
+            inspector.app, keep_alive_seconds=ADMIN_KEEP_ALIVE_SECONDS, grace_seconds=ADMIN_SECONDS
+        )
+        self._task = asyncio.create_task(self._server.serve([listener]))
+
+    def end(self) -> None:
+        """Let go of the pages that are open."""
+        if self._inspector is not None:
+            self._inspector.end()
+
+    async def stop(self) -> None:
+        """Close the listener. However it ended, the gateway goes on to its own end."""
+        if self._inspector is not None:
+            self._server.should_exit = True
+            await asyncio.wait({self._task})
+
+
+def _inspector(settings: Settings, health: Health) -> "inspectors.Inspector | None":
+    if settings.inspector is None:
+        return None
+    # It brings templates along, which nobody should pay for who has it off.
+    from bridge.inspector import Inspector, Target, credentials_of  # noqa: PLC0415
+
+    return Inspector(
+        {
+            endpoint.name: Target(endpoint.path, credentials_of(endpoint.auth))
+            for endpoint in settings.endpoints
+        },
+        host=settings.inspector.host,
+        not_ready=lambda: health.why_not_ready,
+    )
 
 
 def _spare_the_collector() -> None:
@@ -136,7 +205,7 @@ def _uvicorn(app: ASGIApp, *, keep_alive_seconds: float, grace_seconds: float) -
     )
 
 
-def _listen(where: Server | Admin) -> socket.socket:
+def _listen(where: Server | Admin | Inspector) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(
         where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]

@@ -240,6 +240,16 @@ class Admin(Section):
     port: Port = Field(default=8081, description="TCP port; 0 takes any free one.")
 
 
+class Inspector(Section):
+    """The page that shows recent documents, on a listener of its own; it asks for no password."""
+
+    host: Host = Field(
+        default="127.0.0.1",
+        description="Address to listen on: whoever reaches it sees what the provider posts.",
+    )
+    port: Port = Field(default=8082, description="TCP port; 0 takes any free one.")
+
+
 class CreateTopics(Section):
     """Whether missing topics are created at start, and how."""
 
@@ -522,6 +532,9 @@ class Settings(Section):
 
     server: Server = Field(default_factory=Server, description="The public listener.")
     admin: Admin = Field(default_factory=Admin, description="The private listener.")
+    inspector: Inspector | None = Field(
+        default=None, description="The page that shows recent documents; off where absent."
+    )
     kafka: Kafka = Field(default_factory=Kafka, description="Where events go.")
     endpoints: Annotated[tuple[Endpoint, ...], AfterValidator(_not_empty)] = Field(
         json_schema_extra={"minItems": 1},
@@ -626,12 +639,17 @@ def _rejected_among_statuses(settings: Settings) -> Iterator[Conflict]:
 
 
 def _one_port_for_two(settings: Settings) -> Iterator[Conflict]:
-    server, admin = settings.server, settings.admin
-    meet = server.host == admin.host or not _ANY_HOST.isdisjoint({server.host, admin.host})
-    if server.port == admin.port != 0 and meet:
-        listeners = ("server", "admin")
-        between = tuple((name, key) for name in listeners for key in ("host", "port"))
-        yield Conflict(("admin", "port"), "must differ from server.port", between)
+    listeners: list[tuple[str, Server | Admin | Inspector]] = [
+        ("server", settings.server),
+        ("admin", settings.admin),
+    ]
+    if settings.inspector is not None:
+        listeners.append(("inspector", settings.inspector))
+    for (first, one), (second, two) in combinations(listeners, 2):
+        meet = one.host == two.host or not _ANY_HOST.isdisjoint({one.host, two.host})
+        if one.port == two.port != 0 and meet:
+            between = tuple((name, key) for name in (first, second) for key in ("host", "port"))
+            yield Conflict((second, "port"), f"must differ from {first}.port", between)
 
 
 def _bodies_that_never_fit(settings: Settings) -> Iterator[Conflict]:

@@ -22,6 +22,7 @@ from bridge.errors import DocumentError
 from bridge.event import Stream
 from bridge.metrics import EndpointMetrics, Metrics
 from bridge.model import Outcome, Result
+from bridge.observation import Course, Observation, Observer
 from bridge.parse import is_blank
 from bridge.pipeline import Pipeline, Prepared, Receipt, prepare
 from bridge.ratelimit import RateLimit, Repeats
@@ -54,6 +55,7 @@ class _Exchange:
 
     __slots__ = (
         "began",
+        "course",
         "facts",
         "headers",
         "lease",
@@ -72,6 +74,7 @@ class _Exchange:
         self.remainder = False  # not all that it brought was taken
         self.refused = False  # nothing of it was looked at
         self.span: RequestSpan | None = None
+        self.course: Course | None = None  # kept where somebody watches, until the answer is known
 
 
 class Webhook:
@@ -81,7 +84,7 @@ class Webhook:
     `reader` reads large documents; `burials` limits the dead letters of refused bodies.
     `publish_timeout_seconds` bounds everything from the last byte of the body to the answer;
     `draining` says whether connections are to be closed after their answers, `tracing` is None
-    where requests are not traced.
+    where requests are not traced; `observer`, if any, is told of each request.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class Webhook:
         draining: Callable[[], bool],
         clock: Callable[[], datetime] = _now,
         tracing: "EndpointTracing | None" = None,
+        observer: Observer | None = None,
     ) -> None:
         self._stream = stream
         self._authenticator = authenticator
@@ -121,6 +125,7 @@ class Webhook:
         self._draining = draining
         self._clock = clock
         self._tracing = tracing
+        self._observer = observer
         self._log = log.bind(endpoint=stream.endpoint)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,11 +137,15 @@ class Webhook:
         if self._tracing is not None:
             exchange.span = self._tracing.request(scope, request_id)
             exchange.facts["trace_id"] = exchange.span.trace_id
+        if self._observer is not None:
+            exchange.course = Course()
         try:
             reply, close = await self._answer_or_fail(exchange, scope, receive)
             # A client that does not read its answer must not keep its place.
             lease.release()
             self._note(exchange, reply)
+            if self._observer is not None:
+                self._tell(self._observer, exchange, scope, reply)
             if reply is not None:
                 await reply.send(send, close=close or self._draining())
         finally:
@@ -193,6 +202,27 @@ class Webhook:
             status=status,
             seconds=round(seconds, 6),
             **facts,
+        )
+
+    def _tell(
+        self, observer: Observer, exchange: _Exchange, scope: Scope, reply: Answer | None
+    ) -> None:
+        """Hand over what there is to see of a request, and let go of it."""
+        course, exchange.course = exchange.course or Course(), None
+        credentials = exchange.facts.get("credentials")
+        observer(
+            Observation(
+                endpoint=self._stream.endpoint,
+                request_id=exchange.request_id,
+                peer=scope["client"][0] if scope["client"] else None,
+                answered_at=self._clock(),
+                seconds=time.perf_counter() - exchange.began,
+                status=None if reply is None else reply.status,
+                answer=b"" if reply is None else reply.body,
+                refused=exchange.refused or reply is None,
+                credentials=None if credentials is None else str(credentials),
+                course=course,
+            )
         )
 
     # --- before the body -----------------------------------------------------------------
@@ -307,6 +337,9 @@ class Webhook:
         deadline = asyncio.get_running_loop().time() + self._publish_timeout_seconds
         received_at = self._clock()
         exchange.facts["bytes"] = len(body)
+        course = exchange.course
+        if course is not None:
+            course.body = body
         if is_blank(body):
             exchange.remainder = True
             return refusal(HTTPStatus.BAD_REQUEST, "the body is empty")
@@ -328,7 +361,7 @@ class Webhook:
             return _nothing_taken()
         except DocumentError as error:
             exchange.remainder = True
-            await self._bury(stream, error, body, received_at, deadline, facts=exchange.facts)
+            await self._bury(stream, error, body, received_at, deadline, exchange=exchange)
             return refusal(HTTPStatus.BAD_REQUEST, str(error))
         if not exchange.lease.take_states(len(prepared.document.states)):
             exchange.refused = True
@@ -354,6 +387,11 @@ class Webhook:
         self._account(prepared, receipt, exchange)
         if exchange.span is not None:
             exchange.span.ids(listed=receipt.listed, unlisted=receipt.unlisted)
+        course = exchange.course
+        if course is not None:
+            course.states, course.messages = receipt.states, prepared.messages
+            course.outcomes = receipt.outcomes
+            course.listed, course.unlisted = receipt.listed, receipt.unlisted
         return receipt
 
     async def _prepare_aside(
@@ -373,14 +411,14 @@ class Webhook:
         received_at: datetime,
         deadline: float,
         *,
-        facts: dict[str, object],
+        exchange: _Exchange,
     ) -> None:
         """Keep a refused body for a look; the answer does not depend on it."""
         self._metrics.refused(error.reason)
         outcome: Outcome | None = None
         if self._burials.allows():
             outcome = await self._pipeline.bury(stream, error, body, received_at, deadline)
-        facts.update(
+        exchange.facts.update(
             reason=error.reason,
             detail=str(error),
             line=error.line,
@@ -388,6 +426,8 @@ class Webhook:
         )
         if outcome is None or outcome.result is not Result.PUBLISHED:
             self._metrics.lost_bodies.inc()
+        if exchange.course is not None:
+            exchange.course.error, exchange.course.burial = error, outcome
 
     def _account(self, prepared: Prepared, receipt: Receipt, exchange: _Exchange) -> None:
         """Count a document, and say what became of it."""

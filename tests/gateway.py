@@ -116,6 +116,10 @@ class Gateway:
         """All that it has written so far, wherever to."""
         return self._log.read_text(errors="replace")
 
+    @property
+    def inspector_url(self) -> str:
+        return f"http://{self._addresses['inspector']}/"
+
     def logs(self) -> list[dict[str, Any]]:
         """Every complete line of the log so far; a last word to a person is none."""
         lines = self._log.read_bytes().split(b"\n")[:-1]
@@ -155,5 +159,6 @@ class Gateway:
             raise AssertionError(f"the gateway has ended: {self._log.read_text()}")
         for line in self.logs():
             if line["event"] == "listening":
-                self._addresses = {"server": line["server"], "admin": line["admin"]}
+                listeners = ("server", "admin", "inspector")
+                self._addresses = {name: line[name] for name in listeners if name in line}
         return bool(self._addresses)
