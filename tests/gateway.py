@@ -52,7 +52,7 @@ def configuration(
         "log": {"level": "info", "format": "json"},
     }
     for name, section in sections.items():
-        base[name] = base[name] | section if isinstance(section, dict) else section
+        base[name] = base.get(name, {}) | section if isinstance(section, dict) else section
     return base
 
 

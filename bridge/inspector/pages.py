@@ -20,7 +20,7 @@ MAX_ROWS = 200  # of the table
 MAX_IDS = 3  # of one row
 MAX_RELATED_IDS = 50  # of one document: whose other documents are shown
 MAX_RELATED = 20  # documents of one id
-OPEN_FATES = 3  # whose events are unfolded
+OPEN_FATES = 1  # whose events are unfolded
 
 # What each word means, for the title of its label.
 MEANING = {
@@ -159,23 +159,23 @@ class Snapshot(NamedTuple):
 def related(ring: Ring, entry: Entry) -> list[Related]:
     """Where else a document's ids were; those that were nowhere else are left out."""
     found = []
-    ids = dict.fromkeys(fate.id_sms or fate.event_id for fate in entry.fates)
-    for id_sms in list(ids)[:MAX_RELATED_IDS]:
-        events = {fate.event_id for fate in entry.fates if id_sms in (fate.id_sms, fate.event_id)}
-        others = ring.others(id_sms, entry.number)
+    keys = dict.fromkeys(fate.id_sms or fate.mark for fate in entry.fates)
+    for key in [key for key in keys if key][:MAX_RELATED_IDS]:
+        marks = {fate.mark for fate in entry.fates if key in (fate.id_sms, fate.mark)}
+        others = ring.others(key, entry.number)
         visits = [
-            (other, fate, bool(fate.event_id) and fate.event_id in events)
+            (other, fate, bool(fate.mark) and fate.mark in marks)
             for other in others[-MAX_RELATED:]
             for fate in other.fates
-            if id_sms in (fate.id_sms, fate.event_id)
+            if key in (fate.id_sms, fate.mark)
         ]
         if visits:
-            more = len(others) - MAX_RELATED
-            found.append(Related(entry_id(id_sms), visits[-MAX_RELATED:], max(more, 0)))
+            more = max(len(others) - MAX_RELATED, 0)
+            found.append(Related(name_of(key), visits[-MAX_RELATED:], more))
     return found
 
 
-def entry_id(key: str) -> str:
+def name_of(key: str) -> str:
     """What a page calls an id, or a body that was refused as a whole and has none."""
     return "the same body" if key.startswith("body:") else key
 

@@ -94,6 +94,8 @@ def _lines(text: str, grammar: re.Pattern[str]) -> list[Line]:
         first, *others = run.split("\n")
         lines[-1] += _pieces(kind, first)
         lines += [list(_pieces(kind, other)) for other in others]
+    if len(lines) > 1 and not lines[-1]:
+        lines.pop()  # the line feed at the end ends a line, and begins none
     return lines
 
 

@@ -42,7 +42,7 @@ class Fate(NamedTuple):
     """What became of one state, or of a body that was refused as a whole (`refused`).
 
     `value` is the record's, cut to KEPT_VALUE_BYTES of `value_size`; empty where nothing was to
-    be published. `event_id` tells a retry of the same state; empty where there is none.
+    be published. `event_id` is the record's, or made of the body; empty where there is none.
     """
 
     id_sms: str
@@ -58,6 +58,11 @@ class Fate(NamedTuple):
     partition: int | None
     offset: int | None
     error: str
+
+    @property
+    def mark(self) -> str:
+        """By what a retry is told; empty for a state without an id, which anyone may send."""
+        return self.event_id if self.id_sms or self.outcome == REFUSED else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +262,8 @@ class Ring:
         for fate in entry.fates:
             if fate.id_sms:
                 yield self._by_id, fate.id_sms
-            if fate.event_id:
-                yield self._by_event, fate.event_id
+            if fate.mark:
+                yield self._by_event, fate.mark
 
 
 def _fates(course: Course, body: bytes) -> tuple[tuple[Fate, ...], Mapping[str, int]]:
