@@ -10,9 +10,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from bridge.embedded import EmbeddedBroker
 from tests.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
+from tests.browser import ChromiumUnavailableError, launched_chromium
 from tests.contract import asyncapi, events
 from tests.helm.binaries import MAJORS, HelmUnavailableError, helm_binary
 from tests.helm.chart import Helm
@@ -30,6 +32,7 @@ MUST_RUN = {
     "image": IN_CI,
     "npm": IN_CI,
     "prometheus": IN_CI,
+    "browser": IN_CI,
 }
 # What asks for one of these needs what the mark says.
 FIXTURES = {
@@ -38,6 +41,7 @@ FIXTURES = {
     "image": {"image"},
     "npm": {"asyncapi_parser"},
     "prometheus": {"promtool", "prometheus"},
+    "browser": {"chromium"},
 }
 
 
@@ -196,6 +200,17 @@ def _found(program: str) -> str:
     if path is None:
         pytest.skip(f"no {program}: install Debian's package prometheus")
     return path
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A real browser: the system's Chromium, without a window."""
+    with ExitStack() as stack:
+        try:
+            browser = stack.enter_context(launched_chromium())
+        except ChromiumUnavailableError as exc:
+            pytest.skip(f"no browser: {exc}")
+        yield browser
 
 
 @cache
