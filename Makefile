@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## say what there is (this)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(READY) ## the whole story on an in-memory broker
@@ -76,6 +76,10 @@ lock: $(BIN)/uv ## write the requirements files anew; ARGS=--upgrade for newer v
 schema: $(READY) ## write the generated files anew: the chart's, and the contract's documents
 	@$(BIN)/python -m tests.helm.generate
 	@$(BIN)/python -m tests.contract.generate
+
+.PHONY: screenshots
+screenshots: $(READY) ## take the pictures of docs/inspector.md anew; needs Chromium
+	@$(BIN)/python -m tests.browser
 
 .PHONY: clean
 clean: ## remove what was built here; the downloaded Kafka stays in the user's cache

@@ -18,7 +18,8 @@ HOMES = {
     "xmltodict": {"parse", "demo"},
     "cloudevents": {"event", "tail"},
     "uvicorn": {"protocol", "server"},
-    "starlette": {"answers", "app", "nowhere", "protocol", "server", "webhook"},
+    "starlette": {"answers", "app", "inspector", "nowhere", "protocol", "server", "webhook"},
+    "jinja2": {"inspector"},
     "yaml": {"config", "demo_rig"},
     "opentelemetry": {"tracing"},
     "prometheus_client": {"metrics", "series"},
@@ -95,6 +96,12 @@ def test_a_library_is_known_in_its_own_place_alone(library: str, homes: set[str]
 
     assert users
     assert users <= homes
+
+
+def test_only_the_server_knows_the_inspector() -> None:
+    """Who is watched must not notice: requests know the observation, and not who looks at it."""
+    users = {module_of(path) for path in files() if "inspector" in parts_of(module_of(path))}
+    assert users == {"server"}
 
 
 def test_nothing_imports_the_entry_points() -> None:

@@ -11,6 +11,7 @@ from bridge.settings import (
     CreateTopics,
     Endpoint,
     Events,
+    Inspector,
     Kafka,
     Log,
     Sasl,
@@ -24,7 +25,7 @@ from bridge.settings import (
 )
 
 SECTIONS = (
-    *(Server, Admin, Kafka, CreateTopics, Security, Sasl, Tls),
+    *(Server, Admin, Inspector, Kafka, CreateTopics, Security, Sasl, Tls),
     *(Endpoint, Auth, Basic, Events, Log, Settings),
 )
 FIELDS = [(s, name, info) for s in SECTIONS for name, info in s.model_fields.items()]
@@ -106,6 +107,7 @@ def test_defaults_are_the_documented_ones() -> None:
             "trusted_proxies": (),
         },
         "admin": {"host": "0.0.0.0", "port": 8081},
+        "inspector": None,
         "kafka": {
             "bootstrap_servers": ("kafka:9092",),
             "topic": "sms.status",
@@ -136,6 +138,16 @@ def test_defaults_are_the_documented_ones() -> None:
         "events": {"type_prefix": "com.example.messaging", "content_mode": "structured"},
         "log": {"level": "info", "format": "json"},
     }
+
+
+@pytest.mark.parametrize(("given", "port"), [({}, 8082), ({"port": 9}, 9)])
+def test_the_inspector_is_on_where_it_is_written_and_on_loopback(
+    given: dict[str, Any], port: int
+) -> None:
+    """What it shows is not for the network unless somebody says so."""
+    inspector = settings(inspector=given).inspector
+    assert inspector is not None
+    assert (inspector.host, inspector.port) == ("127.0.0.1", port)
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -345,6 +357,8 @@ def test_topic_of_an_endpoint() -> None:
         ([{}], {"admin": {"port": 8080}}, "admin.port"),
         ([{}], {"server": {"host": "::1"}, "admin": {"port": 8080}}, "admin.port"),
         ([{}], {"server": {"port": 1, "host": "::"}, "admin": {"port": 1}}, "admin.port"),
+        ([{}], {"inspector": {"port": 8080}}, "inspector.port"),
+        ([{}], {"admin": {"port": 8082}, "inspector": {}}, "inspector.port"),
     ],
 )
 def test_conflicts_are_refused(

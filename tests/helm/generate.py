@@ -120,7 +120,7 @@ def _settings(
         if inner is None:
             yield f"{prefix}{name}", node
         else:
-            if name == "auth":  # it may be a word, too
+            if name == "auth" or node.get("default", ...) is None:  # not a section in any case
                 yield f"{prefix}{name}", node
             suffix = "[]" if node.get("type") == "array" else ""
             yield from _settings(inner, definitions, f"{prefix}{name}{suffix}.")
