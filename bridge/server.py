@@ -39,6 +39,7 @@ PRODUCER_SHARE = 0.2  # of the grace, kept for the producer's end
 ADMIN_SECONDS = 0.5  # the same, for the private listener's
 TICKS_SECONDS = 0.5  # that two servers of uvicorn's take to notice
 ADMIN_KEEP_ALIVE_SECONDS = 5
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class _Uvicorn(uvicorn.Server):
@@ -155,6 +156,11 @@ def _inspector(settings: Settings, health: Health) -> "inspectors.Inspector | No
     # It brings templates along, which nobody should pay for who has it off.
     from bridge.inspector import Inspector, Target, credentials_of  # noqa: PLC0415
 
+    if settings.inspector.host not in LOOPBACK:
+        log.warning(
+            "the inspector asks for no password: whoever reaches its address sees what is posted",
+            host=settings.inspector.host,
+        )
     return Inspector(
         {
             endpoint.name: Target(endpoint.path, credentials_of(endpoint.auth))

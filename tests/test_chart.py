@@ -275,6 +275,20 @@ def test_notes_say_what_to_give_to_the_provider(helm4: Helm, variant: Variant) -
         assert f"takes posts from {', '.join(allow)} alone" in notes
 
 
+@pytest.mark.parametrize(
+    ("name", "port"), [("inspector", 8082), ("inspector on a port of its own", 9082)]
+)
+def test_the_inspector_is_reached_through_the_pod_alone(helm4: Helm, name: str, port: int) -> None:
+    """It listens on the pod's loopback: no port of the container, no Service and no policy has it."""
+    values = VARIANTS[name].whole
+    assert f"port-forward deployment/statuses-sms-status-bridge {port}:{port}" in helm4.notes(
+        values
+    )
+    for each in objects_of(helm4.template(values)):
+        if each["kind"] != "ConfigMap":
+            assert str(port) not in json.dumps(each["spec"]) if "spec" in each else True
+
+
 def test_both_helms_give_the_same_notes(helm: Helm, helm4: Helm) -> None:
     for name in ("minimal", "everything", "load balancer", "two endpoints, secrets"):
         assert helm.notes(VARIANTS[name].whole) == helm4.notes(VARIANTS[name].whole)

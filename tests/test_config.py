@@ -324,8 +324,10 @@ class TestWords:
             ),
             (
                 "8080: x",
-                "8080: unknown key; the keys here are server, admin, inspector, kafka, endpoints, "
-                "events, log",
+                (
+                    "8080: unknown key; the keys here are server, admin, inspector, kafka, endpoints, "
+                    "events, log"
+                ),
             ),
             ("sever: x", 'sever: unknown key; did you mean "server"?'),
             ("? [a]\n: b", "a key must be text"),

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from click.testing import CliRunner
@@ -86,7 +87,7 @@ def test_an_interrupted_demo_leaves_nothing_running(number: signal.Signals) -> N
 
 
 def test_keep_leaves_all_running_until_ctrl_c() -> None:
-    """What it prints can be used: the configuration serves `tail`, and the URL takes a post."""
+    """What it prints can be used: `tail` takes the configuration, and the inspector answers."""
     with demo("--messages", "20", "--keep") as (process, _):
         assert process.stdout is not None
         shown = ""
@@ -96,6 +97,10 @@ def test_keep_leaves_all_running_until_ctrl_c() -> None:
                 break
         config = re.search(r"tail --config (\S+)", shown)
         assert config is not None, shown
+        inspector = re.search(r"^  (http://127\.0\.0\.1:\d+/)$", shown, re.MULTILINE)
+        assert inspector is not None, shown
+        with urlopen(inspector[1]) as page:
+            assert "Recent documents" in page.read().decode()
         seen = CliRunner().invoke(
             main, ["tail", "--config", config[1], "--from-beginning", "--max", "25"]
         )

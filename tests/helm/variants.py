@@ -293,6 +293,8 @@ VARIANTS: dict[str, Variant] = {
     "names": Variant({"nameOverride": "sms", "fullnameOverride": "sms-in"}),
     "long names": Variant({"fullnameOverride": "a" * 63}),
     "own ports": Variant({"config": {"server": {"port": 9000}, "admin": {"port": "9001"}}}),
+    "inspector": Variant({"config": {"inspector": {}}}),
+    "inspector on a port of its own": Variant({"config": {"inspector": {"port": 9082}}}),
     "sections left empty": Variant({"config": {"admin": None, "log": None}}),
     "longer drain": Variant(
         {
