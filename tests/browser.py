@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, ViewportSize, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
 from bridge.embedded import EmbeddedBroker
@@ -19,7 +19,7 @@ from tests.gateway import Gateway, configuration
 
 DOCS = Path(__file__).parents[1] / "docs"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SIZE = {"width": 1280, "height": 800}
+SIZE: ViewportSize = {"width": 1280, "height": 800}
 WATCH = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -53,17 +53,21 @@ class Watched:
     """A page that keeps everything that must not happen in it."""
 
     def __init__(self, browser: Browser, **options: Any) -> None:
-        self.context = browser.new_context(viewport={**SIZE}, **options)
+        self.context = browser.new_context(viewport=SIZE, **options)
         self.context.add_init_script(WATCH)
         self.page: Page = self.context.new_page()
         self.faults: list[str] = []
         self._scripts = options.get("java_script_enabled", True)
         self.page.on("console", lambda m: self.faults.append(f"console: {m.type} {m.text}"))
         self.page.on("pageerror", lambda e: self.faults.append(f"error: {e}"))
-        self.page.on("dialog", lambda d: (self.faults.append(f"dialog: {d.message}"), d.dismiss()))
+        self.page.on("dialog", self._asked)
         self.page.on("requestfailed", self._failed)
         self.page.on("request", self._requested)
         self.requested: list[str] = []
+
+    def _asked(self, dialog: Dialog) -> None:
+        self.faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
     def _failed(self, request: Any) -> None:
         # A stream that the page itself closes has "failed", too.

@@ -202,9 +202,12 @@ def _found(program: str) -> str:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A real browser: the system's Chromium, without a window."""
+    """A real browser: the system's Chromium, without a window.
+
+    Its driver has a loop running in this thread, which other modules' tests must not meet.
+    """
     with ExitStack() as stack:
         try:
             browser = stack.enter_context(launched_chromium())

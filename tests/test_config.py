@@ -324,10 +324,7 @@ class TestWords:
             ),
             (
                 "8080: x",
-                (
-                    "8080: unknown key; the keys here are server, admin, inspector, kafka, endpoints, "
-                    "events, log"
-                ),
+                f"8080: unknown key; the keys here are {', '.join(Settings.model_fields)}",
             ),
             ("sever: x", 'sever: unknown key; did you mean "server"?'),
             ("? [a]\n: b", "a key must be text"),
