@@ -353,7 +353,7 @@ class Rig:
             publisher or RecordingPublisher(),
             Metrics(),
             Health(lambda: None),
-            self.inspector.observe,
+            observer=self.inspector.observe,
         )
 
     async def post(self, *chunks: Any, **options: Any) -> Reply | None:
