@@ -935,6 +935,20 @@ def test_the_service_monitor_finds_the_admin_service_alone(helm4: Helm) -> None:
     assert found == ["statuses-sms-status-bridge-admin"]
 
 
+def test_the_metrics_own_labels_are_kept(helm4: Helm) -> None:
+    """The Operator's own label `endpoint` is the port's name, and would rename ours."""
+    objects = helm4.objects(VARIANTS["service monitor"].whole)
+    (scraped,) = one(objects, "ServiceMonitor")["spec"]["endpoints"]
+    assert scraped["honorLabels"] is True
+
+
+def test_every_alert_says_where_its_runbook_is(helm4: Helm) -> None:
+    values = merged(VARIANTS["monitoring"].whole, {"prometheusRule": {"runbook": "https://x/y"}})
+    (group,) = one(helm4.objects(values), "PrometheusRule")["spec"]["groups"]
+    for rule in group["rules"][:-1]:
+        assert rule["annotations"]["runbook_url"] == f"https://x/y#{rule['alert'].lower()}"
+
+
 def test_the_dashboard_is_json(helm4: Helm) -> None:
     (text,) = one(helm4.objects(VARIANTS["dashboard"].whole), "ConfigMap", "-dashboard")[
         "data"

@@ -71,6 +71,7 @@ SCRAPED = section(
     {
         "interval": DURATION,
         "scrapeTimeout": DURATION,
+        "honorLabels": {"type": "boolean"},
         "relabelings": several(RELABELING),
         "metricRelabelings": several(RELABELING),
     },
