@@ -210,11 +210,12 @@ class Webhook:
         """Hand over what there is to see of a request, and let go of it."""
         course, exchange.course = exchange.course or Course(), None
         credentials = exchange.facts.get("credentials")
+        client = self._client(scope)
         observer(
             Observation(
                 endpoint=self._stream.endpoint,
                 request_id=exchange.request_id,
-                peer=scope["client"][0] if scope["client"] else None,
+                peer=None if client is None else str(client),
                 answered_at=self._clock(),
                 seconds=time.perf_counter() - exchange.began,
                 status=None if reply is None else reply.status,
