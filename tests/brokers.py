@@ -473,8 +473,13 @@ def _fetch(pom: Path, target: Path) -> None:
     """Let Maven copy the jars beside the target, then put them in place in one step."""
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as partial:
         jars = Path(partial) / "jars"
-        _run_maven(pom, "dependency:copy-dependencies", "-DincludeScope=runtime", jars)
+        copied_libraries(pom, jars)
         jars.rename(target)
+
+
+def copied_libraries(pom: Path, directory: Path) -> None:
+    """Let Maven copy what a pom depends on; KafkaUnavailableError says why it cannot."""
+    _run_maven(pom, "dependency:copy-dependencies", "-DincludeScope=runtime", directory)
 
 
 def _run_maven(pom: Path, goal: str, scope: str, directory: Path) -> None:

@@ -22,17 +22,14 @@ from tests.helm.models import Models
 from tests.helm.models import models as installed_models
 from tests.npm import NpmUnavailableError
 from tests.secured import PASSWORD, USER, SecuredKafka
+from tests.subscribers.programs import LANGUAGES, Program, RuntimeUnavailableError, program
 
 EXTERNAL_KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 # An external cluster is a choice that explains the skips of what would kill it.
 MUST_RUN = {
     "kafka": IN_CI and not EXTERNAL_KAFKA,
-    "helm": IN_CI,
-    "image": IN_CI,
-    "npm": IN_CI,
-    "prometheus": IN_CI,
-    "browser": IN_CI,
+    **dict.fromkeys(("helm", "image", "npm", "prometheus", "browser", "runtimes"), IN_CI),
 }
 # What asks for one of these needs what the mark says.
 FIXTURES = {
@@ -42,6 +39,7 @@ FIXTURES = {
     "npm": {"asyncapi_parser"},
     "prometheus": {"promtool", "prometheus"},
     "browser": {"chromium"},
+    "runtimes": {"subscriber"},
 }
 
 
@@ -214,6 +212,15 @@ def chromium() -> Iterator[Browser]:
         except ChromiumUnavailableError as exc:
             pytest.skip(f"no browser: {exc}")
         yield browser
+
+
+@pytest.fixture(scope="session", params=LANGUAGES)
+def subscriber(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """The program of docs/examples, one language after the other."""
+    try:
+        return program(request.param, tmp_path_factory.mktemp(request.param))
+    except RuntimeUnavailableError as exc:
+        pytest.skip(f"no {request.param}: {exc}")
 
 
 @cache

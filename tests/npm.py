@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,10 +42,13 @@ class Packages:
         return done.stdout
 
 
-def packages(name: str, pins: Sequence[Path]) -> Packages:
+def packages(
+    name: str, pins: Sequence[Path], finish: Callable[[str, Path], None] | None = None
+) -> Packages:
     """What package.json and package-lock.json pin, installed.
 
-    NpmUnavailableError says why it cannot be.
+    `finish` is called with npm and the directory, for what has to be compiled; what it makes is
+    kept for each Node. NpmUnavailableError says why it cannot be.
     """
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
@@ -56,8 +59,13 @@ def packages(name: str, pins: Sequence[Path]) -> Packages:
         for file in pins:
             shutil.copy(file, directory)
         _install(npm, directory)
+        if finish is not None:
+            finish(npm, directory)
 
-    return Packages(node, kept(name, b"".join(file.read_bytes() for file in pins), install))
+    pinned = b"".join(file.read_bytes() for file in pins)
+    if finish is not None:
+        pinned += subprocess.run([node, "--version"], capture_output=True, check=True).stdout
+    return Packages(node, kept(name, pinned, install))
 
 
 def _install(npm: str, directory: Path) -> None:

@@ -31,7 +31,7 @@ const (
 	maxRecords     = 500
 )
 
-// --- reading an event -------------------------------------------------------------------
+// --- reading an event ------------------------------------------------------------------------
 
 // record lets the CloudEvents SDK read a record of franz-go's, in either content mode.
 type record struct{ *kgo.Record }
@@ -58,6 +58,9 @@ func (r record) ReadEncoding() binding.Encoding {
 }
 
 func (r record) ReadStructured(ctx context.Context, to binding.StructuredWriter) error {
+	if r.ReadEncoding() != binding.EncodingStructured {
+		return binding.ErrNotStructured
+	}
 	of := format.Lookup(r.header("content-type"))
 	if of == nil {
 		return fmt.Errorf("unknown format %q", r.header("content-type"))
@@ -66,6 +69,9 @@ func (r record) ReadStructured(ctx context.Context, to binding.StructuredWriter)
 }
 
 func (r record) ReadBinary(_ context.Context, to binding.BinaryWriter) error {
+	if r.ReadEncoding() != binding.EncodingBinary {
+		return binding.ErrNotBinary
+	}
 	version := versions.Version(r.header("ce_specversion"))
 	for _, header := range r.Headers {
 		if err := r.readHeader(version, strings.ToLower(header.Key), string(header.Value), to); err != nil {
@@ -90,7 +96,7 @@ func (r record) readHeader(version spec.Version, name, value string, to binding.
 
 func (r record) Finish(error) error { return nil }
 
-// --- the latest status of a message -------------------------------------------------------
+// --- the latest status of a message ----------------------------------------------------------
 
 // State is what is kept of an event; of a dead letter only its identity.
 type State struct {
@@ -151,7 +157,7 @@ func settled(state State, now time.Time, patience time.Duration) bool {
 	return or(state.Final, false) || err == nil && now.Sub(receivedAt) >= patience
 }
 
-// --- what survives a restart ----------------------------------------------------------------
+// --- what survives a restart -----------------------------------------------------------------
 
 type identity struct{ source, id string }
 
@@ -225,7 +231,7 @@ func (s *Store) commit(written batch) error {
 	return nil
 }
 
-// --- the program ------------------------------------------------------------------------------
+// --- the program -----------------------------------------------------------------------------
 
 // take prints the events of these records that are new, and then keeps them: after a crash some may
 // be printed again. What must not happen twice belongs into the store's own transaction.

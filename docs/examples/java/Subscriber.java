@@ -63,7 +63,7 @@ public class Subscriber {
     return state;
   }
 
-  // --- the latest status of a message ----------------------------------------------------------
+  // --- the latest status of a message --------------------------------------------------------
 
   /**
    * The rule: final, then the later time, then the higher rank, then the greater id. What is
@@ -82,7 +82,7 @@ public class Subscriber {
         || Duration.between(receivedAt, now).compareTo(patience) >= 0;
   }
 
-  // --- what survives a restart -------------------------------------------------------------------
+  // --- what survives a restart ---------------------------------------------------------------
 
   /**
    * The table, and the file that it is made of.
@@ -138,7 +138,7 @@ public class Subscriber {
     }
   }
 
-  // --- the program -----------------------------------------------------------------------------
+  // --- the program ---------------------------------------------------------------------------
 
   static final PrintStream OUT = new PrintStream(System.out, false, StandardCharsets.UTF_8);
 

@@ -12,7 +12,7 @@ const MAX_RECORDS = 500;
 const POLL_MS = 500;
 const REQUEST_MS = 10_000;
 
-// --- reading an event ----------------------------------------------------------------------
+// --- reading an event ------------------------------------------------------------------------
 
 /** Read a record in either content mode. */
 function eventOf(record) {
@@ -53,7 +53,7 @@ function settled(state, now, patienceMs) {
   return state.final === true || now - Date.parse(state.received_at) >= patienceMs;
 }
 
-// --- what survives a restart -------------------------------------------------------------------
+// --- what survives a restart -----------------------------------------------------------------
 
 const keyOf = (...names) => JSON.stringify(names);
 

@@ -25,7 +25,7 @@ JSON = JSONFormat()
 
 State = dict[str, Any]
 
-# --- reading an event ----------------------------------------------------------------------
+# --- reading an event --------------------------------------------------------------------
 
 
 def event_of(record: ConsumerRecord) -> BaseCloudEvent:
@@ -46,7 +46,7 @@ def state_of(event: BaseCloudEvent) -> State:
     return state | {name: data[name] for name in KEPT}
 
 
-# --- the latest status of a message ------------------------------------------------------------
+# --- the latest status of a message ------------------------------------------------------
 
 
 def precedence(state: State) -> tuple[bool, str, int, str]:
@@ -64,7 +64,7 @@ def settled(state: State, now: datetime, patience: timedelta) -> bool:
     return state["final"] is True or now - received_at >= patience
 
 
-# --- what survives a restart ---------------------------------------------------------------------
+# --- what survives a restart -------------------------------------------------------------
 
 
 class Store:
@@ -108,7 +108,7 @@ class Store:
                     self.latest[message] = state
 
 
-# --- the program -----------------------------------------------------------------------------------
+# --- the program -------------------------------------------------------------------------
 
 
 def take(store: Store, records: Sequence[ConsumerRecord]) -> None:
@@ -138,20 +138,12 @@ def place(at: TopicPartition | ConsumerRecord) -> str:
     return f"{at.topic}/{at.partition}"
 
 
-async def assign(
-    consumer: AIOKafkaConsumer, store: Store, topics: Sequence[str]
-) -> dict[str, int]:
-    """Take all partitions of the topics, each from where the store has come to.
+async def seek(consumer: AIOKafkaConsumer, store: Store) -> dict[str, int]:
+    """Begin each partition where the store has come to.
 
     Returns, of each partition that is not yet read to its end, the end.
     """
-    await consumer.topics()  # fetches what partitions_for_topic knows
-    partitions = [
-        TopicPartition(topic, partition)
-        for topic in topics
-        for partition in consumer.partitions_for_topic(topic) or ()
-    ]
-    consumer.assign(partitions)
+    partitions = consumer.assignment()
     starts = await consumer.beginning_offsets(partitions)
     ends = await consumer.end_offsets(partitions)
     nexts = {at: max(starts[at], store.offsets.get(place(at), 0)) for at in partitions}
@@ -166,10 +158,11 @@ async def run(options: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     store = Store(options.store)
-    consumer = AIOKafkaConsumer(bootstrap_servers=options.brokers, enable_auto_commit=False)
+    # Without a group the consumer has all partitions.
+    consumer = AIOKafkaConsumer(*options.topics.split(","), bootstrap_servers=options.brokers)
     await consumer.start()
     try:
-        unread = await assign(consumer, store, options.topics.split(","))
+        unread = await seek(consumer, store)
         while not stopped.is_set() and (unread or not options.until_end):
             found = await consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS)
             if records := [record for each in found.values() for record in each]:
