@@ -3,7 +3,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -17,7 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/binding"
 	"github.com/cloudevents/sdk-go/v2/binding/format"
 	"github.com/cloudevents/sdk-go/v2/binding/spec"
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -33,68 +31,34 @@ const (
 
 // --- reading an event ------------------------------------------------------------------------
 
-// record lets the CloudEvents SDK read a record of franz-go's, in either content mode.
-type record struct{ *kgo.Record }
-
 var versions = spec.WithPrefix("ce_")
 
-func (r record) header(name string) string {
-	for _, header := range r.Headers {
-		if strings.EqualFold(header.Key, name) {
-			return string(header.Value)
+// eventOf reads a record in either content mode. The CloudEvents SDK knows two Kafka clients, of
+// which franz-go is none: which header is what is asked of the SDK all the same.
+func eventOf(record *kgo.Record) (event.Event, error) {
+	headers := map[string]string{}
+	for _, header := range record.Headers {
+		headers[strings.ToLower(header.Key)] = string(header.Value)
+	}
+	contentType := headers["content-type"]
+	if format.IsFormat(contentType) {
+		var structured event.Event
+		err := format.Unmarshal(contentType, record.Value, &structured)
+		return structured, err
+	}
+	version := versions.Version(headers["ce_specversion"])
+	if version == nil {
+		return event.Event{}, errors.New("not a CloudEvent")
+	}
+	attributes := version.NewContext()
+	for name, value := range headers {
+		if err := version.SetAttribute(attributes, name, value); err != nil {
+			return event.Event{}, err // headers without the prefix are passed over
 		}
 	}
-	return ""
+	err := attributes.SetDataContentType(contentType)
+	return event.Event{Context: attributes, DataEncoded: record.Value}, err
 }
-
-func (r record) ReadEncoding() binding.Encoding {
-	switch {
-	case format.IsFormat(r.header("content-type")):
-		return binding.EncodingStructured
-	case versions.Version(r.header("ce_specversion")) != nil:
-		return binding.EncodingBinary
-	}
-	return binding.EncodingUnknown
-}
-
-func (r record) ReadStructured(ctx context.Context, to binding.StructuredWriter) error {
-	if r.ReadEncoding() != binding.EncodingStructured {
-		return binding.ErrNotStructured
-	}
-	of := format.Lookup(r.header("content-type"))
-	if of == nil {
-		return fmt.Errorf("unknown format %q", r.header("content-type"))
-	}
-	return to.SetStructuredEvent(ctx, of, bytes.NewReader(r.Value))
-}
-
-func (r record) ReadBinary(_ context.Context, to binding.BinaryWriter) error {
-	if r.ReadEncoding() != binding.EncodingBinary {
-		return binding.ErrNotBinary
-	}
-	version := versions.Version(r.header("ce_specversion"))
-	for _, header := range r.Headers {
-		if err := r.readHeader(version, strings.ToLower(header.Key), string(header.Value), to); err != nil {
-			return err
-		}
-	}
-	return to.SetData(bytes.NewReader(r.Value))
-}
-
-func (r record) readHeader(version spec.Version, name, value string, to binding.BinaryWriter) error {
-	if name == "content-type" {
-		return to.SetAttribute(version.AttributeFromKind(spec.DataContentType), value)
-	}
-	if attribute := version.Attribute(name); attribute != nil {
-		return to.SetAttribute(attribute, value)
-	}
-	if extension, found := strings.CutPrefix(name, "ce_"); found {
-		return to.SetExtension(extension, value)
-	}
-	return nil // a header of somebody else's
-}
-
-func (r record) Finish(error) error { return nil }
 
 // --- the latest status of a message ----------------------------------------------------------
 
@@ -113,6 +77,9 @@ type State struct {
 
 func stateOf(e event.Event) (State, error) {
 	var state State
+	if err := e.Validate(); err != nil {
+		return state, err
+	}
 	if err := e.DataAs(&state); err != nil {
 		return state, err
 	}
@@ -235,17 +202,16 @@ func (s *Store) commit(written batch) error {
 
 // take prints the events of these records that are new, and then keeps them: after a crash some may
 // be printed again. What must not happen twice belongs into the store's own transaction.
-func take(ctx context.Context, store *Store, records []*kgo.Record, out *bufio.Writer) error {
+func take(store *Store, records []*kgo.Record, out *bufio.Writer) error {
 	written := batch{Offsets: map[string]int64{}}
 	fresh := map[identity]bool{}
 	for _, each := range records {
 		written.Offsets[place(each.Topic, each.Partition)] = each.Offset + 1
-		read, err := binding.ToEvent(ctx, record{each})
-		if err != nil {
-			log.Printf("passed over: %s@%d: %v", place(each.Topic, each.Partition), each.Offset, err)
-			continue
+		read, err := eventOf(each)
+		var state State
+		if err == nil {
+			state, err = stateOf(read)
 		}
-		state, err := stateOf(*read)
 		if err != nil {
 			log.Printf("passed over: %s@%d: %v", place(each.Topic, each.Partition), each.Offset, err)
 			continue
@@ -332,7 +298,7 @@ func run(ctx context.Context, brokers, topics []string, file string, patience ti
 		if fetched.Empty() {
 			continue
 		}
-		if err := take(ctx, store, fetched.Records(), out); err != nil {
+		if err := take(store, fetched.Records(), out); err != nil {
 			return err
 		}
 		for where, end := range unread {
