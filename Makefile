@@ -1,6 +1,7 @@
 # Everything starts from a clean clone: each target makes the virtualenv it needs.
-# Needs make and Python 3.11 or later; the tests on a real Kafka also Java 17 and Maven, and those
-# of the chart's custom resources and of the AsyncAPI document Node 20 and npm.
+# Needs make and Python 3.11 or later; the tests on a real Kafka also Java 17 and Maven, those of the
+# chart's custom resources and of the AsyncAPI document Node 20 and npm, and those of docs/examples
+# all of these, g++ and Go.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -43,6 +44,10 @@ chaos: $(READY) ## the gateway under fire; SECONDS=600 SEED=1 NODES=1 or 3
 .PHONY: mutants
 mutants: $(READY) ## breaks the promise on purpose: the chaos run must notice
 	@$(BIN)/python -m tests.chaos.mutants $(ARGS)
+
+.PHONY: subscribers
+subscribers: $(READY) ## the four languages of docs/examples on a long day; STATES=100000 SEED=7
+	@$(BIN)/python -m tests.subscribers --states $(or $(STATES),100000) --seed $(or $(SEED),7)
 
 .PHONY: bench
 bench: $(READY) ## how fast it is, against a plain gateway; ARGS=--write-readme keeps the figures
