@@ -87,7 +87,7 @@ def judge(recording: Recording, output: Output) -> Verdict:
     last = recording.day.last
     right = {id_sms for id_sms, row in rows.items() if _is(row, last[id_sms])}
     theirs = {message: row["id"] for message, row in output.table.items()}
-    ours = {(m.source, m.id_sms): event.id for m, event in recording.table.items()}
+    ours = {(each.source, each.id_sms): event.id for each, event in recording.table.items()}
     printed = {(event["source"], event["id"]) for event in output.events}
     return Verdict(
         events=len(output.events),
