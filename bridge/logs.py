@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, BinaryIO, Literal, cast
 
 import orjson
@@ -24,6 +25,7 @@ LIBRARIES = ("aiokafka", "asyncio", "uvicorn")  # that say the same of each of m
 OWN_REPEATING = "bridge.kafka."  # ours that do so: webhook.py watches over its own lines
 OWN_PER_SECOND = 0.1
 OWN_AT_ONCE = 20
+FLUSH_SECONDS = 0.02
 
 
 def configure(level: str, form: Format) -> None:
@@ -39,8 +41,9 @@ def configure(level: str, form: Format) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderers = _renderers(form)
+    ours = [_json_line] if form == "json" else [*shared, *renderers, _as_bytes]
     structlog.configure(
-        processors=[*shared, OwnRepeats(), *renderers, _as_bytes],
+        processors=[OwnRepeats(), *ours],
         logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", Turns(sys.stderr.buffer))),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
@@ -70,29 +73,30 @@ def configure(level: str, form: Format) -> None:
 
 
 class Turns:
-    """A file that is flushed once in a turn of the loop, and at once where none is running.
+    """A file whose lines go out together, `FLUSH_SECONDS` after the first of them was written.
 
     A line of each request, written on its own, would cost it more than all else about the line.
+    Where no loop is running each goes out at once.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self.write = file.write
         self._file = file
-        self._is_due = False
+        self._due_in: asyncio.AbstractEventLoop | None = None
 
     def flush(self) -> None:
-        """Have all that was written go out at the end of this turn."""
-        if self._is_due:
-            return
+        """Have all that was written go out soon."""
         try:
-            asyncio.get_running_loop().call_soon(self._flush)
+            loop = asyncio.get_running_loop()
         except RuntimeError:
             self._file.flush()
-        else:
-            self._is_due = True
+            return
+        if self._due_in is not loop:  # one that has ended flushes no more
+            self._due_in = loop
+            loop.call_later(FLUSH_SECONDS, self._flush)
 
     def _flush(self) -> None:
-        self._is_due = False
+        self._due_in = None
         self._file.flush()
 
 
@@ -140,9 +144,9 @@ class OwnRepeats:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._kinds = KindLimits(per_second=OWN_PER_SECOND, burst=OWN_AT_ONCE, clock=clock)
 
-    def __call__(self, _: object, __: str, line: structlog.typing.EventDict) -> Any:
+    def __call__(self, logger: Any, _: str, line: structlog.typing.EventDict) -> Any:
         """The line, or structlog's word that there is to be none."""
-        if not line["logger"].startswith(OWN_REPEATING):
+        if not logger.name.startswith(OWN_REPEATING):
             return line
         held_back = self._kinds.held_back(line["event"])
         if held_back is None:
@@ -163,6 +167,16 @@ def _renderers(form: Format) -> list[Processor]:
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer(serializer=_dumps),
     ]
+
+
+def _json_line(logger: Any, method: str, line: structlog.typing.EventDict) -> bytes:
+    """What the processors for the standard library's records do, in one step: half the time."""
+    if "exc_info" in line:
+        line = structlog.processors.format_exc_info(logger, method, line)
+    line["logger"] = logger.name
+    line["level"] = method
+    line["timestamp"] = datetime.now(UTC)
+    return orjson.dumps(line, str, orjson.OPT_UTC_Z)
 
 
 def _dumps(value: object, **options: object) -> bytes:

@@ -121,17 +121,38 @@ class CountingFile(io.BytesIO):
         self.flushes += 1
 
 
-async def test_the_lines_of_one_turn_of_the_loop_go_out_together() -> None:
+async def test_lines_that_follow_closely_go_out_together() -> None:
     file = CountingFile()
     turns = logs.Turns(file)
     for _ in range(10):
         turns.write(b"line\n")
         turns.flush()
+        await asyncio.sleep(0)
     assert file.flushes == 0
-    await asyncio.sleep(0)
+    await asyncio.sleep(2 * logs.FLUSH_SECONDS)
     assert (file.flushes, file.getvalue()) == (1, b"line\n" * 10)
     turns.flush()
-    await asyncio.sleep(0)
+    await asyncio.sleep(2 * logs.FLUSH_SECONDS)
+    assert file.flushes == 2
+
+
+def test_a_loop_that_ends_before_it_flushes_holds_up_no_later_line() -> None:
+    file = CountingFile()
+    turns = logs.Turns(file)
+
+    async def say() -> None:
+        turns.flush()
+
+    asyncio.run(say())
+    assert file.flushes == 0
+    turns.flush()
+    assert file.flushes == 1
+
+    async def say_and_wait() -> None:
+        turns.flush()
+        await asyncio.sleep(2 * logs.FLUSH_SECONDS)
+
+    asyncio.run(say_and_wait())
     assert file.flushes == 2
 
 
@@ -163,9 +184,9 @@ def test_what_was_held_back_is_told_by_the_next_line() -> None:
     repeats = logs.OwnRepeats(clock=lambda: now[0])
 
     def said() -> int | None:
-        line = {"logger": "bridge.kafka.publisher", "event": "batch failed"}
+        logger = structlog.BytesLogger(io.BytesIO(), name="bridge.kafka.publisher")
         try:
-            return repeats(None, "warning", line).get("more_like_it", 0)  # type: ignore[no-any-return]
+            return repeats(logger, "warning", {"event": "batch failed"}).get("more_like_it", 0)  # type: ignore[no-any-return]
         except structlog.DropEvent:
             return None
 
