@@ -8,10 +8,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import yaml
@@ -71,12 +71,18 @@ class Program:
     """A server in a process of its own, with its log in a file."""
 
     def __init__(
-        self, *arguments: str, port: int, ready_url: str, cores: frozenset[int] | None = None
+        self,
+        *arguments: str,
+        port: int,
+        ready_url: str,
+        cores: frozenset[int] | None = None,
+        environ: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.port = port
         self.ready_url = ready_url
         self._arguments = arguments
         self._cores = cores
+        self._environ = environ
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the process
         self.process: subprocess.Popen[bytes]
 
@@ -106,6 +112,7 @@ class Program:
                 stdout=self._log,
                 stderr=self._log,
                 cwd=ROOT,
+                env={**os.environ, **self._environ},
             )
 
     def seconds_until(self, url: str, started_at: float, timeout: float = 30.0) -> float:
@@ -146,28 +153,39 @@ class Program:
 
 
 class Bridge(Program):
-    """The program as its users run it, with a configuration that says no more than it must."""
+    """The program as its users run it, with a configuration that says no more than it must.
 
-    def __init__(self, bootstrap_servers: str, cores: frozenset[int] | None = None) -> None:
+    `settings` are parts of the configuration beside that, `environ` variables, and `module` what
+    runs in the program's place.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        cores: frozenset[int] | None = None,
+        *,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+        environ: Mapping[str, str] = MappingProxyType({}),
+        module: str = "bridge",
+    ) -> None:
         port, admin_port = free_ports(2)
         self._directory = tempfile.TemporaryDirectory(prefix="sms-bridge-bench-")
         file = Path(self._directory.name) / "bridge.yaml"
-        file.write_text(yaml.safe_dump(_configuration(bootstrap_servers, port, admin_port)))
+        whole: dict[str, Any] = {
+            "server": {"port": port},
+            "admin": {"port": admin_port},
+            **settings,
+        }
+        file.write_text(yaml.safe_dump(configuration(bootstrap_servers, TOPICS[0], **whole)))
         self.livez = f"http://{HOST}:{admin_port}/livez"
         readyz = f"http://{HOST}:{admin_port}/readyz"
-        arguments = ("bridge", "serve", "--config", str(file))
-        super().__init__(*arguments, port=port, ready_url=readyz, cores=cores)
+        arguments = (module, "serve", "--config", str(file))
+        super().__init__(*arguments, port=port, ready_url=readyz, cores=cores, environ=environ)
 
     def stop(self) -> None:
         """End it, and its configuration with it."""
         super().stop()
         self._directory.cleanup()
-
-
-def _configuration(bootstrap_servers: str, port: int, admin_port: int) -> dict[str, Any]:
-    return configuration(
-        bootstrap_servers, TOPICS[0], server={"port": port}, admin={"port": admin_port}
-    )
 
 
 def baseline(

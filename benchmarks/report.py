@@ -15,9 +15,11 @@ from benchmarks.figures import (
     PROCESSES,
     SOAK,
     START,
+    WATCHED,
     Results,
     Spread,
 )
+from benchmarks.watched import ALL, METRICS, OFF, TRACED, USUAL
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- figures: written by the benchmark -->\n", "<!-- end of figures -->\n"
@@ -99,6 +101,7 @@ def bars(results: Results) -> list[Bar]:
         ),
         *_flat_costs(results),
         *_flat_soak(results),
+        *_cheap_watching(results),
         _at_most("exec to `/livez`, of the imports alone", 2.0, _start_ratio(results)),
     ]
 
@@ -147,6 +150,14 @@ def _drift(windows: Sequence[float]) -> Spread | None:
     return Spread.of(value / first for value in windows[-third:])
 
 
+def _cheap_watching(results: Results) -> Iterator[Bar]:
+    """Yield what is left of the throughput with metrics and logs, each a bar."""
+    for states in results.sizes(WATCHED) or (1, 100):
+        found = results.ratio(WATCHED, USUAL, (OFF,), states, "states_per_second")
+        what = f"metrics and logs, {states:,} a document: throughput, of that without them"
+        yield _at_least(what, 0.9, found)
+
+
 def _start_ratio(results: Results) -> Spread | None:
     started = [s.figures for s in results.samples if s.kind == START]
     return Spread.of(f["livez_ms"] / f["imports_ms"] for f in started) if started else None
@@ -167,6 +178,7 @@ def _tables(results: Results) -> Iterator[tuple[str, Iterable[Row]]]:
     yield "Start and memory", _start(results)
     yield "Two gateway processes against one, on shared cores", _processes(results)
     yield "One-state posts beside documents of 10,000 states", _fairness(results)
+    yield "Watched less and more", _watched(results)
     yield "Long run at full load, 100 states a document", _soak(results)
 
 
@@ -272,6 +284,20 @@ def _fairness(results: Results) -> Iterator[Row]:
         ]
         if any(cells):
             yield name, *cells
+
+
+def _watched(results: Results) -> Iterator[Row]:
+    unit = "of that with nothing on"
+    yield "states a document", "on", "states/s", unit, "CPU us a state", unit, "least CPU us"
+    figures = (("states_per_second", _whole), ("cpu_us", _short))
+    for states in results.sizes(WATCHED):
+        for name in (OFF, METRICS, USUAL, TRACED, ALL):
+            cells = []
+            for figure, form in figures:
+                cells.append(_cell(results.spread(WATCHED, name, states, figure), form))
+                cells.append(_cell(results.ratio(WATCHED, name, (OFF,), states, figure), _short))
+            cpu = results.spread(WATCHED, name, states, "cpu_us")
+            yield f"{states:,}", name, *cells, _short(cpu.low) if cpu else ""
 
 
 def _soak(results: Results) -> Iterator[Row]:

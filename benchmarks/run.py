@@ -14,7 +14,7 @@ from importlib.metadata import version
 from json import loads
 from pathlib import Path
 
-from benchmarks import programs
+from benchmarks import programs, watched
 from benchmarks.figures import (
     CLOSED,
     FAIR,
@@ -24,6 +24,7 @@ from benchmarks.figures import (
     PROCESSES,
     SOAK,
     START,
+    WATCHED,
     Results,
     Sample,
     percentile,
@@ -32,12 +33,14 @@ from benchmarks.load import Closed, Generators, Open, connections_for, require_w
 from benchmarks.programs import ROOT, Bridge, Broker, Program, pinned, resident_bytes
 from bridge.kafka.connection import MAX_BATCH_BYTES
 
-PHASES = ("load", "start", "processes", "fairness", "soak")
+PHASES = ("load", "start", "processes", "fairness", "watched", "soak")
 IMPORTS = "import starlette, uvicorn, aiokafka, cloudevents, xmltodict, pydantic"
 WARM_UP_SECONDS = 2.0
 PART_SECONDS = 2.0
 SHARE_OF_BASELINE, SHARE_OF_OWN = 0.8, 0.5
 PROCESS_STATES = (1, 100)
+WATCHED_STATES = (1, 100)
+WATCHED_TIMES = 4  # as many rounds, each as much shorter: what is looked for is small
 FAIR_RATE, FAIR_LARGE = 100.0, 10_000  # one-state posts a second, states of a large document
 SOAK_STATES, SOAK_WINDOW_SECONDS = 100, 10.0
 MEGABYTE = 2**20
@@ -261,6 +264,18 @@ class _Run:
         done = self._generators.open(bridge, 1, FAIR_RATE, self._plan.seconds, listed=1)
         self._add(FAIR, name, 1, number, _open_figures(done, 1))
 
+    def watched(self) -> None:
+        """What it costs to be watched: from nothing to everything that can be turned on."""
+        seconds = self._plan.seconds / WATCHED_TIMES
+        with watched.bridges(self._broker.bootstrap_servers, self._cores) as bridges:
+            for states in WATCHED_STATES:
+                for bridge in bridges.values():
+                    self._generators.closed([bridge], states, self._warm_up_seconds)
+                for number in range(self._plan.rounds * WATCHED_TIMES):
+                    for name, bridge in _turned(bridges, number):
+                        done = self._generators.closed([bridge], states, seconds)
+                        self._add(WATCHED, name, states, number, _closed_figures(done, states))
+
     def soak(self) -> None:
         """Full load in windows, to see whether anything grows."""
         windows = max(1, round(self._plan.soak_seconds / SOAK_WINDOW_SECONDS))
@@ -276,6 +291,12 @@ class _Run:
         self.results.add(kind, subject, states, number, figures)
         words = " ".join(f"{name}={value:.4g}" for name, value in figures.items())
         self._plan.say(f"{kind}, {subject}, {states} a document, round {number + 1}: {words}")
+
+
+def _turned(bridges: dict[str, Bridge], number: int) -> list[tuple[str, Bridge]]:
+    """Who is first changes from round to round: none has always the same neighbour's traces."""
+    items = list(bridges.items())
+    return items if number % 2 == 0 else items[::-1]
 
 
 def _closed_figures(done: Closed, states: int) -> dict[str, float]:

@@ -10,16 +10,27 @@ from typing import Any
 
 import pytest
 
-from benchmarks import bodies, plot, programs, report
+from benchmarks import bodies, plot, programs, report, watched
 from benchmarks.__main__ import main
-from benchmarks.figures import CLOSED, FAIR, OPEN_80, OPEN_HALF, PART, START, Results, Spread
+from benchmarks.figures import (
+    CLOSED,
+    FAIR,
+    OPEN_80,
+    OPEN_HALF,
+    PART,
+    START,
+    WATCHED,
+    Results,
+    Spread,
+)
 from benchmarks.load import NO_WRK, Generators
 from benchmarks.programs import TOPICS, Bridge, Broker, Program
-from tests.brokers import Record, read_topic
+from tests.brokers import Record, read_topic, wait_until
 from tests.gateway import HOST
 from tests.reference import event_id
 
 STATES = 20
+REQUEST_LINE = '"event":"request"'
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason=NO_WRK)
 
 
@@ -138,6 +149,51 @@ def test_a_short_run_measures_prints_and_draws_everything(
     printed = capsys.readouterr().out
     assert "in-memory broker" in printed
     assert "exec to `/livez`, of the imports alone" in printed
+
+
+def requests_counted(bridge: Bridge) -> float:
+    with urllib.request.urlopen(bridge.livez.replace("/livez", "/metrics")) as answer:
+        samples = [line.split() for line in answer.read().decode().splitlines()]
+    return sum(float(s[-1]) for s in samples if s[0].startswith("sms_bridge_requests_total"))
+
+
+def test_what_is_watched_less_and_more_is_the_same_gateway(broker: Broker) -> None:
+    """Each answers and publishes; what is off is off, and what is on is on."""
+    body = document(STATES, number=77)
+    with watched.bridges(broker.bootstrap_servers, None) as bridges:
+        answers = {name: post(bridge, body) for name, bridge in bridges.items()}
+        counted = {name: requests_counted(bridge) for name, bridge in bridges.items()}
+        lines = {
+            name: wait_for_lines(bridge) if name in watched.LOGGED else bridge.log()
+            for name, bridge in bridges.items()
+        }
+
+    assert set(answers) == {watched.OFF, watched.METRICS, *watched.LOGGED}
+    assert {tuple(ids) for ids in answers.values()} == {
+        tuple(state.attrib["id_sms"] for state in ET.fromstring(body))
+    }
+    assert counted == {name: float(name != watched.OFF) for name in bridges}
+    assert [name for name in bridges if REQUEST_LINE in lines[name]] == [*watched.LOGGED]
+    assert "trace_id" not in lines[watched.USUAL]
+    assert "trace_id" in lines[watched.TRACED]
+    assert "inspector" in lines[watched.ALL]
+
+
+def wait_for_lines(bridge: Bridge) -> str:
+    wait_until(lambda: REQUEST_LINE in bridge.log(), "the request's line")
+    return bridge.log()
+
+
+def test_the_cost_of_being_watched_is_a_bar_and_a_table() -> None:
+    results = Results()
+    for number, (off, usual) in enumerate([(100, 95), (10, 8), (50, 44)]):
+        for name, rate in ((watched.OFF, off), (watched.USUAL, usual)):
+            results.add(WATCHED, name, 1, number, {"states_per_second": rate, "cpu_us": 1e6 / rate})
+    (bar,) = [bar for bar in report.bars(results) if bar.what.startswith("metrics and logs")]
+
+    assert (bar.found, bar.met) == (Spread(0.8, 0.88, 0.95), False)
+    (row,) = [line for line in report.lines(results) if f"| {watched.USUAL} |" in line]
+    assert row.startswith(f"| 1 | {watched.USUAL} | 44 (8 to 95) | 0.88 (0.8 to 0.95) |")
 
 
 def test_a_bar_is_held_against_the_median_of_the_ratios_within_rounds() -> None:
