@@ -17,8 +17,18 @@ from xml.etree import ElementTree as ET
 import orjson
 import pytest
 
-from bridge import simulate as module
-from bridge.simulate import Plan, Report, SentState, Tally, render, simulate, states, write_report
+from bridge.simulate import (
+    Plan,
+    Report,
+    SentState,
+    Tally,
+    client,
+    render,
+    run,
+    simulate,
+    states,
+    write_report,
+)
 
 HANG = None  # a script's answer: none, until the client leaves
 
@@ -325,7 +335,7 @@ async def test_only_what_is_in_flight_is_in_memory(monkeypatch: pytest.MonkeyPat
     def on_progress(tally: Tally) -> None:
         assert made - tally.posted <= 4 * 10
 
-    monkeypatch.setattr(module, "states", counted)
+    monkeypatch.setattr(run, "states", counted)
     async with receiving() as receiver:
         report = await simulate(plan(receiver.url, 5000, per_post=10), on_progress=on_progress)
     assert report.ok
@@ -488,7 +498,7 @@ async def test_a_fault_acknowledges_nothing_and_is_got_over(
 
 
 async def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(client, "_MAX_ANSWER_BYTES", 1000)
     async with receiving(lambda _: http(listing("7000000001") + b" " * 1000)) as receiver:
         report = await simulate(plan(receiver.url, 1, attempts=1))
     assert report.faults == {"protocol": 1}

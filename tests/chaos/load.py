@@ -15,6 +15,8 @@ from operator import attrgetter
 
 from bridge import simulate
 from bridge.simulate import Plan, SentState, states
+from bridge.simulate.client import Answer, FaultError, Pool, Target
+from bridge.simulate.run import deliver
 from tests import reference
 
 ATTEMPTS = 5
@@ -90,18 +92,18 @@ def _listed(answer: bytes) -> set[str]:
     return {(element.text or "").strip() for element in root.iterfind("id_sms")}
 
 
-class JournalingPool(simulate._Pool):
+class JournalingPool(Pool):
     """The simulated provider's connections, with every exchange noted."""
 
     def __init__(self, url: str, journal: Journal) -> None:
-        super().__init__(simulate._Target.of(url), None)
+        super().__init__(Target.of(url), None)
         self._journal = journal
 
-    async def post(self, body: bytes) -> simulate._Answer:
+    async def post(self, body: bytes) -> Answer:
         started = time.monotonic()
         try:
             answer = await super().post(body)
-        except simulate._FaultError as exc:
+        except FaultError as exc:
             self._journal.note(body, started, None, b"", exc.kind)
             raise
         except asyncio.CancelledError:
@@ -113,13 +115,7 @@ class JournalingPool(simulate._Pool):
 
 async def run_plan(plan: Plan, journal: Journal) -> simulate.Report:
     """As `simulate()`, with every exchange noted."""
-    pool = JournalingPool(plan.url, journal)
-    ledger = simulate._Ledger(plan, time.perf_counter())
-    try:
-        await simulate._Run(plan, pool, ledger, None).deliver_all()
-    finally:
-        await pool.aclose()
-    return ledger.report()
+    return await deliver(plan, JournalingPool(plan.url, journal))
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,5 +280,5 @@ async def post_xml(pool: JournalingPool, elements: Iterable[str], seconds: float
     try:
         async with asyncio.timeout(seconds):
             await pool.post(body)
-    except (TimeoutError, simulate._FaultError):
+    except (TimeoutError, FaultError):
         pass
