@@ -1,0 +1,31 @@
+"""What rendered objects say: pods, and the configuration as the program reads it."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bridge import cli, config
+from bridge.settings import Settings
+from tests.helm import chart
+from tests.helm.chart import Object, one
+from tests.helm.variants import VARIANTS
+
+EVERY = pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+
+
+def check_of(text: str, directory: Path) -> tuple[int, str]:
+    """What `sms-bridge check --no-env` says of a configuration file."""
+    file = directory / "bridge.yaml"
+    file.write_text(text, encoding="utf-8")
+    result = CliRunner().invoke(cli.main, ["check", "--no-env", "--config", str(file)])
+    return result.exit_code, result.output
+
+
+def pod_specs(objects: list[Object]) -> list[Object]:
+    deployment = one(objects, "Deployment")["spec"]["template"]["spec"]
+    return [deployment, *(o["spec"] for o in objects if o["kind"] == "Pod")]
+
+
+def settings_of(objects: list[Object]) -> Settings:
+    return config.parse(chart.configuration(objects), file="f", environ={}, placeholders=True)
