@@ -51,6 +51,8 @@ def main(context: click.Context) -> None:
 def serve(config_file: Path) -> None:
     """Run the gateway."""
     gc.disable()  # until it serves: what is imported now is there to stay
+    import logging
+
     import structlog
     import uvloop
 
@@ -66,7 +68,10 @@ def serve(config_file: Path) -> None:
                 "auth is none: anyone who can reach the endpoint can post", endpoint=endpoint.name
             )
     try:
-        uvloop.run(serve(settings, start_tracing(os.environ)))
+        try:
+            uvloop.run(serve(settings, start_tracing(os.environ)))
+        finally:
+            logging.shutdown()  # the last lines go out before what is said of how it ended
     except OSError as exc:
         _fail(str(exc))
 

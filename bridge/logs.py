@@ -1,16 +1,17 @@
-"""How the program logs: structlog and the standard library through one pipe to stderr.
+"""How the program logs: structlog and the standard library through one sink to stderr.
 
 Tracebacks come without the values of variables: a request's head holds secrets.
 """
 
-import asyncio
 import logging
 import math
+import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import orjson
@@ -18,6 +19,9 @@ import structlog
 from structlog.typing import Processor
 
 from bridge.ratelimit import Repeats as KindLimits
+from bridge.sink import Sink
+
+log = structlog.get_logger(__name__)
 
 Format = Literal["json", "console"]
 
@@ -25,7 +29,6 @@ LIBRARIES = ("aiokafka", "asyncio", "uvicorn")  # that say the same of each of m
 OWN_REPEATING = "bridge.kafka."  # ours that do so: webhook.py watches over its own lines
 OWN_PER_SECOND = 0.1
 OWN_AT_ONCE = 20
-FLUSH_SECONDS = 0.02
 
 
 def configure(level: str, form: Format) -> None:
@@ -42,13 +45,13 @@ def configure(level: str, form: Format) -> None:
     ]
     renderers = _renderers(form)
     ours = [_json_line] if form == "json" else [*shared, *renderers, _as_bytes]
+    file, handler = _outlet()
     structlog.configure(
         processors=[OwnRepeats(), *ours],
-        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", Turns(sys.stderr.buffer))),
+        logger_factory=structlog.BytesLoggerFactory(file),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
@@ -72,32 +75,41 @@ def configure(level: str, form: Format) -> None:
         handler.addFilter(Repeats(library))
 
 
-class Turns:
-    """A file whose lines go out together, `FLUSH_SECONDS` after the first of them was written.
+def _outlet() -> tuple[BinaryIO, logging.Handler]:
+    """Standard error, for our own lines and for the standard library's."""
+    if sys.stderr is None:
+        # It was closed. The next connection must not become what others write their lines to.
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 -- to stay
+    try:
+        sink = Sink(sys.stderr.fileno(), _tell_of_lost)
+    except OSError:  # no descriptor: somebody in this process collects it
+        return sys.stderr.buffer, logging.StreamHandler(sys.stderr)
+    return cast("BinaryIO", sink), _Lines(sink)
 
-    A line of each request, written on its own, would cost it more than all else about the line.
-    Where no loop is running each goes out at once.
-    """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.write = file.write
-        self._file = file
-        self._due_in: asyncio.AbstractEventLoop | None = None
+def _tell_of_lost(lines: int) -> None:
+    log.warning("lines of the log were lost", lines=lines)
 
-    def flush(self) -> None:
-        """Have all that was written go out soon."""
+
+class _Lines(logging.Handler):
+    """Brings the records of the standard library to the same sink, the last of them at the end."""
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__()
+        self._sink = sink
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
         try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self._file.flush()
-            return
-        if self._due_in is not loop:  # one that has ended flushes no more
-            self._due_in = loop
-            loop.call_later(FLUSH_SECONDS, self._flush)
+            self._sink.write(self.format(record).encode(errors="backslashreplace") + b"\n")
+            self._sink.flush()
+        except Exception:  # noqa: BLE001 -- as every handler has it
+            self.handleError(record)
 
-    def _flush(self) -> None:
-        self._due_in = None
-        self._file.flush()
+    def close(self) -> None:
+        """Write what is left, of our own lines too; `logging.shutdown` comes here."""
+        self._sink.end()
+        super().close()
 
 
 class Repeats(logging.Filter):
@@ -176,7 +188,10 @@ def _json_line(logger: Any, method: str, line: structlog.typing.EventDict) -> by
     line["logger"] = logger.name
     line["level"] = method
     line["timestamp"] = datetime.now(UTC)
-    return orjson.dumps(line, str, orjson.OPT_UTC_Z)
+    try:
+        return orjson.dumps(line, str, orjson.OPT_UTC_Z)
+    except TypeError:  # text that is none, a number beyond 64 bits: better told than missing
+        return orjson.dumps({name: ascii(value) for name, value in line.items()})
 
 
 def _dumps(value: object, **options: object) -> bytes:
@@ -189,4 +204,4 @@ def _as_text(_: object, __: str, line: Any) -> str:
 
 
 def _as_bytes(_: object, __: str, line: Any) -> bytes:
-    return line if isinstance(line, bytes) else str(line).encode()
+    return line if isinstance(line, bytes) else str(line).encode(errors="backslashreplace")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import signal
 import socket
@@ -245,6 +246,7 @@ def _signals() -> Iterator[asyncio.Future[None]]:
 
     def on_signal(number: signal.Signals) -> None:
         if stopped.done():
+            logging.shutdown()  # the lines that are still to go out
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         else:

@@ -1,6 +1,5 @@
 """What is written to the log: one line each, no secrets, no floods."""
 
-import asyncio
 import io
 import json
 import logging
@@ -112,56 +111,12 @@ def test_our_own_lines_name_their_logger_in_either_format(
     assert "ours" in line
 
 
-class CountingFile(io.BytesIO):
-    """A file that counts how often it is flushed."""
-
-    flushes = 0
-
-    def flush(self) -> None:
-        self.flushes += 1
-
-
-async def test_lines_that_follow_closely_go_out_together() -> None:
-    file = CountingFile()
-    turns = logs.Turns(file)
-    for _ in range(10):
-        turns.write(b"line\n")
-        turns.flush()
-        await asyncio.sleep(0)
-    assert file.flushes == 0
-    await asyncio.sleep(2 * logs.FLUSH_SECONDS)
-    assert (file.flushes, file.getvalue()) == (1, b"line\n" * 10)
-    turns.flush()
-    await asyncio.sleep(2 * logs.FLUSH_SECONDS)
-    assert file.flushes == 2
-
-
-def test_a_loop_that_ends_before_it_flushes_holds_up_no_later_line() -> None:
-    file = CountingFile()
-    turns = logs.Turns(file)
-
-    async def say() -> None:
-        turns.flush()
-
-    asyncio.run(say())
-    assert file.flushes == 0
-    turns.flush()
-    assert file.flushes == 1
-
-    async def say_and_wait() -> None:
-        turns.flush()
-        await asyncio.sleep(2 * logs.FLUSH_SECONDS)
-
-    asyncio.run(say_and_wait())
-    assert file.flushes == 2
-
-
-def test_without_a_loop_a_line_goes_out_at_once() -> None:
-    file = CountingFile()
-    turns = logs.Turns(file)
-    turns.write(b"line\n")
-    turns.flush()
-    assert file.flushes == 1
+def test_a_line_that_is_no_json_is_told_all_the_same(stderr: Written) -> None:
+    logs.configure("info", "json")
+    structlog.get_logger("ours").info("said", text="\udcff", number=1 << 70)
+    line = json.loads(stderr.getvalue())
+    assert "said" in line["event"]
+    assert "udcff" in line["text"]
 
 
 def test_our_own_lines_on_kafka_are_counted_and_not_written_without_end(stderr: Written) -> None:
