@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -125,23 +126,26 @@ def _watched(nowhere: Nowhere, observer: Observer) -> ASGIApp:
     """Tell of requests to other paths, but not of which: a secret may be in them."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        observer(
-            Observation(
-                endpoint="",
-                request_id="",
-                peer=scope["client"][0] if scope["client"] else None,
-                answered_at=datetime.now(UTC),
-                seconds=0.0,
-                status=HTTPStatus.NOT_FOUND,
-                answer=b"",
-                refused=True,
-                credentials=None,
-                course=Course(),
-            )
-        )
+        with suppress(Exception):  # whoever looks on has no say in the answer
+            observer(_turned_away(scope))
         await nowhere(scope, receive, send)
 
     return answer
+
+
+def _turned_away(scope: Scope) -> Observation:
+    return Observation(
+        endpoint="",
+        request_id="",
+        peer=scope["client"][0] if scope["client"] else None,
+        answered_at=datetime.now(UTC),
+        seconds=0.0,
+        status=HTTPStatus.NOT_FOUND,
+        answer=b"",
+        refused=True,
+        credentials=None,
+        course=Course(),
+    )
 
 
 def admin_app(metrics: Metrics, health: Health) -> Starlette:

@@ -1,6 +1,7 @@
 """The application behind every path that nobody has configured: a 404, counted and logged."""
 
 import time
+from contextlib import suppress
 from http import HTTPStatus
 
 import structlog
@@ -28,8 +29,9 @@ class Nowhere:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         began = time.perf_counter()
-        self._answers.inc()
-        self._note(scope, began)
+        with suppress(Exception):  # who cannot be told of is answered all the same
+            self._answers.inc()
+            self._note(scope, began)
         await not_found(scope, receive, send)
 
     def _note(self, scope: Scope, began: float) -> None:

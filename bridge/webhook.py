@@ -4,11 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from bridge.tracing.spans import EndpointTracing, RequestSpan
 
 log = structlog.get_logger(__name__)
+
+P = ParamSpec("P")
 
 RETRY_AFTER: Headers = ((b"retry-after", b"5"),)
 MAX_LOGGED_IDS = 100
@@ -135,23 +138,22 @@ class Webhook:
         lease = Lease(self._capacity)
         exchange = _Exchange(headers, request_id, lease)
         if self._tracing is not None:
-            exchange.span = self._tracing.request(scope, request_id)
-            exchange.facts["trace_id"] = exchange.span.trace_id
+            self._watch(self._start_span, self._tracing, exchange, scope)
         if self._observer is not None:
             exchange.course = Course()
         try:
             reply, close = await self._answer_or_fail(exchange, scope, receive)
             # A client that does not read its answer must not keep its place.
             lease.release()
-            self._note(exchange, reply)
+            self._watch(self._note, exchange, reply)
             if self._observer is not None:
-                self._tell(self._observer, exchange, scope, reply)
+                self._watch(self._tell, self._observer, exchange, scope, reply)
             if reply is not None:
                 await reply.send(send, close=close or self._draining())
         finally:
             lease.release()
             if exchange.span is not None:
-                exchange.span.end()
+                self._watch(exchange.span.end)
 
     async def _answer_or_fail(
         self, exchange: _Exchange, scope: Scope, receive: Receive
@@ -177,6 +179,24 @@ class Webhook:
             return await self._process(body, exchange), False
         exchange.refused = True
         return body, True
+
+    # --- who looks on --------------------------------------------------------------------
+
+    def _watch(self, watch: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Count, log, trace or show something; where that fails, the answer stands as it is."""
+        try:
+            watch(*args, **kwargs)
+        except Exception as exc:  # noqa: BLE001 -- told as far as the log can be written
+            with suppress(Exception):
+                held_back = self._complaints.held_back("watching")
+                if held_back is not None:
+                    self._log.error(
+                        "a request was not watched", exc_info=exc, more_like_it=held_back
+                    )
+
+    def _start_span(self, tracing: "EndpointTracing", exchange: _Exchange, scope: Scope) -> None:
+        exchange.span = tracing.request(scope, exchange.request_id)
+        exchange.facts["trace_id"] = exchange.span.trace_id
 
     def _note(self, exchange: _Exchange, reply: Answer | None) -> None:
         """Count a request and log it, once, whatever its size."""
@@ -367,33 +387,12 @@ class Webhook:
         if not exchange.lease.take_states(len(prepared.document.states)):
             exchange.refused = True
             return self._overloaded()
-        self._metrics.document_bytes.observe(len(body))
-        receipt = await self._publish(stream, prepared, received_at, deadline, exchange)
+        began = time.perf_counter()
+        receipt = await self._pipeline.accept(stream, prepared, received_at, deadline)
+        self._watch(self._account, prepared, receipt, exchange, time.perf_counter() - began)
         return (
             _nothing_taken() if receipt.refused else Answer(HTTPStatus.OK, answer(receipt.listed))
         )
-
-    async def _publish(
-        self,
-        stream: Stream,
-        prepared: Prepared,
-        received_at: datetime,
-        deadline: float,
-        exchange: _Exchange,
-    ) -> Receipt:
-        began = time.perf_counter()
-        receipt = await self._pipeline.accept(stream, prepared, received_at, deadline)
-        if prepared.messages:
-            self._metrics.publish_seconds.observe(time.perf_counter() - began)
-        self._account(prepared, receipt, exchange)
-        if exchange.span is not None:
-            exchange.span.ids(listed=receipt.listed, unlisted=receipt.unlisted)
-        course = exchange.course
-        if course is not None:
-            course.states, course.messages = receipt.states, prepared.messages
-            course.outcomes = receipt.outcomes
-            course.listed, course.unlisted = receipt.listed, receipt.unlisted
-        return receipt
 
     async def _prepare_aside(
         self, stream: Stream, body: bytes, received_at: datetime, deadline: float
@@ -415,24 +414,45 @@ class Webhook:
         exchange: _Exchange,
     ) -> None:
         """Keep a refused body for a look; the answer does not depend on it."""
-        self._metrics.refused(error.reason)
         outcome: Outcome | None = None
         if self._burials.allows():
             outcome = await self._pipeline.bury(stream, error, body, received_at, deadline)
+        self._watch(self._account_refused, error, outcome, exchange)
+
+    def _account_refused(
+        self, error: DocumentError, outcome: Outcome | None, exchange: _Exchange
+    ) -> None:
+        """Count a body that is refused, and say what became of it."""
         exchange.facts.update(
             reason=error.reason,
             detail=str(error),
             line=error.line,
             dead_letter=outcome.result.value if outcome is not None else "none",
         )
+        self._metrics.refused(error.reason)
         if outcome is None or outcome.result is not Result.PUBLISHED:
             self._metrics.lost_bodies.inc()
         if exchange.course is not None:
             exchange.course.error, exchange.course.burial = error, outcome
 
-    def _account(self, prepared: Prepared, receipt: Receipt, exchange: _Exchange) -> None:
-        """Count a document, and say what became of it."""
+    def _account(
+        self, prepared: Prepared, receipt: Receipt, exchange: _Exchange, seconds: float
+    ) -> None:
+        """Say what became of a document, which took so many seconds to publish, and count it."""
+        self._describe(prepared, receipt, exchange)
+        course = exchange.course
+        if course is not None:
+            course.states, course.messages = receipt.states, prepared.messages
+            course.outcomes = receipt.outcomes
+            course.listed, course.unlisted = receipt.listed, receipt.unlisted
+        if exchange.span is not None:
+            exchange.span.ids(listed=receipt.listed, unlisted=receipt.unlisted)
+        self._metrics.document_bytes.observe(exchange.lease.bytes)
+        if prepared.messages:
+            self._metrics.publish_seconds.observe(seconds)
         self._count(prepared, receipt)
+
+    def _describe(self, prepared: Prepared, receipt: Receipt, exchange: _Exchange) -> None:
         unlisted, facts = receipt.unlisted, exchange.facts
         facts["states"] = len(prepared.messages)
         facts["listed"] = len(receipt.listed)

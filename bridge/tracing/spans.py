@@ -7,7 +7,7 @@ what they do not name is `sms_bridge.…`. The query of a request is never looke
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -30,10 +30,12 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from bridge import __version__
 from bridge.model import Trace
+from bridge.ratelimit import Repeats
 
 log = structlog.get_logger(__name__)
 
 SCOPE = "sms-status-bridge"
+TROUBLES_PER_SECOND = 1 / 30  # lines of the log
 MAX_IDS = 100  # of each kind, on a span that names them
 CLIENT_LEFT = "client_left"
 UNEXPECTED = "_OTHER"
@@ -70,6 +72,7 @@ class Tracing:
         self._tracer = provider.get_tracer(SCOPE, __version__)
         self._message_ids = message_ids
         self._honour_incoming = honour_incoming
+        self._troubles = Repeats(per_second=TROUBLES_PER_SECOND, burst=1)
 
     def endpoint(self, name: str, path: str) -> "EndpointTracing":
         """The tracing of the requests to one endpoint."""
@@ -101,10 +104,27 @@ class Tracing:
         `headers` are those of a record of each request. The span is in the trace of the first
         request that is sampled, and linked to every one that is; there is none where none is.
         """
-        origins = _sampled(headers)
-        if not origins:
+        span = None
+        with self._unheard():
+            span = self._batch_span(topic, partition, count, _sampled(headers))
+        if span is None:
             return await sending
-        span = self._tracer.start_span(
+        try:
+            return await sending
+        except BaseException as exc:
+            with self._unheard():
+                _fail(span, type(exc).__name__)
+            raise
+        finally:
+            with self._unheard():
+                span.end()
+
+    def _batch_span(
+        self, topic: str, partition: int, count: int, origins: Sequence[SpanContext]
+    ) -> Span | None:
+        if not origins:
+            return None
+        return self._tracer.start_span(
             f"send {topic}",
             set_span_in_context(NonRecordingSpan(origins[0]), Context()),
             SpanKind.PRODUCER,
@@ -118,13 +138,18 @@ class Tracing:
             },
             [Link(origin) for origin in origins],
         )
+
+    @contextlib.contextmanager
+    def _unheard(self) -> Iterator[None]:
+        """Whatever goes wrong in here is no reason to take a batch for one that was not sent."""
         try:
-            return await sending
-        except BaseException as exc:
-            _fail(span, type(exc).__name__)
-            raise
-        finally:
-            span.end()
+            yield
+        except Exception as exc:  # noqa: BLE001 -- told as far as the log can be written
+            with contextlib.suppress(Exception):
+                held_back = self._troubles.held_back(None)
+                if held_back is not None:
+                    what = type(exc).__name__
+                    log.warning("tracing has trouble", error=what, more_like_it=held_back)
 
     async def stop(self, seconds: float) -> None:
         """Export what is left, within the time; what is not out then is lost."""
