@@ -544,7 +544,7 @@ def test_complaints_of_one_kind_are_one_line_without_secrets() -> None:
     logger = logging.getLogger("test.exporter")
     logger.addHandler(handler)
     logger.propagate = False
-    url = f"https://user:{SECRET}@collector:4318/v1/traces?key={SECRET}"
+    url = f"https://user:p@{SECRET}@collector:4318/v1/traces?key={SECRET}"
     with capture_logs() as logs:
         for _ in range(5):
             logger.warning("cannot reach %s (refused)", url)
@@ -650,6 +650,20 @@ def test_a_collector_that_is_not_there_costs_one_line(
         assert len(trouble(gateway)) == 1
         assert "refused" in trouble(gateway)[0]["error"]
         assert SECRET not in json.dumps(gateway.logs())
+
+
+def test_at_debug_the_collector_s_address_is_not_written_either(
+    embedded: EmbeddedBroker, topic: str, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{collector.endpoint}/v1/traces?key={SECRET}"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", url)
+    debug = {"level": "debug", "format": "json"}
+    with traced_gateway(embedded, topic, log=debug) as gateway:
+        assert gateway.post(ONE).status == 200
+        assert gateway.terminate() == 0
+        assert collector.requests
+        assert "debug" in {line["level"] for line in gateway.logs()}
+        assert SECRET not in gateway.output
 
 
 def test_a_collector_that_hangs_holds_up_neither_requests_nor_the_end(

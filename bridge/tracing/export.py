@@ -24,7 +24,7 @@ SERVICE = "sms-bridge"  # where the environment names none
 COMPLAINTS_PER_SECOND = 1 / 30
 
 # Of a URL: user and password, and the query.
-_SECRETS = re.compile(r"(?<=//)[^/\s@]+@|\?[^\s'\"()]+")
+_SECRETS = re.compile(r"(?<=//)[^/\s]+@|\?[^\s'\"()]+")
 _QUOTES_A_HEADER = "opentelemetry.util.re"
 
 
@@ -75,6 +75,10 @@ def _safe(record: logging.LogRecord) -> str:
 
 
 def _hush() -> None:
-    logger = logging.getLogger("opentelemetry")
-    logger.handlers = [Complaints()]
-    logger.propagate = False
+    complaints = Complaints()
+    # urllib3, which carries the spans, writes the whole address of each request at debug.
+    for library in ("opentelemetry", "urllib3"):
+        logger = logging.getLogger(library)
+        logger.handlers = [complaints]
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
