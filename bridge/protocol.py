@@ -15,7 +15,9 @@ from bridge.answers import refusal
 
 MAX_HEAD_BYTES = 64 * 1024  # h11's limit, too
 HEAD_SECONDS = 10.0
-_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+_UPGRADE = re.compile(rb"\n(?=upgrade:)", re.IGNORECASE)
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+_TAIL_BYTES = len(b"\nupgrade:") - 1  # of a head, in which something may have begun
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -39,11 +41,13 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle  # None before the first request
         if not self._head_is_due and (cycle is None or cycle.response_complete):
             self._expect_head()
+        came = data
         if self._head_is_due:
-            data = _without_upgrade(data)
+            data = _without_upgrade(data, self._tail)
         self._arrived = len(data)
         super().data_received(data)
         if self._head_is_due:
+            self._tail = (self._tail + came)[-_TAIL_BYTES:]
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
@@ -74,6 +78,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _expect_head(self) -> None:
         self._head_is_due = True
         self._head_bytes = 0
+        self._tail: bytes = b""
 
     def _start_timer(self) -> None:
         self._timer = self.loop.call_later(HEAD_SECONDS, self._refuse, HTTPStatus.REQUEST_TIMEOUT)
@@ -93,15 +98,25 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def _without_upgrade(data: bytes) -> bytes:
+def _without_upgrade(data: bytes, tail: bytes) -> bytes:
     """Hide the header that asks for another protocol, as Java's client does for HTTP/2.
 
     There is none, which may be ignored (RFC 9110, 7.8); but httptools would take the body for it.
+    `tail` is the end of what has come before. Nothing after the head may be touched: a body that
+    grew would end in what is then read as another request.
     """
-    if _UPGRADE.search(data) is None:
+    text = tail + data
+    if _UPGRADE.search(text) is None:
         return data
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return _UPGRADE.sub(b"\r\nx-upgrade:", head) + end + rest
+    end = _END_OF_HEAD.search(text)
+    places = [
+        max(match.end(), len(tail))  # even within the name: what is read is another one
+        for match in _UPGRADE.finditer(text, 0, end.start() if end else len(text))
+        if match.end() + len(b"upgrade:") > len(tail)
+    ]
+    for place in reversed(places):
+        text = text[:place] + b"x-" + text[place:]
+    return text[len(tail) :]
 
 
 async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:

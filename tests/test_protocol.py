@@ -140,6 +140,38 @@ def test_a_request_for_another_protocol_keeps_its_body(split: bool) -> None:
     assert answer.endswith(b"/1 abcd")
 
 
+@pytest.mark.parametrize("cut", range(len(b"1.1\r\nUpgrade: h2c\r\n")))
+def test_a_request_for_another_protocol_may_come_in_two_pieces(cut: int) -> None:
+    head = b"POST /1 HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 4\r\n\r\n"
+    cut += head.index(b"1.1")
+    with serving() as address, closing(socket.create_connection(address, timeout=10)) as client:
+        client.sendall(head[:cut])
+        time.sleep(0.02)  # that piece is to come alone
+        client.sendall(head[cut:] + b"abcd")
+        answer = client.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b"/1 abcd")
+
+
+@pytest.mark.parametrize("before", [b"", b"\r", b"\r\n", b"\r\n\r"])
+def test_a_body_never_grows_into_a_request_of_its_own(before: bytes) -> None:
+    """Whoever could have it do so would write a head, X-Forwarded-For and all, behind a proxy."""
+    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: xx\r\n\r\n"
+    assert len(smuggled) % 2 == 0
+    body = b"x" + b"\r\nupgrade:" * (len(smuggled) // 2) + smuggled
+    head = b"POST /1 HTTP/1.1\r\nContent-Length: %d" % len(body)
+    with serving() as address, closing(socket.create_connection(address, timeout=1)) as client:
+        client.sendall(head + before)
+        time.sleep(0.02)  # that piece is to come alone
+        client.sendall(b"\r\n\r\n"[len(before) :] + body)
+        answer = b""
+        while not answer.endswith(body):
+            answer += client.recv(65536)
+        with pytest.raises(TimeoutError):
+            client.recv(65536)
+    assert answer.count(b"HTTP/1.1 200") == 1
+
+
 def test_a_head_that_comes_while_the_one_before_is_answered_is_limited_too() -> None:
     with serving() as address, closing(socket.create_connection(address, timeout=10)) as client:
         client.sendall(b"POST /wait HTTP/1.1\r\nContent-Length: 0\r\n\r\nGET /2 HTTP/1.1\r\nX: ")
