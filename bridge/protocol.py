@@ -23,6 +23,8 @@ _TAIL_BYTES = len(b"\nupgrade:") - 1  # of a head, in which something may have b
 class GuardedProtocol(HttpToolsProtocol):
     """Answers 431 to a head that is too large, and 408 to one that does not come."""
 
+    _tail: bytes  # of the head that is due, as it came
+
     def connection_made(self, transport: Any) -> None:
         """Begin with a connection: its first request is due."""
         super().connection_made(transport)
@@ -78,7 +80,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _expect_head(self) -> None:
         self._head_is_due = True
         self._head_bytes = 0
-        self._tail: bytes = b""
+        self._tail = b""
 
     def _start_timer(self) -> None:
         self._timer = self.loop.call_later(HEAD_SECONDS, self._refuse, HTTPStatus.REQUEST_TIMEOUT)

@@ -48,6 +48,12 @@ def test_each_token_opens_in_the_query(token: str) -> None:
     assert TOKENS.accepts(None, f"a=1&token={token}&b=2".encode())
 
 
+def test_one_request_is_not_thousands_of_guesses() -> None:
+    """Nor thousands of digests, with a 401 at the end, while others wait."""
+    assert TOKENS.accepts(None, b"token=wrong&" * 3 + b"token=old-token")
+    assert not TOKENS.accepts(None, b"token=wrong&" * 4 + b"token=old-token")
+
+
 def test_one_right_token_of_several_presented_opens() -> None:
     assert TOKENS.accepts(None, b"token=wrong&token=old-token")
     assert TOKENS.accepts(b"Bearer wrong", b"token=old-token")
