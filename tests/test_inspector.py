@@ -20,6 +20,7 @@ from bridge.inspector import app as app_module
 from bridge.inspector.curl import command
 from bridge.inspector.filters import Filter
 from bridge.inspector.guard import HEADERS
+from bridge.inspector.pages import MAX_RELATED, MAX_RELATED_IDS, others
 from bridge.inspector.paint import MARK, Piece, is_clean, json_lines, visible, xml_lines
 from bridge.inspector.ring import KEPT_BODY_BYTES, KEPT_STATES, KEPT_VALUE_BYTES, Entry, Ring
 from bridge.metrics import Metrics
@@ -97,6 +98,27 @@ def test_the_oldest_go_where_they_take_too_many_bytes() -> None:
     assert ring.size <= 50_000
 
 
+def test_ids_and_reasons_of_any_length_count_as_well() -> None:
+    """Where no topic takes dead letters there is no value to count, and texts can be long."""
+    smiles = "\U0001f600" * 2000
+    states = [InvalidState(smiles[:500] + str(n), "x", smiles, Received({}, "")) for n in range(50)]
+    what = course(*[(each, Outcome(Result.DROPPED, error=smiles)) for each in states])
+    what.messages = [None] * 50
+    (entry,) = ring_of(seen(what)).entries()
+    assert entry.size > 50 * 3 * 4 * 500
+
+
+def test_a_page_makes_requests_wait_for_next_to_nothing() -> None:
+    """What is looked for on the loop does not grow with what is kept."""
+    states = [(state(str(n)), OK) for n in range(200)]
+    ring = ring_of(*[seen(course(*states)) for _ in range(100)])
+    began = time.perf_counter()
+    found = others(ring, ring.entries()[0])
+    assert time.perf_counter() - began < 0.01
+    assert len(found) == MAX_RELATED_IDS
+    assert {len(each.entries) for each in found} == {MAX_RELATED}
+
+
 def test_trouble_outlasts_what_is_fine() -> None:
     """A busy gateway's good documents must not push out the one that somebody looks for."""
     bad = seen(course((state("bad"), Outcome(Result.FAILED, error="no"))), status=503)
@@ -154,8 +176,11 @@ def test_a_retry_is_linked_to_what_it_repeats() -> None:
     newest, other, first = ring.entries()
     assert (newest.retry_of, newest.retried) == (1, 1)
     assert (other.retry_of, first.retry_of) == (None, None)
-    assert numbers(ring.others("7", 3)) == [1, 2]
-    assert ring.others("8", 3) == []
+    found, more = ring.others("7", 3, 5)
+    assert (numbers(found), more) == ([1, 2], 0)
+    found, more = ring.others("7", 3, 1)
+    assert (numbers(found), more) == ([2], 1)
+    assert ring.others("8", 3, 5) == ([], 0)
 
 
 def test_states_without_an_id_are_no_retries_of_each_other() -> None:
@@ -320,6 +345,7 @@ async def test_the_command_posts_the_very_bytes(body: bytes) -> None:
     ("auth", "part"),
     [
         (None, "curl -i -H 'Content-Type"),
+        (Auth.model_validate({"allow": ["192.0.2.1"]}), "curl -i -H 'Content-Type"),
         (Auth.model_validate({"tokens": [TOKEN]}), "Bearer ${TOKEN:?"),
         (
             Auth.model_validate({"basic": [{"username": "u", "password": TOKEN}]}),

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from bridge.inspector.curl import Target
 from bridge.inspector.filters import Filter
 from bridge.inspector.guard import Guard
-from bridge.inspector.pages import Pages, Snapshot, related
+from bridge.inspector.pages import Pages, Snapshot, others
 from bridge.inspector.ring import Ring
 from bridge.observation import Observation
 from bridge.ratelimit import Repeats
@@ -111,8 +111,8 @@ class Inspector:
         if entry is None:
             page = await self._painted(lambda: self._pages.gone(number))
             return HTMLResponse(page, HTTPStatus.NOT_FOUND)
-        others = related(self.ring, entry)
-        return HTMLResponse(await self._painted(lambda: self._pages.document(entry, others)))
+        elsewhere = others(self.ring, entry)
+        return HTMLResponse(await self._painted(lambda: self._pages.document(entry, elsewhere)))
 
     async def _body(self, request: Request) -> Response:
         entry = self.ring.get(request.path_params["number"])

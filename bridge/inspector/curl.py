@@ -25,7 +25,7 @@ class Target(NamedTuple):
 
 def credentials_of(auth: Auth | None) -> Credentials:
     """The kind of credentials that an endpoint asks for; a header in preference to a query."""
-    if auth is None:
+    if auth is None or not (auth.tokens or auth.basic):
         return "none"
     return "token" if auth.tokens else "basic"
 

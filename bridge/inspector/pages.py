@@ -110,7 +110,7 @@ class Pages:
         """What has been counted since the start."""
         return self._render("totals.html", **self._totals(ring))
 
-    def document(self, entry: Entry, related: Iterable[Related]) -> str:
+    def document(self, entry: Entry, others: Iterable["Others"]) -> str:
         """One document: its body beside what became of it."""
         whole = len(entry.body) == entry.body_size
         target = self._targets.get(entry.endpoint)
@@ -122,7 +122,7 @@ class Pages:
             fates=[(fate, paint.json_lines(fate.value)) for fate in entry.fates],
             open_fates=OPEN_FATES,
             curl=curl.command(target, self.gateway, entry.body) if target and whole else None,
-            related=list(related),
+            related=related(entry, others),
         )
 
     def gone(self, number: int) -> str:
@@ -156,21 +156,33 @@ class Snapshot(NamedTuple):
         return cls(entries, ring.number, Counter(ring.counts), turned)
 
 
-def related(ring: Ring, entry: Entry) -> list[Related]:
-    """Where else a document's ids were; those that were nowhere else are left out."""
-    found = []
+class Others(NamedTuple):
+    """The newest other documents with one id, or one body, and how many more there are."""
+
+    key: str
+    entries: list[Entry]
+    more: int
+
+
+def others(ring: Ring, entry: Entry) -> list[Others]:
+    """Where else a document's ids are, as far as it is shown. To be taken on the loop."""
     keys = dict.fromkeys(fate.id_sms or fate.mark for fate in entry.fates)
-    for key in [key for key in keys if key][:MAX_RELATED_IDS]:
+    shown = [key for key in keys if key][:MAX_RELATED_IDS]
+    return [Others(key, *ring.others(key, entry.number, MAX_RELATED)) for key in shown]
+
+
+def related(entry: Entry, others: Iterable[Others]) -> list[Related]:
+    """What those documents say of the ids; those that were nowhere else are left out."""
+    found = []
+    for key, entries, more in others:
         marks = {fate.mark for fate in entry.fates if key in (fate.id_sms, fate.mark)}
-        others = ring.others(key, entry.number)
         visits = [
             (other, fate, bool(fate.mark) and fate.mark in marks)
-            for other in others[-MAX_RELATED:]
+            for other in entries
             for fate in other.fates
             if key in (fate.id_sms, fate.mark)
         ]
         if visits:
-            more = max(len(others) - MAX_RELATED, 0)
             found.append(Related(name_of(key), visits[-MAX_RELATED:], more))
     return found
 

@@ -5,6 +5,7 @@ What is large is cut here, before it is kept, so that nothing of a request stays
 
 import hashlib
 import itertools
+import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ KEPT_VALUE_BYTES = 8 * 1024
 KEPT_STATES = 200  # of one document
 KEPT_TEXT = 512  # characters of an id, a reason, an error
 OVERHEAD_BYTES = 1500  # of an entry without its states
-FATE_OVERHEAD_BYTES = 700  # of a state, with its place in the index
+FATE_OVERHEAD_BYTES = 500  # of a state without its texts, with its place in the index
 
 PUBLISHED, REPEATED, REJECTED, REFUSED = "published", "repeated", "rejected", "refused"
 OUTCOMES = (
@@ -63,6 +64,12 @@ class Fate(NamedTuple):
     def mark(self) -> str:
         """By what a retry is told; empty for a state without an id, which anyone may send."""
         return self.event_id if self.id_sms or self.outcome == REFUSED else ""
+
+    @property
+    def size(self) -> int:
+        """About as much memory as it takes."""
+        texts = (self.id_sms, self.status, self.detail, self.event_id, self.error)
+        return FATE_OVERHEAD_BYTES + len(self.value) + sum(map(sys.getsizeof, texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +113,8 @@ class Entry:
     @property
     def size(self) -> int:
         """About as much memory as it takes."""
-        values = sum(len(fate.value) + FATE_OVERHEAD_BYTES for fate in self.fates)
-        return OVERHEAD_BYTES + len(self.body) + len(self.answer) + values
+        fates = sum(fate.size for fate in self.fates)
+        return OVERHEAD_BYTES + len(self.body) + len(self.answer) + fates
 
 
 class Door(NamedTuple):
@@ -208,10 +215,15 @@ class Ring:
         """The document of that number, if it is still here."""
         return self._by_number.get(number)
 
-    def others(self, id_sms: str, number: int) -> list[Entry]:
-        """The other documents that carry an id, or a body's event id; the oldest first."""
+    def others(self, id_sms: str, number: int, limit: int) -> tuple[list[Entry], int]:
+        """The newest other documents that carry an id, or a body's event id; the oldest first.
+
+        At most `limit` of them, and how many more there are.
+        """
         numbers = self._by_id.get(id_sms) or self._by_event.get(id_sms, {})
-        return [self._by_number[other] for other in numbers if other != number]
+        newest = [n for n in itertools.islice(reversed(numbers), limit + 1) if n != number][:limit]
+        more = len(numbers) - (number in numbers) - len(newest)
+        return [self._by_number[other] for other in reversed(newest)], more
 
     def _turn_away(self, seen: Observation) -> None:
         door = Door(seen.endpoint, seen.status, seen.credentials or "")
