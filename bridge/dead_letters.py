@@ -7,7 +7,6 @@ import asyncio
 import hashlib
 import re
 from base64 import b64decode
-from binascii import Error as Base64Error
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -18,11 +17,11 @@ from typing import Any, NamedTuple
 
 import click
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from bridge.app import stream_of
 from bridge.errors import BridgeError, DocumentError
-from bridge.event import Stream, state_bytes
+from bridge.event import FAR_FUTURE, Stream, state_bytes
 from bridge.kafka import Publisher as KafkaPublisher
 from bridge.kafka import Supervisor
 from bridge.kafka.cluster import look
@@ -32,7 +31,7 @@ from bridge.model import Document, InvalidState, Message, Outcome, Received, Res
 from bridge.parse import MAX_ELEMENTS, parse_state
 from bridge.pipeline import TOO_LARGE, Pipeline, Prepared, Publisher, Receipt, message_for, prepare
 from bridge.settings import Endpoint, Settings
-from bridge.tail import read
+from bridge.tail import moment_of, read
 from bridge.terminal import printable
 
 AT_ONCE = 100  # letters on their way together
@@ -53,7 +52,7 @@ class Content:
     reason: str
     detail: str
     endpoint: str
-    received_at: datetime
+    received_at: AwareDatetime
     truncated: bool
     size: int
     sha256: str
@@ -193,6 +192,10 @@ def letter_of(record: Record) -> Letter | Unreadable:
         return Unreadable(record, f"a dead letter that is not whole: {where or 'no data'}")
     if content.state is None and content.body is None and content.body_base64 is None:
         return Unreadable(record, "a dead letter of nothing")
+    try:
+        content.received_at.astimezone(UTC) + FAR_FUTURE
+    except (ValueError, OverflowError):
+        return Unreadable(record, "a dead letter of no time")
     return Letter(record, event, content)
 
 
@@ -202,7 +205,7 @@ def as_json(letter: Letter | Unreadable) -> str:
     place: dict[str, Any] = {
         "partition": record.partition,
         "offset": record.offset,
-        "timestamp": _moment(record),
+        "timestamp": moment_of(record),
     }
     if isinstance(letter, Unreadable):
         return orjson.dumps({**place, "error": letter.why}).decode()
@@ -215,18 +218,13 @@ def as_line(letter: Letter | Unreadable) -> str:
     record = letter.record
     if isinstance(letter, Unreadable):
         what = click.style(printable(letter.why), fg="magenta")
-        return f"{_moment(record)}  {what}  {record.partition}@{record.offset}"
+        return f"{moment_of(record)}  {what}  {record.partition}@{record.offset}"
     content = letter.content
     cells = [content.endpoint, content.reason, letter.id_sms or "-", content.detail]
     endpoint, reason, id_sms, detail = (printable(cell) for cell in cells)
     coloured = click.style(f"{reason:<16}", fg="red")
-    line = [_moment(record), f"{endpoint:<8}", coloured, f"{id_sms:<12}", detail, letter.where]
+    line = [moment_of(record), f"{endpoint:<8}", coloured, f"{id_sms:<12}", detail, letter.where]
     return "  ".join(line)
-
-
-def _moment(record: Record) -> str:
-    found = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).replace(tzinfo=None)
-    return found.isoformat(timespec="milliseconds") + "Z"
 
 
 # --- replaying ---------------------------------------------------------------------------
@@ -406,6 +404,7 @@ class Replayer:
         try:
             return _Again(letter, stream, prepared_again(stream, letter, self._clock()))
         except _Unfit as unfit:
+            self._known.discard(letter.identity)  # another letter of it may be whole
             return Verdict(letter, unfit.word, unfit.why)
         except DocumentError as error:
             return Verdict(letter, Word.STILL_INVALID, f"{error.reason}: {error}")
@@ -514,7 +513,7 @@ def _body(content: Content) -> bytes:
         return content.body.encode()
     try:
         return b64decode(content.body_base64 or "", validate=True)
-    except Base64Error:
+    except ValueError:
         raise _Unfit(Word.DAMAGED, "its body is not Base64") from None
 
 

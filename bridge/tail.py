@@ -21,6 +21,8 @@ from bridge.terminal import printable
 
 _COLOURS = {"delivered": "green", "undelivered": "red", "pending": "yellow", None: "magenta"}
 _FORMAT = JSONFormat()
+# RecursionError: nested more deeply than JSON is read.
+_NO_EVENT = (BaseCloudEventException, ValueError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def read(record: Record) -> Seen:
     headers = {name: value or b"" for name, value in record.headers}
     try:
         event = from_kafka(KafkaMessage(headers, record.key, record.value or b""), _FORMAT)
-    except (BaseCloudEventException, ValueError, TypeError, AttributeError) as exc:
+    except _NO_EVENT as exc:
         return Seen(record, None, f"not a CloudEvent: {exc}")
     return Seen(record, {**event.get_attributes(), "data": event.get_data()})
 
@@ -75,7 +77,7 @@ def as_json(seen: Seen) -> str:
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
-        "timestamp": _moment(record),
+        "timestamp": moment_of(record),
         "key": _text(record.key),
         "headers": {name: _text(value) for name, value in record.headers},
         "event": seen.event,
@@ -89,7 +91,7 @@ def as_line(seen: Seen) -> str:
     """One line for people, coloured by outcome."""
     record = seen.record
     where = f"{record.topic}-{record.partition}@{record.offset}"
-    return f"{_moment(record)}  {where:<20}  {_what(seen)}"
+    return f"{moment_of(record)}  {where:<20}  {_what(seen)}"
 
 
 def _what(seen: Seen) -> str:
@@ -121,9 +123,13 @@ def _padded(value: object) -> str:
     return f"{printable(str(value)):<12}"
 
 
-def _moment(record: Record) -> str:
-    moment = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).replace(tzinfo=None)
-    return moment.isoformat(timespec="milliseconds") + "Z"
+def moment_of(record: Record) -> str:
+    """A record's timestamp in RFC 3339; as it is where no calendar has it, for anyone sets it."""
+    try:
+        moment = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{record.timestamp_ms} ms"
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _text(value: object) -> str | None:

@@ -191,6 +191,30 @@ def test_what_is_no_letter_is_said_and_stops_nothing(message: Message, why: str)
 
 
 @pytest.mark.parametrize(
+    "foreign",
+    [
+        altered(of_state(), received_at="0001-01-01T00:00:00+14:00"),
+        altered(of_state(), received_at="9999-12-31T23:59:59-14:00"),
+        altered(of_state(), received_at="9999-12-31T23:59:59Z"),
+        altered(of_state(), received_at="2026-01-01T00:00:00"),
+        of_state()._replace(value=b'{"specversion":"1.0","data":' + b"[" * 100_000),
+        of_state()._replace(timestamp_ms=2**63 - 1),
+        of_state()._replace(timestamp_ms=-(2**60)),
+        altered(of_body(), body=None, body_base64="\u00e9"),
+    ],
+)
+async def test_no_record_of_somebody_else_keeps_the_letters_behind_it_back(
+    foreign: Message,
+) -> None:
+    for write in (as_json, as_line):
+        assert write(letter_of(record(foreign)))
+    publisher = RecordingPublisher()
+    _, tally = await replayed(publisher, foreign, of_body())
+    assert {message.key for message in publisher.messages} >= {b"1", b"2"}
+    assert tally.words.total() == 2
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("2026-11-23", datetime(2026, 11, 23, tzinfo=UTC)),
