@@ -53,9 +53,10 @@ def configured(
 
 
 def command(name: str, settings: Mapping[str, Any], directory: Path, *options: str) -> Result:
+    """Run a command; the first of the options of `dead-letters` is what it is to do."""
     file = directory / f"{name}.yaml"
     file.write_text(yaml.safe_dump(dict(settings)))
-    return CliRunner().invoke(main, [name, "--config", str(file), *options])
+    return CliRunner().invoke(main, [name, *options, "--config", str(file)])
 
 
 def logged_in(files: ClientFiles, *, tls: tuple[str, ...] = ("ca_file",), **who: str) -> Security:
@@ -301,17 +302,34 @@ def denials(gateway: Gateway) -> list[dict[str, Any]]:
     return [line for line in gateway.logs() if line["event"] == "topic is denied"]
 
 
-def test_tail_says_what_reading_needs(
+def test_commands_that_read_say_what_reading_needs(
     secured_kafka: SecuredKafka, secured_topic: str, files: ClientFiles, tmp_path: Path
 ) -> None:
+    """With the rights of a gateway, which may not read, and with none at all."""
+    letters = f"{secured_topic}.rejected"
     secured_kafka.know("writer", PASSWORD)
     secured_kafka.allow(secured_topic, (WRITE, DESCRIBE), user="writer", prefix=True)
-    security = logged_in(files, username="writer")
-    settings = configured(secured_kafka, "LOGIN", secured_topic, security)
-    result = command("tail", settings, tmp_path, "--from-beginning", "--max", "1")
-    assert result.exit_code == 1
-    assert "not authorized to read: allow Read on" in result.stderr
-    assert secured_topic in result.stderr
+    secured_kafka.know("nobody", PASSWORD)
+    mine, theirs = (
+        configured(secured_kafka, "LOGIN", secured_topic, logged_in(files, username=user))
+        for user in ("writer", "nobody")
+    )
+    with Gateway(mine) as gateway:
+        invalid = b'<response><state id_sms="b@d">read</state></response>'
+        assert gateway.post(invalid).ids == ["b@d"]
+    tail = command("tail", mine, tmp_path, "--from-beginning", "--max", "1")
+    assert tail.exit_code == 1
+    names = secured_topic, letters  # whichever answers first
+    assert said(tail) in {f"not authorized to read: allow Read on {name}" for name in names}
+    for settings, needed in ((mine, "Read"), (theirs, "Describe and Read")):
+        listed = command("dead-letters", settings, tmp_path, "list")
+        expected = f"not authorized to read: allow {needed} on {letters}"
+        assert (listed.exit_code, said(listed)) == (1, expected)
+
+
+def said(result: Result) -> str:
+    """The last line for people, without the program's name."""
+    return result.stderr.splitlines()[-1].removeprefix("sms-bridge: ")
 
 
 # --- files that are renewed ----------------------------------------------------------------

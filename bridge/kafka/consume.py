@@ -64,6 +64,8 @@ async def stored(
             async with asyncio.timeout(SUBSCRIBE_SECONDS):
                 ends = await consumer.end_offsets(consumer.assignment())
                 await _skip(consumer, since_ms)
+        except TopicAuthorizationFailedError as exc:
+            raise _not_authorized("Describe and Read", [topic]) from exc
         except (KafkaError, OSError) as exc:
             raise BridgeError(await unreachable(settings, exc)) from exc
         async with aclosing(_until(consumer, ends, since_ms)) as records:
@@ -74,8 +76,9 @@ async def stored(
 async def _started(
     settings: Kafka, topics: Iterable[str], *, from_beginning: bool
 ) -> AsyncIterator[AIOKafkaConsumer]:
+    names = tuple(topics)
     consumer = AIOKafkaConsumer(
-        *topics,
+        *names,
         **client_arguments(settings),
         group_id=None,
         enable_auto_commit=False,
@@ -87,6 +90,8 @@ async def _started(
                 await consumer.start()
                 for partition in consumer.assignment():
                     await consumer.position(partition)
+        except TopicAuthorizationFailedError as exc:
+            raise _not_authorized("Describe and Read", names) from exc
         except (KafkaError, OSError) as exc:  # TimeoutError is one
             raise BridgeError(await unreachable(settings, exc)) from exc
         yield consumer
@@ -112,7 +117,7 @@ async def _until(
         try:
             fetched = await consumer.getmany(*left, timeout_ms=FETCH_MS)
         except TopicAuthorizationFailedError as exc:
-            raise _not_authorized(exc) from exc
+            raise _not_authorized("Read", {where.topic for where in ends}) from exc
         except KafkaError as exc:
             raise BridgeError(f"the topic cannot be read: {exc or type(exc).__name__}") from exc
         for partition, records in fetched.items():
@@ -136,13 +141,13 @@ async def _records(consumer: AIOKafkaConsumer) -> AsyncGenerator[Record, None]:
         async for record in consumer:
             yield _record(record)
     except TopicAuthorizationFailedError as exc:
-        raise _not_authorized(exc) from exc
+        topics = exc.args or ("the topics",)  # one, in what a fetch raises
+        raise _not_authorized("Read", topics) from exc
 
 
-def _not_authorized(exc: TopicAuthorizationFailedError) -> BridgeError:
-    topics = exc.args[0] if exc.args else ()
-    names = ", ".join(sorted(topics)) or "the topics"
-    return BridgeError(f"not authorized to read: allow Read on {names}")
+def _not_authorized(operations: str, topics: Iterable[str]) -> BridgeError:
+    names = ", ".join(sorted(topics))
+    return BridgeError(f"not authorized to read: allow {operations} on {names}")
 
 
 def _record(record: Any) -> Record:
