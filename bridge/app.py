@@ -118,7 +118,7 @@ def public_app(
         )
         for path in (endpoint.path, endpoint.path.rstrip("/") + "/"):
             applications[path] = webhook
-    nowhere = Nowhere(metrics)
+    nowhere = Nowhere(metrics, proxies)
     return Paths(applications, nowhere if observer is None else _watched(nowhere, observer))
 
 

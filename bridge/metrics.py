@@ -64,7 +64,9 @@ class Metrics:
     def _make_traffic(self) -> None:
         self.requests = self._counter("requests", "Requests by answer.", "endpoint", "code")
         self.overloaded = self._counter(
-            "overloaded", "POSTs refused because too much was in flight.", "endpoint"
+            "overloaded",
+            "POSTs answered 503 unread: too much was in flight, or it took too long to read them.",
+            "endpoint",
         )
         self.states = self._counter(
             "states",

@@ -7,6 +7,7 @@ from http import HTTPStatus
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from bridge.addresses import Proxies
 from bridge.answers import not_found
 from bridge.metrics import Metrics
 from bridge.ratelimit import Repeats
@@ -21,8 +22,9 @@ LINES_AT_ONCE = 5
 class Nowhere:
     """Answers 404. The log shows who asked, and not for what: a mistyped URL may hold a secret."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, proxies: Proxies) -> None:
         self._answers = metrics.answers_elsewhere
+        self._proxies = proxies
         self._request_ids = RequestIds()
         self._repeats = Repeats(per_second=LINES_PER_SECOND, burst=LINES_AT_ONCE)
 
@@ -39,6 +41,7 @@ class Nowhere:
         if held_back is None:
             return
         given = dict(reversed(scope["headers"])).get(b"x-request-id")
+        client = self._proxies.client(scope["client"], scope["headers"])
         log.warning(
             "request",
             request_id=self._request_ids.of(given),
@@ -46,5 +49,6 @@ class Nowhere:
             status=int(HTTPStatus.NOT_FOUND),
             seconds=round(time.perf_counter() - began, 6),
             peer=scope["client"][0] if scope["client"] else None,
+            client=None if client is None else str(client),
             more_like_it=held_back,
         )

@@ -145,7 +145,7 @@ class Webhook:
             reply, close = await self._answer_or_fail(exchange, scope, receive)
             # A client that does not read its answer must not keep its place.
             lease.release()
-            self._watch(self._note, exchange, reply)
+            self._watch(self._note, exchange, scope, reply)
             if self._observer is not None:
                 self._watch(self._tell, self._observer, exchange, scope, reply)
             if reply is not None:
@@ -198,9 +198,9 @@ class Webhook:
         exchange.span = tracing.request(scope, exchange.request_id)
         exchange.facts["trace_id"] = exchange.span.trace_id
 
-    def _note(self, exchange: _Exchange, reply: Answer | None) -> None:
+    def _note(self, exchange: _Exchange, scope: Scope, reply: Answer | None) -> None:
         """Count a request and log it, once, whatever its size."""
-        status = None if reply is None else reply.status
+        status = None if reply is None else int(reply.status)
         seconds = time.perf_counter() - exchange.began
         if status is not None:
             self._metrics.answered(status, None if exchange.refused else seconds)
@@ -216,6 +216,8 @@ class Webhook:
             write = self._log.error if "exc_info" in facts else self._log.warning
         elif exchange.remainder:
             write = self._log.warning
+        if exchange.refused or status == HTTPStatus.BAD_REQUEST:
+            self._describe_sender(exchange, scope)
         write(
             "request" if reply is not None else "client left before the end of its body",
             request_id=exchange.request_id,
@@ -256,14 +258,12 @@ class Webhook:
                 HTTPStatus.METHOD_NOT_ALLOWED, "only POST", headers=((b"allow", b"POST"),)
             )
         if self._allow is not None and self._client(scope) not in self._allow:
-            self._describe_sender(exchange, scope)
             return refusal(HTTPStatus.FORBIDDEN, "this address may not post")
         if self._authenticator is not None and not self._authenticator.accepts(
             headers.get(b"authorization"), scope["query_string"]
         ):
             given = b"authorization" in headers or b"token=" in scope["query_string"]
             exchange.facts["credentials"] = "wrong" if given else "missing"
-            self._describe_sender(exchange, scope)
             challenge = self._authenticator.challenge.encode()
             return refusal(
                 HTTPStatus.UNAUTHORIZED,
@@ -279,6 +279,7 @@ class Webhook:
         if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
             return refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "only the identity encoding")
         if length is not None and int(length) > self._server.max_body_bytes:
+            exchange.facts["declared_bytes"] = int(length)
             return self._too_large()
         return None
 
@@ -378,6 +379,7 @@ class Webhook:
                 prepared = await self._prepare_aside(stream, body, received_at, deadline)
         except TimeoutError:
             exchange.remainder = True
+            self._metrics.overloaded.inc()
             exchange.facts["errors"] = ["the document was not read in time"]
             return _nothing_taken()
         except DocumentError as error:
@@ -467,6 +469,8 @@ class Webhook:
             facts |= {result.value: results.get(result, 0) for result in Result}
             facts["rejected"] = receipt.rejected
             facts["errors"] = receipt.errors[:3]
+        if prepared.document.unprocessed_ids:
+            facts["past_max_states"] = len(prepared.document.unprocessed_ids)
 
     def _count(self, prepared: Prepared, receipt: Receipt) -> None:
         """Count a document; most of it is rare, and costs nothing where there is none."""

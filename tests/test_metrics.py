@@ -186,6 +186,15 @@ async def test_an_event_that_comes_again_because_it_was_not_listed_is_a_redelive
     assert value(gateway, "sms_bridge_oldest_unlisted_seconds") == 0
 
 
+async def test_a_document_that_is_not_read_in_time_counts_as_overload() -> None:
+    """None of its ids is known, so none can be counted as not listed."""
+    gateway = Gateway(kafka={"publish_timeout_seconds": 0.001})
+    refused = await gateway.post(document(*map(str, range(1000))))
+    assert refused.status == 503
+    assert value(gateway, "sms_bridge_overloaded_total") == 1
+    assert value(gateway, "sms_bridge_ids_total", listed="no") == 0
+
+
 async def test_in_flight_is_shown_beside_its_limits() -> None:
     gateway = Gateway(server={"max_in_flight": 1})
     gateway.publisher.hold.clear()

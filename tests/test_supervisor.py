@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from bridge.errors import BridgeError
 from bridge.kafka import supervisor as module
+from bridge.kafka.causes import word_of
 from bridge.kafka.metadata import Topic
 from bridge.kafka.preflight import Findings
 from bridge.kafka.supervisor import Supervisor, Timing
@@ -93,7 +94,9 @@ async def test_a_connection_of_no_use_is_replaced_and_abandoned(how: str) -> Non
             await until(old.failed.done)
             assert await supervisor.current() is new
             await until(lambda: old.closed)
-    assert [log["cause"] for log in logs if "cause" in log] == [how]
+    # The metric's word, so that an alert leads to the line, and what it stands for.
+    causes = [(log["cause"], log["error"]) for log in logs if "cause" in log]
+    assert causes == [(word_of(how), how)]
     assert new.closed
 
 

@@ -127,6 +127,18 @@ async def test_states_past_the_limit_are_left_for_the_next_attempt() -> None:
     assert [m.key for m in gateway.publisher.messages] == [b"1"]
 
 
+async def test_the_log_says_that_states_were_past_the_limit() -> None:
+    """Their ids are not listed, and no error of Kafka's explains it."""
+    gateway = Gateway(server={"max_states": 1})
+    with capture_logs() as logs:
+        await gateway.post(TWO)
+        await gateway.post(TWO.replace(b'<state id_sms="2"', b'<state id_sms="1"'))
+    assert [(log["unlisted_ids"], log["past_max_states"]) for log in logs] == [
+        (["2"], 1),
+        (["1"], 1),
+    ]
+
+
 async def test_identical_states_are_one_record_and_one_id() -> None:
     gateway = Gateway()
     state = b'<state id_sms="1" time="">send</state>'
@@ -380,6 +392,42 @@ async def test_the_log_says_who_was_refused_and_never_what_was_presented() -> No
         (403, None, None),
     ]
     assert "wr0ng" not in str(logs)
+
+
+@pytest.mark.parametrize(
+    ("status", "request_"),
+    [
+        (400, {"body": b"no XML"}),
+        (404, {"path": "/elsewhere"}),
+        (405, {"method": "GET"}),
+        (408, {"body": Hang}),
+        (411, {"http_version": "1.0"}),
+        (413, {"body": b" " * 1001}),
+        (415, {"headers": {"content-encoding": "gzip"}}),
+        (None, {"body": Leave}),
+    ],
+)
+async def test_the_log_says_who_sent_what_was_refused(
+    status: int | None, request_: dict[str, Any]
+) -> None:
+    """Behind a proxy, too: the provider's mistakes are mended, others' are not."""
+    server = {"trusted_proxies": ["10.0.0.1"], "max_body_bytes": 1000, "body_timeout_seconds": 0.01}
+    gateway = Gateway(server=server)
+    headers = request_.pop("headers", {}) | {"x-forwarded-for": "203.0.113.8"}
+    body = request_.pop("body", TWO)
+    with capture_logs() as logs:
+        await request(gateway.app, body, client=("10.0.0.1", 1), headers=headers, **request_)
+    assert [(log["status"], log["peer"], log["client"]) for log in logs] == [
+        (status, "10.0.0.1", "203.0.113.8")
+    ]
+    assert type(logs[0]["status"]) in {int, type(None)}  # an enum is no number on the console
+
+
+async def test_the_log_says_how_large_a_body_was_to_be() -> None:
+    gateway = Gateway(server={"max_body_bytes": 10})
+    with capture_logs() as logs:
+        await gateway.post(TWO, headers={"content-length": str(len(TWO))})
+    assert logs[0]["declared_bytes"] == len(TWO)
 
 
 async def test_http_1_0_without_a_length_is_411() -> None:

@@ -173,7 +173,7 @@ class Supervisor:
             await self._watch(connection)
             cause = connection.failed.result()
             self._on_rebuild(word_of(cause))
-            log.warning("replacing the producer", cause=cause)
+            log.warning("replacing the producer", cause=word_of(cause), error=cause)
             self._wind_down(connection)
 
     # --- opening -------------------------------------------------------------------------
