@@ -87,6 +87,21 @@ def answers(*, fast: str, slow: str) -> list[dict[str, str]]:
     ]
 
 
+def rebuilds(values: str, *, pod: str) -> dict[str, str]:
+    name = "sms_bridge_producer_rebuilds_total"
+    return series(name, values, cause="not_leader", instance=pod)
+
+
+def posts(*, taken: str, overloaded: str) -> list[dict[str, str]]:
+    """Answers of one endpoint: 200, and 503 for too much in flight."""
+    requests = "sms_bridge_requests_total"
+    return [
+        series(requests, taken, endpoint="main", code="200"),
+        series(requests, overloaded, endpoint="main", code="503"),
+        series("sms_bridge_overloaded_total", overloaded, endpoint="main"),
+    ]
+
+
 CRITICAL = {"namespace": NAMESPACE, "severity": "critical"}
 MAIN = {"endpoint": "main"}
 CASES: dict[str, Case] = {
@@ -124,17 +139,29 @@ CASES: dict[str, Case] = {
             "severity": "warning",
         },
     ),
-    "SmsBridgeProducerRebuilds": counter(
-        "producer_rebuilds", severity="warning", quiet="0x10 1x20", cause="stalled"
+    # Once in each of many pods, as with a broker's restart, is not again and again.
+    "SmsBridgeProducerRebuilds": Case(
+        [rebuilds("0x15 1x15", pod=f"pod-{n}") for n in range(8)],
+        [rebuilds("0x15 1 2 3 4 5x11", pod="pod-1"), rebuilds("0x15 1x15", pod="pod-2")],
+        {"namespace": NAMESPACE, "severity": "warning", "cause": "not_leader"},
     ),
     "SmsBridgeSlow": Case(
         answers(fast="0+1000x30", slow="0+1001x30"),
         answers(fast="0+1000x30", slow="0+1100x30"),
         {"namespace": NAMESPACE, "severity": "warning"} | MAIN,
     ),
-    "SmsBridgeSaturated": counter("overloaded", severity="warning", endpoint="main"),
-    "SmsBridgeUnauthorised": counter("requests", severity="warning", endpoint="main", code="401"),
-    "SmsBridgeRefusing": counter("requests", severity="warning", endpoint="main", code="400"),
+    "SmsBridgeSaturated": Case(
+        posts(taken="0+1000x30", overloaded="0+1x30"),
+        posts(taken="0+1000x30", overloaded="0+20x30"),
+        CRITICAL | MAIN,
+    ),
+    # An hour's one document with its five attempts, seconds apart; and somebody's stray requests.
+    "SmsBridgeUnauthorised": counter(
+        "requests", severity="warning", quiet="0x10 3x20", firing="0x5 5x25", code="401", **MAIN
+    ),
+    "SmsBridgeRefusing": counter(
+        "requests", severity="warning", quiet="0x10 3x20", firing="0x5 5x25", code="400", **MAIN
+    ),
     "SmsBridgeFaults": Case(
         [series("sms_bridge_requests_total", "0x30", code="500", **MAIN)],
         [series("sms_bridge_requests_total", "0+1x30", code="500", **MAIN)],
@@ -232,6 +259,49 @@ def test_codes_have_their_alert(promtool: str, tmp_path: Path) -> None:
         expected = {"namespace": NAMESPACE, "severity": "warning", **labels}
         tests.append(alerts_at([UP, growing], [(name, expected)]))
     check_cases(promtool, tmp_path, *tests)
+
+
+def test_a_burst_to_paths_that_are_no_endpoints_is_no_alert(promtool: str, tmp_path: Path) -> None:
+    """Scanners come and go; what lasts for ten minutes is somebody's wrong URL or check."""
+    tests = []
+    for code in ("404", "405"):
+        burst = series("sms_bridge_requests_total", "0x16 500x20", endpoint="-", code=code)
+        tests.append(alerts_at([UP, burst], []))
+    check_cases(promtool, tmp_path, *tests)
+
+
+def test_no_traffic_is_no_alert(promtool: str, tmp_path: Path) -> None:
+    """Every series at rest, of one pod that has run for long and of one that has just begun."""
+    inputs = [UP]
+    for case in CASES.values():
+        for at_rest in case.firing:
+            name = at_rest["series"]
+            if "_total{" in name or "_bucket{" in name:
+                other = name.replace('instance="one"', 'instance="two"')
+                inputs.append({"series": name, "values": "7x30"})
+                inputs.append({"series": other, "values": "_x15 0x15"})
+    unique = {each["series"]: each for each in inputs}
+    check_cases(promtool, tmp_path, alerts_at([*unique.values()], []))
+
+
+@pytest.mark.parametrize(("labels", "name"), [({"pod": "bridge-1"}, "bridge-1"), ({}, "one")])
+def test_the_pod_is_named_where_prometheus_knows_it(
+    labels: dict[str, str], name: str, promtool: str, tmp_path: Path
+) -> None:
+    """Its log is the next step, and an address leads to none."""
+    alert = "SmsBridgeProducerNotConnected"
+    (rule,) = [rule for rule in rules() if rule["alert"] == alert]
+    state = labels | {"state": "connected"}
+    expected = {
+        "exp_labels": {**CASES[alert].labels, "instance": "one", **labels},
+        "exp_annotations": rule["annotations"] | {"summary": f"{name} has no producer."},
+    }
+    test = {
+        "interval": "1m",
+        "input_series": [UP, series("sms_bridge_producer_state", "0x30", **state)],
+        "alert_rule_test": [{"eval_time": "25m", "alertname": alert, "exp_alerts": [expected]}],
+    }
+    check_cases(promtool, tmp_path, test)
 
 
 def test_no_pod_at_all_is_an_alert_too(promtool: str, tmp_path: Path) -> None:
