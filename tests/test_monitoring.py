@@ -10,9 +10,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
+from bridge import cli
 from tests.brokers import KafkaCluster, wait_until
 from tests.gateway import Gateway, configuration
 from tests.prometheus import (
@@ -30,6 +32,13 @@ from tests.prometheus import (
 ROOT = Path(__file__).parent.parent
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
 NAMES = [rule["alert"] for rule in rules()]
+# What the runbook says to look for in the log: events, and keys of request lines.
+LOG_WORDS = (
+    *("cannot reach Kafka", "replacing the producer", "batch failed", "topic is missing"),
+    *("topic is denied", "errors", "unlisted_ids", "past_max_states", "peer", "client"),
+    *("credentials", "more_like_it", "reason", "detail", "line", "dead_letter", "declared_bytes"),
+    *("create_it_with", "to_mend", "request_id", "trace_id"),
+)
 
 
 # --- each alert, on made-up series -------------------------------------------------------
@@ -310,6 +319,25 @@ def test_no_pod_at_all_is_an_alert_too(promtool: str, tmp_path: Path) -> None:
     )
 
 
+def test_the_share_of_ids_is_0_without_traffic_and_nothing_without_pods(
+    promtool: str, tmp_path: Path
+) -> None:
+    """A dead gateway must not look as if all were taken."""
+    (query,) = next(p.queries for p in panels() if p.title == "Ids not acknowledged")
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": inputs,
+            "promql_expr_test": [{"expr": query, "eval_time": "25m", "exp_samples": samples}],
+        }
+        for inputs, samples in (
+            (ids(listed="7x30", unlisted="0x30"), [{"labels": "{}", "value": 0}]),
+            ([], []),
+        )
+    ]
+    check_cases(promtool, tmp_path, *tests)
+
+
 # --- the runbook -------------------------------------------------------------------------
 
 
@@ -328,6 +356,32 @@ def test_an_alert_leads_to_its_section(rule: dict[str, Any]) -> None:
     section = sections()[rule["alert"]]
     assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{rule['alert'].lower()}"
     assert re.findall(r"^\*\*(.+?)\*\*", section, re.MULTILINE) == ["Means", "Look at", "Do"]
+
+
+def test_the_runbook_calls_panels_by_their_titles() -> None:
+    """Text in italics is a panel of the dashboard."""
+    titles = {panel.title.lower() for panel in panels()}
+    named = re.findall(r"(?<![*\w])\*(?!\*)([^*]+)\*(?!\*)", RUNBOOK)
+    assert named
+    assert {" ".join(name.lower().split()) for name in named} <= titles
+
+
+def test_the_runbook_s_commands_are_the_program_s() -> None:
+    for line in re.findall(r"`(sms-bridge [^`]+)`", RUNBOOK):
+        name, *options = line.replace("FILE", "config/bridge.yaml").split()[1:]
+        group = cli.main.commands[name]
+        if isinstance(group, click.Group):
+            group = group.commands[options.pop(0)]
+        known = {option for parameter in group.params for option in parameter.opts}
+        assert {option for option in options if option.startswith("--")} <= known, line
+
+
+def test_the_log_words_of_the_runbook_are_the_program_s() -> None:
+    """An operator greps for them."""
+    source = "".join(file.read_text() for file in (ROOT / "bridge").rglob("*.py"))
+    for word in LOG_WORDS:
+        assert f"`{word}`" in RUNBOOK
+        assert f'"{word}"' in source or f"facts.{word}" in source or f"{word}=" in source, word
 
 
 @pytest.mark.parametrize("page", ["runbook.md", "metrics.md"])
