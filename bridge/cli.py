@@ -407,5 +407,9 @@ def _hush_kafka() -> None:
 
 
 def _fail(message: str) -> NoReturn:
+    import logging
+
+    for handler in logging.getLogger().handlers:
+        handler.flush()  # what the log says of it comes before
     click.echo(f"sms-bridge: {message}", err=True)
     sys.exit(EXIT_FAILED)

@@ -106,6 +106,10 @@ class _Lines(logging.Handler):
         except Exception:  # noqa: BLE001 -- as every handler has it
             self.handleError(record)
 
+    def flush(self) -> None:
+        """Have what was written go out: at once where no loop is running."""
+        self._sink.flush()
+
     def close(self) -> None:
         """Write what is left, of our own lines too; `logging.shutdown` comes here."""
         self._sink.end()

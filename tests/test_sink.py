@@ -20,7 +20,7 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
-from bridge import sink
+from bridge import logs, sink
 from bridge.embedded import EmbeddedBroker
 from bridge.sink import Sink
 from tests.brokers import free_ports, wait_until
@@ -97,6 +97,18 @@ def test_a_loop_that_ends_before_it_flushes_holds_up_no_later_line(pipe: Pipe) -
     asyncio.run(say_and_wait())
     assert pipe.read() == 2 * LINE
     pipe.say(LINE)
+    assert pipe.read() == LINE
+
+
+def test_a_line_of_a_loop_that_has_ended_goes_out_when_the_handler_is_flushed(pipe: Pipe) -> None:
+    """A command's last word must come after what the log says of it."""
+
+    async def say() -> None:
+        pipe.say(LINE)
+
+    asyncio.run(say())
+    assert pipe.read() == b""
+    logs._Lines(pipe.sink).flush()
     assert pipe.read() == LINE
 
 
