@@ -1,6 +1,7 @@
 """A ceiling: the bridge's own server, answering a constant. It parses and publishes nothing."""
 
 import argparse
+from functools import partial
 from http import HTTPStatus
 
 import uvicorn
@@ -9,7 +10,8 @@ from starlette.types import Receive, Scope, Send
 from bridge.ack import answer
 from bridge.answers import Answer, not_found
 from bridge.app import Paths
-from bridge.protocol import GuardedProtocol
+from bridge.connections import Connections
+from bridge.protocol import HttpProtocol
 from bridge.server import BACKLOG
 
 HOST = "127.0.0.1"
@@ -42,7 +44,7 @@ def main() -> None:
         port=parser.parse_args().port,
         backlog=BACKLOG,
         loop="uvloop",
-        http=GuardedProtocol,
+        http=partial(HttpProtocol, connections=Connections()),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         interface="asgi3",

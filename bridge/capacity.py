@@ -47,6 +47,11 @@ class Lease:
         self.capacity.bytes += count
         return self.capacity.bytes <= self.capacity.max_bytes
 
+    def hold_bytes(self, count: int) -> None:
+        """Account for bytes that are to go out: they keep others out, and are never refused."""
+        self.bytes += count
+        self.capacity.bytes += count
+
     def take_post(self) -> bool:
         """Account for a body that is complete."""
         if self.capacity.posts >= self.capacity.max_posts:

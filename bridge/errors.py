@@ -2,10 +2,12 @@
 
 BridgeError
 ├── ConfigError         the configuration file cannot be used
-└── DocumentError       a request's body is no document of the provider
+├── DocumentError       a request's body is no document of the provider
+└── RequestError        a request is no HTTP that the gateway reads, or is beyond its limits
 """
 
 from dataclasses import dataclass
+from http import HTTPStatus
 
 
 class BridgeError(Exception):
@@ -39,6 +41,18 @@ class ConfigError(BridgeError):
             f"{self.file}:{p.line}:{p.column}: {p.key + ': ' if p.key else ''}{p.what}"
             for p in self.problems
         )
+
+
+class RequestError(BridgeError):
+    """What a client sends cannot be read as a request; `status` is the HTTP status to answer."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        self.status = status
+        self.detail = detail
+        super().__init__(status, detail)
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class DocumentError(BridgeError):

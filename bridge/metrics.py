@@ -16,6 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0 as CONTENT_TYP
 
 from bridge import __version__
 from bridge.capacity import Capacity
+from bridge.connections import Connections
 from bridge.event import MEANINGS
 from bridge.model import OTHER_STATUS, REASONS, Result
 from bridge.series import Counter, Histogram
@@ -24,7 +25,8 @@ __all__ = ["CODES", "CONTENT_TYPE", "NO_ENDPOINT", "EndpointMetrics", "Metrics"]
 
 # The answers there are. Their series exist from the start: what first appears as 1 is no increase.
 CODES = (200, 400, 401, 403, 405, 408, 411, 413, 415, 500, 503)
-NO_ENDPOINT = "-"  # the label of requests to other paths; no endpoint can have this name
+NO_ENDPOINT = "-"  # the label of requests that reach no endpoint, which none can be named
+CODES_ELSEWHERE = (400, 404, 408, 431, 500, 501)
 STATUSES = (*MEANINGS, OTHER_STATUS)
 
 # Close to 4 and 5 seconds: the default limit of a request, and the patience of many senders.
@@ -59,6 +61,8 @@ class Metrics:
         self._make_traffic()
         self._make_sizes()
         self._make_kafka()
+        for code in CODES_ELSEWHERE:
+            self.requests.labels(NO_ENDPOINT, code)
         self.answers_elsewhere = self.requests.labels(NO_ENDPOINT, 404)
 
     def _make_traffic(self) -> None:
@@ -136,6 +140,16 @@ class Metrics:
             for what, said in _IN_FLIGHT.items()
         }
 
+        self._connections = self._gauge("connections", "Open connections.", "listener")
+        self._connections_limit = self._gauge(
+            "connections_limit", "Connections that may be open.", "listener"
+        )
+        self._connections_cut = self._counter(
+            "connections_cut",
+            "Connections cut because too many were open, those silent longest.",
+            "listener",
+        )
+
     def _make_kafka(self) -> None:
         self._ready = self._gauge("ready", "Whether /readyz says 200.")
         self._kafka_up = self._gauge(
@@ -157,6 +171,12 @@ class Metrics:
         for what in _IN_FLIGHT:
             self._in_flight[what].set_function(partial(getattr, capacity, what))
             self._limits[what].set(getattr(capacity, f"max_{what}"))
+
+    def watch_connections(self, listener: str, connections: Connections) -> None:
+        """Show how many connections a listener has, and its limit."""
+        self._connections.labels(listener).set_function(lambda: len(connections.open))
+        self._connections_limit.labels(listener).set(connections.limit)
+        connections.on_cut = self._connections_cut.labels(listener).inc
 
     def watch_readiness(self, is_ready: Callable[[], bool]) -> None:
         """Show what `/readyz` says."""

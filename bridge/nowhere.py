@@ -1,4 +1,4 @@
-"""The application behind every path that nobody has configured: a 404, counted and logged."""
+"""What no endpoint answers for, counted and logged: other paths, and what is no HTTP request."""
 
 import time
 from contextlib import suppress
@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from bridge.addresses import Proxies
 from bridge.answers import not_found
-from bridge.metrics import Metrics
+from bridge.metrics import NO_ENDPOINT, Metrics
 from bridge.ratelimit import Repeats
 from bridge.request_ids import RequestIds
 
@@ -17,6 +17,29 @@ log = structlog.get_logger(__name__)
 
 LINES_PER_SECOND = 0.1
 LINES_AT_ONCE = 5
+
+
+class Refusals:
+    """Notes requests that are refused before any application sees them."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._requests = metrics.requests
+        self._repeats = Repeats(per_second=LINES_PER_SECOND, burst=LINES_AT_ONCE)
+
+    def __call__(self, status: HTTPStatus, detail: str, peer: str | None) -> None:
+        """Count and log one, whatever becomes of that."""
+        with suppress(Exception):
+            self._requests.labels(NO_ENDPOINT, int(status)).inc()
+            held_back = self._repeats.held_back(status)
+            if held_back is not None:
+                log.warning(
+                    "request refused",
+                    endpoint=None,
+                    status=int(status),
+                    error=detail,
+                    peer=peer,
+                    more_like_it=held_back,
+                )
 
 
 class Nowhere:

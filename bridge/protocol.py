@@ -1,127 +1,361 @@
-"""uvicorn's HTTP/1.1 protocol with limits on the head of a request: its bytes and its time.
+"""HTTP/1.1 on one connection, one request at a time; what it may cost is bounded at every step.
 
-httptools takes a head of any size, and uvicorn waits for one for ever.
+Everything that a peer sends counts: the bytes, pieces and seconds of a head here, those of a body
+where it is read. A body is not looked at before the application asks for it, so that who is
+refused by the head costs no more than that. What uvicorn has for this takes a head of any size,
+counts trailers as headers and keeps answers that nobody reads.
 """
 
 import asyncio
-import re
+import math
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
-from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+import structlog
+import uvicorn
+from starlette.types import Scope
+from uvicorn.server import ServerState
 
-from bridge.answers import refusal
+from bridge.ack import problem
+from bridge.connections import Connections
+from bridge.errors import RequestError
+from bridge.exchange import Exchange
+from bridge.framing import Head, HeadReader, body_of
 
-MAX_HEAD_BYTES = 64 * 1024  # h11's limit, too
+log = structlog.get_logger(__name__)
+
 HEAD_SECONDS = 10.0
-_UPGRADE = re.compile(rb"\n(?=upgrade:)", re.IGNORECASE)
-_END_OF_HEAD = re.compile(rb"\n\r?\n")
-_TAIL_BYTES = len(b"\nupgrade:") - 1  # of a head, in which something may have begun
+UNREAD_SECONDS = 20.0  # for the peer to read an answer
+LINGER_SECONDS = 10.0  # for a refused sender to see the answer, after which it is cut
+LINGER_BYTES = 64 * 1024 * 1024
+LINGER_PAUSE_SECONDS = 0.002  # after each piece that is thrown away: some 32 MB/s
+STOPPING_LINGER_SECONDS = 0.5  # once the server is stopping
+PIECE_BYTES = 64 * 1024
+MAX_WAITING_BYTES = 64 * 1024  # that have come and that nobody has asked for
+
+_piece = memoryview(bytearray(PIECE_BYTES))  # what the loop reads into; emptied at once
 
 
-class GuardedProtocol(HttpToolsProtocol):
-    """Answers 431 to a head that is too large, and 408 to one that does not come."""
+class HttpProtocol(asyncio.BufferedProtocol):
+    """One connection, under uvicorn's server."""
 
-    _tail: bytes  # of the head that is due, as it came
+    _transport: asyncio.Transport
 
-    def connection_made(self, transport: Any) -> None:
-        """Begin with a connection: its first request is due."""
-        super().connection_made(transport)
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        connections: Connections,
+    ) -> None:
+        del app_state  # there is no lifespan
+        self._app = config.loaded_app
+        self._keep_alive_seconds = config.timeout_keep_alive
+        self._server = server_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._connections = connections
+        self.head_bytes = 0
+        self.disconnected = False
+        self._reader = HeadReader()
+        self._exchange: Exchange | None = None
+        self._waiting = b""  # what has come and is not looked at yet
+        self._more: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._full = self._paused = self._ended = False  # writing, reading, the peer's side
+        self._stopping = False
+        self._discarded: int | None = None  # bytes, from the last answer on
         self._timer: asyncio.TimerHandle | None = None
-        self._arrived = 0
-        self._expect_head()
-        self._start_timer()
+        self._deadline = math.inf
+        self._at_deadline: Callable[[], None] = self.cut
+
+    # --- the transport's callbacks -------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with a connection: its first head is due."""
+        self._transport = cast("asyncio.Transport", transport)
+        # Whatever does not go out at once is a peer that does not read.
+        self._transport.set_write_buffer_limits(high=0)
+        self._peer = _address(transport.get_extra_info("peername"))
+        self._host = _address(transport.get_extra_info("sockname"))
+        self._server.connections.add(cast("Any", self))  # for its shutdown
+        self._limit(HEAD_SECONDS, self._refuse_slow)
+        self._connections.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End with a connection."""
-        self._head_is_here()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Take what has come, and count and time it while no head is complete."""
-        cycle: RequestResponseCycle | None = self.cycle  # None before the first request
-        if not self._head_is_due and (cycle is None or cycle.response_complete):
-            self._expect_head()
-        came = data
-        if self._head_is_due:
-            data = _without_upgrade(data, self._tail)
-        self._arrived = len(data)
-        super().data_received(data)
-        if self._head_is_due:
-            self._tail = (self._tail + came)[-_TAIL_BYTES:]
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-            elif self._timer is None:
-                # Only now: most heads come in one piece, and a timer for each costs them dear.
-                self._start_timer()
-
-    def on_message_begin(self) -> None:
-        """Begin with a request: its head is due, even while the one before is being answered."""
-        super().on_message_begin()
-        self._head_is_here()
-        self._expect_head()
-
-    def on_headers_complete(self) -> None:
-        """Hand the request to the application, or the refusal of a large head."""
-        arrived = self._head_bytes + self._arrived  # the head and perhaps more
-        self._head_is_here()
-        if arrived <= MAX_HEAD_BYTES or self._sum_of_headers() <= MAX_HEAD_BYTES:
-            super().on_headers_complete()
-            return
-        application, self.app = self.app, _too_large
-        super().on_headers_complete()
-        self.app = application
-
-    def _sum_of_headers(self) -> int:
-        return sum(len(name) + len(value) for name, value in self.headers)
-
-    def _expect_head(self) -> None:
-        self._head_is_due = True
-        self._head_bytes = 0
-        self._tail = b""
-
-    def _start_timer(self) -> None:
-        self._timer = self.loop.call_later(HEAD_SECONDS, self._refuse, HTTPStatus.REQUEST_TIMEOUT)
-
-    def _head_is_here(self) -> None:
-        self._head_is_due = False
+        del exc
+        self.disconnected = True
+        self._server.connections.discard(cast("Any", self))
+        self._connections.closed(self)
+        self._waiting = b""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._wake()
+        self._resume(self._room)
 
-    def _refuse(self, status: HTTPStatus) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to read into."""
+        del sizehint
+        return _piece
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what has come."""
+        if self._discarded is not None:
+            self._discard(nbytes)
+            return
+        data = bytes(_piece[:nbytes])
+        self._waiting = self._waiting + data if self._waiting else data
+        self._proceed()
+
+    def eof_received(self) -> bool:
+        """Let a client that has said all it has to say still get its answer."""
+        self._ended = True
+        self._wake()
+        return self._exchange is not None or bool(self._waiting)
+
+    def pause_writing(self) -> None:
+        """Note that the peer does not read."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """Note that the peer has read all there was."""
+        self._full = False
+        self._resume(self._room)
+
+    # --- uvicorn's ------------------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """End, with the answer that is due."""
+        self._stopping = True
+        if self._exchange is not None:
+            self._exchange.keep_alive = False
+        elif self._discarded is None:
+            self._transport.close()
+        else:
+            self._limit(STOPPING_LINGER_SECONDS, self.cut)
+
+    # --- requests ------------------------------------------------------------------------
+
+    def _proceed(self) -> None:
+        """Do what can be done with the bytes that wait."""
+        if self.disconnected or self._discarded is not None:
+            return
+        if self._exchange is None:
+            try:
+                self._read_head()
+            except RequestError as error:
+                self._refuse(error)
+        elif len(self._waiting) > MAX_WAITING_BYTES or self._exchange.body.complete:
+            self._pause_reading()
+        self._wake()
+
+    def _read_head(self) -> None:
+        data, self._waiting = self._waiting, b""
+        rest = self._reader.feed(data)
+        if rest is None and self._ended:
+            self._close()
+        elif rest is None:
+            if self._at_deadline != self._refuse_slow:
+                # Only now: nearly every head comes in one piece.
+                self._limit(HEAD_SECONDS, self._refuse_slow)
+            self._connections.add_head_bytes(self, len(data))
+        else:
+            self._waiting = rest
+            self._begin(self._reader.head())
+
+    def _begin(self, head: Head) -> None:
+        self._limit(math.inf, self.cut)
+        self._connections.busy(self)
+        exchange = Exchange(self, head, body_of(head), self._server.default_headers)
+        self._exchange = exchange
+        task = self._loop.create_task(exchange.run(self._app, self._scope(head)))
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
+
+    def _scope(self, head: Head) -> Scope:
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": head.version,
+            "method": head.method,
+            "scheme": "http",
+            "path": head.path,
+            "raw_path": head.raw_path,
+            "query_string": head.query,
+            "root_path": "",
+            "headers": head.headers,
+            "client": self._peer,
+            "server": self._host,
+        }
+
+    def _refuse_slow(self) -> None:
+        self._refuse(RequestError(HTTPStatus.REQUEST_TIMEOUT, "the head did not come in time"))
+
+    def _refuse(self, error: RequestError) -> None:
         """Answer without an application, which a request without a head has not reached."""
-        self._head_is_here()
-        if not self.transport.is_closing():
-            head = f"HTTP/1.1 {status.value} {status.phrase}\r\n"
-            self.transport.write(f"{head}content-length: 0\r\nconnection: close\r\n\r\n".encode())
-            self.transport.close()
+        if self._transport.is_closing():
+            return
+        status, detail = error.status, str(error)
+        self._connections.refused(status, detail, self._peer[0] if self._peer else None)
+        content = problem(status, status.phrase, detail)
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+xml\r\n"
+            f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
+        )
+        self._transport.write(head.encode() + content)
+        self._linger()
+
+    # --- what an exchange asks for -------------------------------------------------------
+
+    def take_body(self) -> bytes:
+        """What has come of the body since the last time. Raises RequestError."""
+        if self._exchange is None:
+            return b""
+        content, self._waiting = self._exchange.body.take(self._waiting)
+        if not self._exchange.body.complete:
+            self._resume_reading()
+            if not content and self._ended:
+                self.disconnected = True
+        return content
+
+    def body_is_here(self) -> bool:
+        """Whether all of the body has come, taken or not."""
+        return self._exchange is None or self._exchange.body.ends_within(self._waiting)
+
+    async def more(self) -> None:
+        """Wait until more of the body comes, or the connection ends."""
+        if not self.disconnected:
+            self._more = self._loop.create_future()
+            await self._more
+
+    async def write(self, data: bytes) -> None:
+        """Send it, and wait until the peer has made room for it; cut a peer that does not."""
+        if self.disconnected or self._transport.is_closing():
+            return
+        self._transport.write(data)
+        if self._full:
+            self._limit(UNREAD_SECONDS, self.cut)
+            self._room = self._loop.create_future()
+            await self._room
+            self._limit(math.inf, self.cut)
+
+    def answered(self) -> None:
+        """Go on to the next request, or to the end."""
+        exchange, self._exchange = self._exchange, None
+        self._wake()
+        if self.disconnected or exchange is None:
+            return
+        body = exchange.body
+        if not body.complete and body.ends_within(self._waiting):
+            _, self._waiting = body.take(self._waiting)
+        if not exchange.keep_alive or (self._ended and not self._waiting):
+            if body.complete and not self._waiting:
+                self._close()
+            else:
+                self._linger()
+            return
+        self._reader = HeadReader()
+        self._connections.idle(self)
+        self._limit(self._keep_alive_seconds, self._close)
+        self._resume_reading()
+        if self._waiting:
+            self._loop.call_soon(self._proceed)
+
+    def failed(self, exc: BaseException | None) -> None:
+        """End a connection whose answer will not come; say why if none has begun."""
+        exchange = self._exchange
+        if exc is None or exchange is None or exchange.started:
+            self.cut()
+            return
+        self._exchange = None
+        if isinstance(exc, RequestError):
+            self._refuse(exc)
+        else:
+            log.error("request failed", exc_info=exc)
+            fault = "a fault of the gateway's own"
+            self._refuse(RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, fault))
+
+    # --- the end -------------------------------------------------------------------------
+
+    def _close(self) -> None:
+        self._transport.close()
+
+    def cut(self) -> None:
+        """End at once, with what has not gone out."""
+        self._transport.abort()
+
+    def _linger(self) -> None:
+        """Say that this is the end, and throw away what still comes, for a while.
+
+        A connection that is closed with unread bytes is reset, and takes its answer along before
+        the sender has seen it (RFC 9112, 9.6).
+        """
+        self._waiting = b""
+        self._discarded = 0
+        if self._ended:
+            self._close()
+            return
+        self._connections.busy(self)
+        self._connections.idle(self)
+        self._limit(STOPPING_LINGER_SECONDS if self._stopping else LINGER_SECONDS, self.cut)
+        self._transport.write_eof()
+        self._resume_reading()
+
+    def _discard(self, nbytes: int) -> None:
+        self._discarded = (self._discarded or 0) + nbytes
+        if self._discarded > LINGER_BYTES:
+            self.cut()
+            return
+        self._pause_reading()
+        self._loop.call_later(LINGER_PAUSE_SECONDS, self._resume_reading)
+
+    # --- waits ---------------------------------------------------------------------------
+
+    def _limit(self, seconds: float, at_deadline: Callable[[], None]) -> None:
+        """Set the one time limit that the connection has, in place of the one before.
+
+        The loop's timer is left as it is where it rings earlier: most limits are gone by then.
+        """
+        self._at_deadline = at_deadline
+        self._deadline = self._loop.time() + seconds
+        if self._timer is None or self._timer.when() > self._deadline:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._arm()
+
+    def _arm(self) -> None:
+        self._timer = None
+        if self._deadline < math.inf:
+            self._timer = self._loop.call_at(self._deadline, self._ring)
+
+    def _ring(self) -> None:
+        if self._loop.time() < self._deadline:
+            self._arm()
+        else:
+            self._timer = None
+            self._at_deadline()
+
+    def _wake(self) -> None:
+        self._resume(self._more)
+
+    @staticmethod
+    def _resume(waiter: "asyncio.Future[None] | None") -> None:
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _pause_reading(self) -> None:
+        if not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._paused and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
 
 
-def _without_upgrade(data: bytes, tail: bytes) -> bytes:
-    """Hide the header that asks for another protocol, as Java's client does for HTTP/2.
-
-    There is none, which may be ignored (RFC 9110, 7.8); but httptools would take the body for it.
-    `tail` is the end of what has come before. Nothing after the head may be touched: a body that
-    grew would end in what is then read as another request.
-    """
-    text = tail + data
-    if _UPGRADE.search(text) is None:
-        return data
-    end = _END_OF_HEAD.search(text)
-    places = [
-        max(match.end(), len(tail))  # even within the name: what is read is another one
-        for match in _UPGRADE.finditer(text, 0, end.start() if end else len(text))
-        if match.end() + len(b"upgrade:") > len(tail)
-    ]
-    for place in reversed(places):
-        text = text[:place] + b"x-" + text[place:]
-    return text[len(tail) :]
-
-
-async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
-    del scope, receive
-    what = f"the head is over {MAX_HEAD_BYTES} bytes"
-    await refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, what).send(send, close=True)
+def _address(name: Any) -> tuple[str, int] | None:
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

@@ -5,11 +5,13 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,10 +19,12 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from bridge.app import Health, admin_app, public_app
+from bridge.connections import MAX_CONNECTIONS, Connections
 from bridge.duplicates import Deduplicator, RecentEvents
 from bridge.kafka import CAUSES, Publisher, Supervisor
 from bridge.metrics import Metrics
-from bridge.protocol import GuardedProtocol
+from bridge.nowhere import Refusals
+from bridge.protocol import HttpProtocol
 from bridge.settings import Admin, Inspector, Server, Settings
 
 if TYPE_CHECKING:
@@ -40,6 +44,8 @@ PRODUCER_SHARE = 0.2  # of the grace, kept for the producer's end
 ADMIN_SECONDS = 0.5  # the same, for the private listener's
 TICKS_SECONDS = 0.5  # that two servers of uvicorn's take to notice
 ADMIN_KEEP_ALIVE_SECONDS = 5
+ADMIN_CONNECTIONS = 32  # for the private listeners, each: out of reach of the public one's clients
+OWN_DESCRIPTORS = 40  # standard ones, the loop's, the listeners', Kafka's, files being read
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -62,6 +68,11 @@ async def serve(settings: Settings, tracing: "Tracing | None" = None) -> None:
     supervisor = Supervisor(settings.kafka, settings.topics, on_rebuild=metrics.rebuilt)
     metrics.watch_producer(supervisor, CAUSES)
     publisher = Publisher(settings.kafka, supervisor, tracing)
+    refused = Refusals(metrics)
+    connections = Connections(_public_connections(), refused)
+    admin_connections = Connections(ADMIN_CONNECTIONS, refused)
+    metrics.watch_connections("server", connections)
+    metrics.watch_connections("admin", admin_connections)
     health = Health(lambda: None if supervisor.ready else supervisor.not_ready_because)
     duplicates = settings.kafka.duplicates
     recent = RecentEvents(duplicates.remember, duplicates.seconds)
@@ -76,11 +87,13 @@ async def serve(settings: Settings, tracing: "Tracing | None" = None) -> None:
             tracing=tracing,
             observer=observer,
         ),
+        connections,
         keep_alive_seconds=settings.server.keep_alive_seconds,
         grace_seconds=_public_grace(settings.server),
     )
     admin = _uvicorn(
         admin_app(metrics, health),
+        admin_connections,
         keep_alive_seconds=ADMIN_KEEP_ALIVE_SECONDS,
         grace_seconds=ADMIN_SECONDS,
     )
@@ -135,7 +148,10 @@ class _Page:
         inspector.listening(host, port)
         self.facts["inspector"] = _address(listener)
         self._server = _uvicorn(
-            inspector.app, keep_alive_seconds=ADMIN_KEEP_ALIVE_SECONDS, grace_seconds=ADMIN_SECONDS
+            inspector.app,
+            Connections(ADMIN_CONNECTIONS),
+            keep_alive_seconds=ADMIN_KEEP_ALIVE_SECONDS,
+            grace_seconds=ADMIN_SECONDS,
         )
         self._task = asyncio.create_task(self._server.serve([listener]))
 
@@ -193,11 +209,28 @@ def _producer_grace(server: Server) -> float:
     return max(grace - TICKS_SECONDS, grace / 2)
 
 
-def _uvicorn(app: ASGIApp, *, keep_alive_seconds: float, grace_seconds: float) -> _Uvicorn:
+def _public_connections() -> int:
+    """How many connections the public listener may have, with as many descriptors as can be had.
+
+    Beyond the limit the ones that are silent longest are cut: nobody is refused for want of a
+    descriptor, and the private listener keeps its own.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # the kernel's own limit is below it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(1, min(MAX_CONNECTIONS, descriptors - OWN_DESCRIPTORS - 2 * ADMIN_CONNECTIONS))
+
+
+def _uvicorn(
+    app: ASGIApp, connections: Connections, *, keep_alive_seconds: float, grace_seconds: float
+) -> _Uvicorn:
     return _Uvicorn(
         uvicorn.Config(
             app,
-            http=GuardedProtocol,
+            http=partial(HttpProtocol, connections=connections),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             interface="asgi3",

@@ -19,7 +19,7 @@ from bridge.addresses import Address, Networks, Proxies
 from bridge.answers import Answer, Headers, refusal
 from bridge.auth import Authenticator
 from bridge.capacity import Capacity, Lease
-from bridge.errors import DocumentError
+from bridge.errors import DocumentError, RequestError
 from bridge.event import Stream
 from bridge.metrics import EndpointMetrics, Metrics
 from bridge.model import Outcome, Result
@@ -45,8 +45,6 @@ MAX_LOGGED_IDS = 100
 INLINE_BYTES = 32 * 1024  # some 350 states, 10 ms: docs/reliability.md has the measurement
 COMPLAINTS_PER_SECOND = 0.1  # of requests that are refused with one status
 COMPLAINTS_AT_ONCE = 5
-DISCARD_BYTES = 1024 * 1024
-DISCARD_SECONDS = 1.0
 
 
 def _now() -> datetime:
@@ -143,12 +141,13 @@ class Webhook:
             exchange.course = Course()
         try:
             reply, close = await self._answer_or_fail(exchange, scope, receive)
-            # A client that does not read its answer must not keep its place.
+            # A client that does not read its answer keeps the bytes of that alone.
             lease.release()
             self._watch(self._note, exchange, scope, reply)
             if self._observer is not None:
                 self._watch(self._tell, self._observer, exchange, scope, reply)
             if reply is not None:
+                lease.hold_bytes(len(reply.body))
                 await reply.send(send, close=close or self._draining())
         finally:
             lease.release()
@@ -160,25 +159,23 @@ class Webhook:
     ) -> tuple[Answer | None, bool]:
         """What to answer, a fault of the program's own included: it acknowledges nothing."""
         try:
-            return await self._answer(exchange, scope, receive)
+            return await self._answer(exchange, scope, receive), False
         except Exception as exc:  # noqa: BLE001 -- the request's line tells it all
             exchange.refused = True
             exchange.facts["exc_info"] = exc
             return refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the gateway's own"), True
 
-    async def _answer(
-        self, exchange: _Exchange, scope: Scope, receive: Receive
-    ) -> tuple[Answer | None, bool]:
-        """What to answer, and whether the connection is of no more use; None: nobody is there."""
+    async def _answer(self, exchange: _Exchange, scope: Scope, receive: Receive) -> Answer | None:
+        """What to answer; None: nobody is there."""
         refused = self._refuse(exchange, scope)
         if refused is not None:
             exchange.refused = True
-            return refused, not await self._discard(exchange, receive)
+            return refused
         body = await self._read(receive, exchange.lease)
         if isinstance(body, bytes):
-            return await self._process(body, exchange), False
+            return await self._process(body, exchange)
         exchange.refused = True
-        return body, True
+        return body
 
     # --- who looks on --------------------------------------------------------------------
 
@@ -310,6 +307,8 @@ class Webhook:
                 return await self._collect(receive, lease)
         except TimeoutError:
             return refusal(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time")
+        except RequestError as error:
+            return refusal(error.status, str(error))
         except asyncio.CancelledError:
             if not self._draining():
                 raise
@@ -332,26 +331,6 @@ class Webhook:
             chunks.append(chunk)
             if not message.get("more_body", False):
                 return chunk if len(chunks) == 1 else b"".join(chunks)
-
-    async def _discard(self, exchange: _Exchange, receive: Receive) -> bool:
-        """Read on for a moment, so that a sender sees the refusal and not a broken connection.
-
-        Whether the body came to its end, so that the connection can be used again. A client that
-        waits for `100 Continue` has sent nothing yet, and need not.
-        """
-        if b"expect" in exchange.headers:
-            return False
-        size = 0
-        try:
-            async with asyncio.timeout(DISCARD_SECONDS):
-                while size <= DISCARD_BYTES:
-                    message = await receive()
-                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                        return True
-                    size += len(message.get("body", b""))
-        except TimeoutError:
-            pass
-        return False
 
     # --- the work ------------------------------------------------------------------------
 

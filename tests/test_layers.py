@@ -18,7 +18,10 @@ HOMES = {
     "xmltodict": {"parse", "demo"},
     "cloudevents": {"event", "tail"},
     "uvicorn": {"protocol", "server"},
-    "starlette": {"answers", "app", "inspector", "nowhere", "protocol", "server", "webhook"},
+    "starlette": {
+        *("answers", "app", "exchange", "inspector"),
+        *("nowhere", "protocol", "server", "webhook"),
+    },
     "jinja2": {"inspector"},
     "yaml": {"config", "demo_rig"},
     "opentelemetry": {"tracing"},

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bridge import __version__
 from bridge.app import Health, admin_app
+from bridge.connections import Connections
 from bridge.kafka import CAUSES
 from bridge.kafka.supervisor import Supervisor
 from bridge.metrics import CODES, Metrics
@@ -53,6 +54,7 @@ def whole() -> Iterator[Metric]:
     gateway = Gateway()
     supervisor = Supervisor(Kafka(), ["status"])
     gateway.metrics.watch_producer(supervisor, CAUSES)
+    gateway.metrics.watch_connections("server", Connections())
     admin_app(gateway.metrics, gateway.health)
     return iter(text_string_to_metric_families(gateway.metrics.exposition().decode()))
 

@@ -53,6 +53,11 @@ class Gateway:
         assert reply is not None
         return reply
 
+    def in_flight(self, what: str) -> float:
+        value = self.metrics.registry.get_sample_value(f"sms_bridge_in_flight_{what}")
+        assert value is not None
+        return value
+
     def requests(self, code: int) -> float:
         return (
             self.metrics.registry.get_sample_value(
@@ -454,11 +459,10 @@ async def test_a_body_over_the_limit_is_413(declared: bool) -> None:
     assert is_problem(await gateway.post(TWO, b" ", headers=headers), 413)
 
 
-async def test_a_body_that_does_not_come_in_time_is_408_and_ends_the_connection() -> None:
+async def test_a_body_that_does_not_come_in_time_is_408() -> None:
     gateway = Gateway(server={"body_timeout_seconds": 0.05})
     reply = await gateway.post(TWO[:10], Hang)
     assert is_problem(reply, 408)
-    assert reply.headers["connection"] == "close"
     assert gateway.publisher.messages == []
 
 
@@ -587,12 +591,6 @@ async def test_a_body_that_the_end_of_the_drain_cuts_short_is_a_503() -> None:
     assert gateway.publisher.messages == []
 
 
-async def test_a_refusal_before_the_end_of_a_body_ends_the_connection() -> None:
-    """Else the rest of the body would be taken for the next request's beginning."""
-    reply = await Gateway().post(b"x", Hang, method="PUT")
-    assert reply.headers["connection"] == "close"
-
-
 async def test_the_deadline_counts_from_the_last_byte_of_the_body() -> None:
     gateway = Gateway(kafka={"publish_timeout_seconds": 30})
     now = asyncio.get_running_loop().time()
@@ -613,14 +611,33 @@ async def test_the_time_of_receipt_is_in_the_event_and_on_the_record() -> None:
     assert message.timestamp_ms == int(moment.timestamp() * 1000)
 
 
-async def test_a_client_that_does_not_read_its_answer_keeps_no_place() -> None:
+async def test_an_answer_that_is_not_read_keeps_its_bytes_and_nothing_else() -> None:
     gateway = Gateway(server={"max_in_flight": 1})
     reading = asyncio.Event()
     stuck = asyncio.create_task(gateway.post(TWO, reading=reading))
-    await asyncio.sleep(0.01)
+    while not gateway.publisher.messages or gateway.in_flight("posts"):
+        await asyncio.sleep(0)
+    assert gateway.in_flight("states") == 0
+    held = gateway.in_flight("bytes")
     assert (await gateway.post(TWO)).status == 200
     reading.set()
-    assert (await stuck).status == 200
+    reply = await stuck
+    assert (reply.status, len(reply.body)) == (200, held)
+    assert gateway.in_flight("bytes") == 0
+
+
+async def test_answers_that_are_not_read_keep_others_out_as_bodies_do() -> None:
+    most = 2 * len(TWO)
+    gateway = Gateway(server={"max_in_flight_bytes": most, "max_body_bytes": most})
+    reading = asyncio.Event()
+    stuck = []
+    while gateway.in_flight("bytes") < 2 * len(TWO):
+        stuck.append(asyncio.create_task(gateway.post(TWO, reading=reading)))
+        await asyncio.sleep(0)
+    assert is_problem(await gateway.post(TWO), 503)
+    reading.set()
+    await asyncio.gather(*stuck)
+    assert (await gateway.post(TWO)).status == 200
 
 
 # --- what the log says of requests that no endpoint answers ------------------------------
