@@ -65,7 +65,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._more: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._full = self._paused = self._ended = False  # writing, reading, the peer's side
-        self._stopping = False
+        self._stopping = self._begun = False  # the server, the first head
         self._discarded: int | None = None  # bytes, from the last answer on
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = math.inf
@@ -153,6 +153,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._wake()
 
     def _read_head(self) -> None:
+        self._begun = True
         data, self._waiting = self._waiting, b""
         rest = self._reader.feed(data)
         if rest is None and self._ended:
@@ -199,7 +200,8 @@ class HttpProtocol(asyncio.BufferedProtocol):
         if self._transport.is_closing():
             return
         status, detail = error.status, str(error)
-        self._connections.refused(status, detail, self._peer[0] if self._peer else None)
+        if self._begun:  # a connection that nothing was ever sent on is no request
+            self._connections.refused(status, detail, self._peer[0] if self._peer else None)
         content = problem(status, status.phrase, detail)
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+xml\r\n"

@@ -1,6 +1,7 @@
 """What a request's head may cost: its bytes and its time, on real sockets."""
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -17,23 +18,28 @@ from bridge.answers import Answer
 from bridge.connections import Connections
 from tests.brokers import wait_until
 
+LARGE_BYTES = 20_000_000  # more than the kernel keeps for a connection
+
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Echo the path and the body; `/wait` takes a while."""
+    """Echo the path and the body; `/wait` takes a while, `/large` says much."""
     body, more = b"", True
     while more:
         message = await receive()
         body, more = body + message.get("body", b""), message.get("more_body", False)
     if scope["path"] == "/wait":
         await asyncio.sleep(2)
+    if scope["path"] == "/large":
+        body = b"x" * LARGE_BYTES
     await Answer(200, b"%b %b" % (scope["path"].encode(), body)).send(send, close=False)
 
 
 @contextmanager
-def serving() -> Iterator[tuple[str, int]]:
+def serving(connections: Connections | None = None) -> Iterator[tuple[str, int]]:
+    connections = connections or Connections()
     config = uvicorn.Config(
         application,
-        http=partial(protocol.HttpProtocol, connections=Connections()),  # type: ignore[arg-type]
+        http=partial(protocol.HttpProtocol, connections=connections),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,
@@ -186,3 +192,67 @@ def test_a_head_that_comes_while_the_one_before_is_answered_is_limited_too() -> 
         answers = reply(address, first + b"GET /2 HTTP/1.1\r\nX: " + b"x" * 10_000_000)
     assert answers.startswith(b"HTTP/1.1 200")
     assert answers.count(b"HTTP/1.1 431") == 1
+
+
+# --- the end of a connection -------------------------------------------------------------
+
+
+def test_an_answer_that_is_not_read_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.2)
+    connections = Connections()
+    with serving(connections) as address, closing(socket.create_connection(address)) as client:
+        client.sendall(b"GET /large HTTP/1.1\r\n\r\n")
+        wait_until(lambda: bool(connections.open), "the connection is there")
+        wait_until(lambda: not connections.open, "the connection is cut")
+
+
+def test_an_answer_that_is_read_slowly_is_whole() -> None:
+    with serving() as address, closing(socket.create_connection(address, timeout=10)) as client:
+        client.sendall(b"GET /large HTTP/1.1\r\nConnection: close\r\n\r\n")
+        size = 0
+        while piece := client.recv(1_000_000):
+            size += len(piece)
+            time.sleep(0.001)
+    assert size > LARGE_BYTES
+
+
+def test_only_the_connections_that_are_silent_longest_go_when_there_are_too_many() -> None:
+    connections = Connections(limit=3)
+    with serving(connections) as address, contextlib.ExitStack() as stack:
+
+        def connect() -> socket.socket:
+            return stack.enter_context(closing(socket.create_connection(address, timeout=10)))
+
+        busy, first, second = (connect() for _ in range(3))
+        busy.sendall(b"POST /1 HTTP/1.1\r\nContent-Length: 4\r\n\r\n")
+        wait_until(lambda: len(connections.silent) == 2, "two are silent")
+        third = connect()
+        assert first.recv(1) == b""  # or a reset, which is an OSError
+        for client, data in ((busy, b"body"), (second, REQUEST % 2), (third, REQUEST % 3)):
+            client.sendall(data)
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"), [(b"", []), (b"GET", [408]), (b"\r\n", [408]), (b"GET x\r\n", [400])]
+)
+def test_what_is_refused_without_a_request_is_noted_with_its_peer(
+    sent: bytes, statuses: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection on which nothing was ever sent is none: many probes are no more than that."""
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    noted: list[tuple[int, str | None]] = []
+    connections = Connections(refused=lambda status, _, peer: noted.append((status, peer)))
+    with serving(connections) as address:
+        assert reply(address, sent).startswith(b"HTTP/1.1 4")
+    assert noted == [(status, "127.0.0.1") for status in statuses]
+
+
+def test_a_server_that_stops_waits_for_no_refused_sender(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "LINGER_SECONDS", 600)
+    monkeypatch.setattr(protocol, "STOPPING_LINGER_SECONDS", 0.1)
+    with serving() as address:
+        client = socket.create_connection(address, timeout=10)
+        client.sendall(b"no HTTP\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 400")
+    client.close()  # only now, after the server's end
