@@ -91,6 +91,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._server.connections.discard(cast("Any", self))
         self._connections.closed(self)
         self._waiting = b""
+        self._limit(math.inf, _nothing)  # the method that was there would be a cycle of garbage
         if self._timer is not None:
             self._timer.cancel()
         self._wake()
@@ -268,12 +269,10 @@ class HttpProtocol(asyncio.BufferedProtocol):
 
     def failed(self, exc: BaseException | None) -> None:
         """End a connection whose answer will not come; say why if none has begun."""
-        exchange = self._exchange
+        exchange, self._exchange = self._exchange, None
         if exc is None or exchange is None or exchange.started:
             self.cut()
-            return
-        self._exchange = None
-        if isinstance(exc, RequestError):
+        elif isinstance(exc, RequestError):
             self._refuse(exc)
         else:
             log.error("request failed", exc_info=exc)
@@ -357,6 +356,10 @@ class HttpProtocol(asyncio.BufferedProtocol):
         if self._paused and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()
+
+
+def _nothing() -> None:
+    """What is due of a connection that has ended."""
 
 
 def _address(name: Any) -> tuple[str, int] | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from bridge import framing, protocol
+from bridge import exchange, framing, protocol
 from bridge.answers import Answer
 from bridge.connections import Connections
 from tests.brokers import wait_until
@@ -256,3 +257,21 @@ def test_a_server_that_stops_waits_for_no_refused_sender(monkeypatch: pytest.Mon
         client.sendall(b"no HTTP\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 400")
     client.close()  # only now, after the server's end
+
+
+def test_a_request_leaves_nothing_for_the_collector() -> None:
+    """Cycles of garbage would keep bodies until it comes, which is made to come seldom."""
+    chunked = b"POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    kept = (protocol.HttpProtocol, exchange.Exchange, framing.HeadReader, framing.Head)
+    gc.collect()
+    gc.disable()
+    try:
+        with serving() as address:
+            for data in (REQUEST % 1, chunked, b"no HTTP\r\n\r\n", b"GET"):
+                with closing(socket.create_connection(address, timeout=10)) as client:
+                    client.sendall(data)
+                    if data != b"GET":
+                        client.recv(65536)
+        assert [one for one in gc.get_objects() if isinstance(one, kept)] == []
+    finally:
+        gc.enable()
