@@ -29,7 +29,9 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 # An external cluster is a choice that explains the skips of what would kill it.
 MUST_RUN = {
     "kafka": IN_CI and not EXTERNAL_KAFKA,
-    **dict.fromkeys(("helm", "image", "npm", "prometheus", "browser", "runtimes"), IN_CI),
+    **dict.fromkeys(
+        ("helm", "image", "npm", "prometheus", "proxies", "browser", "runtimes"), IN_CI
+    ),
 }
 # What asks for one of these needs what the mark says.
 FIXTURES = {
@@ -38,6 +40,7 @@ FIXTURES = {
     "image": {"image"},
     "npm": {"asyncapi_parser"},
     "prometheus": {"promtool", "prometheus"},
+    "proxies": {"front"},
     "browser": {"chromium"},
     "runtimes": {"subscriber"},
 }
@@ -184,19 +187,32 @@ def asyncapi_parser() -> asyncapi.Parser:
 @pytest.fixture(scope="session")
 def promtool() -> str:
     """The program that checks rules."""
-    return _found("promtool")
+    return _found("promtool", "prometheus")
 
 
 @pytest.fixture(scope="session")
 def prometheus() -> str:
     """Prometheus itself: the program."""
-    return _found("prometheus")
+    return _found("prometheus", "prometheus")
 
 
-def _found(program: str) -> str:
-    path = shutil.which(program)
+@pytest.fixture(scope="session")
+def haproxy() -> str:
+    """HAProxy: the program."""
+    return _found("haproxy", "haproxy")
+
+
+@pytest.fixture(scope="session")
+def nginx() -> str:
+    """The web server nginx, which is a proxy here: the program."""
+    return _found("nginx", "nginx")
+
+
+def _found(program: str, package: str) -> str:
+    # Debian keeps some of them where only root looks.
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
     if path is None:
-        pytest.skip(f"no {program}: install Debian's package prometheus")
+        pytest.skip(f"no {program}: install Debian's package {package}")
     return path
 
 

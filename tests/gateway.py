@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -57,21 +57,30 @@ def configuration(
 
 
 class Gateway:
-    """One run of the program; its ports are read from its log."""
+    """One run of the program; its ports are read from its log.
 
-    def __init__(self, config: Mapping[str, Any], *, wait_ready: bool = True) -> None:
+    `prefix` is a command that becomes it, such as `prlimit` with its options.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], *, wait_ready: bool = True, prefix: Sequence[str] = ()
+    ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="sms-bridge-test-")
         self._log = Path(self._directory.name) / "log"
         self._config = Path(self._directory.name) / "bridge.yaml"
         self._config.write_text(yaml.safe_dump(dict(config)))
         self._wait_ready = wait_ready
+        self._prefix = prefix
         self._addresses: dict[str, str] = {}
         self.process: subprocess.Popen[bytes]
 
     def __enter__(self) -> Self:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bridge", "serve", "--config", str(self._config)],
+                [
+                    *self._prefix,
+                    *(sys.executable, "-m", "bridge", "serve", "--config", str(self._config)),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
