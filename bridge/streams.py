@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 ERROR_SECONDS = 1.0  # for a reader who is slow
-_STANDARD_ERROR = 2
+_STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
 
 
 def prepare() -> None:
     """Make ready, before anything else opens a descriptor."""
     _take_descriptors()
-    sys.stdout = _through(_Output, sys.stdout)
-    sys.stderr = _through(_Error, sys.stderr)
+    sys.stdout = _through(_Output, _STANDARD_OUTPUT, sys.stdout)
+    sys.stderr = _through(_Error, _STANDARD_ERROR, sys.stderr)
 
 
 def _take_descriptors() -> None:
@@ -68,12 +68,11 @@ class _Error(io.FileIO):
         return memoryview(data).nbytes
 
 
-def _through(kind: type[io.FileIO], stream: TextIO | None) -> io.TextIOWrapper | None:
-    if stream is None:  # closed: Python has nothing written to it
-        return None
+def _through(kind: type[io.FileIO], descriptor: int, stream: TextIO | None) -> io.TextIOWrapper:
+    raw = kind(descriptor, "w", closefd=False)
     return io.TextIOWrapper(
-        io.BufferedWriter(kind(stream.fileno(), "w", closefd=False)),
-        encoding=stream.encoding,
-        errors=stream.errors,
-        line_buffering=stream is sys.stderr or stream.isatty(),
+        io.BufferedWriter(raw),
+        encoding=stream.encoding if stream else None,
+        errors=stream.errors if stream else "backslashreplace",
+        line_buffering=descriptor == _STANDARD_ERROR or raw.isatty(),
     )

@@ -80,9 +80,10 @@ def test_an_output_whose_reader_has_gone_is_no_traceback() -> None:
 
 
 LOWEST = """
-import os
+import os, sys
 from bridge import streams
 streams.prepare()
+print(sys.stdout.isatty(), sys.stderr.isatty())  # what is closed is there, and goes nowhere
 raise SystemExit(os.open(os.devnull, os.O_RDONLY))
 """
 
