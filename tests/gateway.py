@@ -109,7 +109,7 @@ class Gateway:
     @property
     def server_address(self) -> tuple[str, int]:
         host, port = self._addresses["server"].rsplit(":", 1)
-        return host, int(port)
+        return host.strip("[]"), int(port)
 
     @property
     def output(self) -> str:
