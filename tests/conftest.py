@@ -15,6 +15,7 @@ from playwright.sync_api import Browser
 from bridge.embedded import EmbeddedBroker
 from tests.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
 from tests.browser import ChromiumUnavailableError, launched_chromium
+from tests.clock import FaketimeUnavailableError, WallClock
 from tests.contract import asyncapi, events
 from tests.helm.binaries import MAJORS, HelmUnavailableError, helm_binary
 from tests.helm.chart import Helm
@@ -29,7 +30,9 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 # An external cluster is a choice that explains the skips of what would kill it.
 MUST_RUN = {
     "kafka": IN_CI and not EXTERNAL_KAFKA,
-    **dict.fromkeys(("helm", "image", "npm", "prometheus", "browser", "runtimes"), IN_CI),
+    **dict.fromkeys(
+        ("helm", "image", "npm", "prometheus", "browser", "runtimes", "faketime"), IN_CI
+    ),
 }
 # What asks for one of these needs what the mark says.
 FIXTURES = {
@@ -40,6 +43,7 @@ FIXTURES = {
     "prometheus": {"promtool", "prometheus"},
     "browser": {"chromium"},
     "runtimes": {"subscriber"},
+    "faketime": {"wall_clock"},
 }
 
 
@@ -191,6 +195,15 @@ def promtool() -> str:
 def prometheus() -> str:
     """Prometheus itself: the program."""
     return _found("prometheus")
+
+
+@pytest.fixture
+def wall_clock(tmp_path: Path) -> WallClock:
+    """A wall clock for a program that is started with it, to move while that runs."""
+    try:
+        return WallClock(tmp_path / "offset")
+    except FaketimeUnavailableError as exc:
+        pytest.skip(f"no wall clock to move: {exc}")
 
 
 def _found(program: str) -> str:

@@ -57,9 +57,19 @@ def configuration(
 
 
 class Gateway:
-    """One run of the program; its ports are read from its log."""
+    """One run of the program; its ports are read from its log.
 
-    def __init__(self, config: Mapping[str, Any], *, wait_ready: bool = True) -> None:
+    `environment` is laid over that of the tests.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        *,
+        wait_ready: bool = True,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._environment = {**os.environ, **(environment or {})}
         self._directory = tempfile.TemporaryDirectory(prefix="sms-bridge-test-")
         self._log = Path(self._directory.name) / "log"
         self._config = Path(self._directory.name) / "bridge.yaml"
@@ -75,6 +85,7 @@ class Gateway:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=self._environment,
             )
         try:
             wait_until(self._is_listening, "the gateway listens")
