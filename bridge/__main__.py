@@ -1,6 +1,13 @@
 """The entry point of `sms-bridge` and of `python -m bridge`."""
 
-from bridge.cli import main
+from bridge import cli, streams
+
+
+def main() -> None:
+    """Run the program."""
+    streams.prepare()
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

@@ -3,6 +3,7 @@
 Each command imports what it needs when it runs: `serve` must not pay for the others.
 """
 
+import errno
 import gc
 import os
 import sys
@@ -73,7 +74,14 @@ def serve(config_file: Path) -> None:
         finally:
             logging.shutdown()  # the last lines go out before what is said of how it ended
     except OSError as exc:
-        _fail(str(exc))
+        _fail(_too_few_files() if exc.errno == errno.EMFILE else str(exc))
+
+
+def _too_few_files() -> str:
+    import resource
+
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return f"only {allowed} open files are allowed, too few: raise ulimit -n, or LimitNOFILE"
 
 
 @main.command()

@@ -5,13 +5,11 @@ Tracebacks come without the values of variables: a request's head holds secrets.
 
 import logging
 import math
-import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import orjson
@@ -77,9 +75,6 @@ def configure(level: str, form: Format) -> None:
 
 def _outlet() -> tuple[BinaryIO, logging.Handler]:
     """Standard error, for our own lines and for the standard library's."""
-    if sys.stderr is None:
-        # It was closed. The next connection must not become what others write their lines to.
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 -- to stay
     try:
         sink = Sink(sys.stderr.fileno(), _tell_of_lost)
     except OSError:  # no descriptor: somebody in this process collects it

@@ -5,6 +5,7 @@ under `<response>`, with the attributes `id_sms`, `time` and one per channel, an
 as text.
 """
 
+import codecs
 import re
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -59,6 +60,10 @@ def _single_byte_encodings() -> dict[str, str]:
 
 _EIGHT_BIT = {"utf-8": "UTF-8", "utf8": "UTF-8", **_single_byte_encodings()}
 _SIXTEEN_BIT = frozenset({"utf-16", "utf-16le", "utf-16be", "utf16"})
+
+# Loaded now: Python reads a codec from a file, and a request may find no descriptor free for it.
+for _name in {*_EIGHT_BIT.values(), "utf-16-le", "utf-16-be"}:
+    codecs.lookup(_name)
 
 
 def parse(body: bytes, *, max_states: int) -> Document:

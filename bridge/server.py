@@ -249,11 +249,16 @@ def _listen(where: Server | Admin | Inspector) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(
         where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
+    # All of IPv6's addresses are IPv4's too (RFC 3493, 5.3), whatever the system's default is.
+    both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     try:
-        listener = socket.create_server(address, family=family, backlog=BACKLOG)
+        listener = socket.create_server(
+            address, family=family, backlog=BACKLOG, dualstack_ipv6=both
+        )
     except OSError as exc:
         why = os.strerror(exc.errno) if exc.errno else str(exc)
-        raise OSError(f"cannot listen on {where.host}:{where.port}: {why}") from exc
+        name = _written(where.host, where.port)
+        raise OSError(f"cannot listen on {name}: {why}") from exc
     listener.setblocking(False)
     return listener
 
@@ -268,7 +273,12 @@ def _copies(listener: socket.socket) -> list[socket.socket]:
 
 def _address(listener: socket.socket) -> str:
     host, port, *_ = listener.getsockname()
-    return f"{host}:{port}"
+    return _written(host, port)
+
+
+def _written(host: str, port: int) -> str:
+    """An address as URLs have it (RFC 3986, 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @contextlib.contextmanager

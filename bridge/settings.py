@@ -163,7 +163,7 @@ class Server(Section):
 
     host: Host = Field(
         default="0.0.0.0",  # noqa: S104 - a container's service is reached from outside it
-        description="Address to listen on.",
+        description="Address to listen on; :: stands for all of IPv6 and IPv4.",
     )
     port: Port = Field(default=8080, description="TCP port; 0 takes any free one.")
     max_body_bytes: Whole = Field(
@@ -235,7 +235,7 @@ class Admin(Section):
 
     host: Host = Field(
         default="0.0.0.0",  # noqa: S104 - probes and scrapes come from outside the container
-        description="Address to listen on.",
+        description="Address to listen on; :: stands for all of IPv6 and IPv4.",
     )
     port: Port = Field(default=8081, description="TCP port; 0 takes any free one.")
 

@@ -112,7 +112,8 @@ class KafkaCluster(ExternalKafka):
     `listeners` names more listeners than the PLAINTEXT one and the security protocol of
     each (`{"SECURE": "SASL_SSL"}`); `properties` are laid over every node's configuration,
     and `overrides[node]` may be changed for one node before it is started. Nodes count from
-    1. Ports and data are the same from a node's start to its next.
+    1. Ports and data are the same from a node's start to its next. `host` is the address that all
+    of them listen on, in brackets where it is one of IPv6.
     """
 
     def __init__(
@@ -121,7 +122,9 @@ class KafkaCluster(ExternalKafka):
         *,
         properties: Mapping[str, str] | None = None,
         listeners: Mapping[str, str] | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
+        self._host = host
         self.nodes = range(1, nodes + 1)
         self.overrides = {node: dict(properties or {}) for node in self.nodes}
         self._protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **(listeners or {})}
@@ -147,7 +150,7 @@ class KafkaCluster(ExternalKafka):
 
     def addresses(self, listener: str) -> str:
         """Return host:port of one listener on every node, with commas between."""
-        return ",".join(f"127.0.0.1:{self._ports[node][listener]}" for node in self.nodes)
+        return ",".join(f"{self._host}:{self._ports[node][listener]}" for node in self.nodes)
 
     def start(self) -> None:
         """Format and start every node, and wait until all of them are in the cluster.
@@ -260,7 +263,7 @@ class KafkaCluster(ExternalKafka):
         """Wait until each of these nodes itself says that all of them are in the cluster."""
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         for node in nodes:
-            own = ExternalKafka(f"127.0.0.1:{self._ports[node]['PLAINTEXT']}").admin()
+            own = ExternalKafka(f"{self._host}:{self._ports[node]['PLAINTEXT']}").admin()
             while not set(nodes) <= _brokers(own):
                 self._check_alive(node, deadline)
                 time.sleep(POLL_SECONDS)
@@ -284,7 +287,7 @@ class KafkaCluster(ExternalKafka):
         Path(self._configuration(node)).write_text(text)
 
     def _properties(self, node: int) -> dict[str, str]:
-        addresses = {name: f"{name}://127.0.0.1:{p}" for name, p in self._ports[node].items()}
+        addresses = {name: f"{name}://{self._host}:{p}" for name, p in self._ports[node].items()}
         clients = [address for name, address in addresses.items() if name != "CONTROLLER"]
         return {
             "process.roles": "broker,controller",
@@ -307,7 +310,7 @@ class KafkaCluster(ExternalKafka):
         }
 
     def _voters(self) -> str:
-        return ",".join(f"{n}@127.0.0.1:{self._ports[n]['CONTROLLER']}" for n in self.nodes)
+        return ",".join(f"{n}@{self._host}:{self._ports[n]['CONTROLLER']}" for n in self.nodes)
 
     def _replication(self) -> dict[str, str]:
         replicas, in_sync = ("3", "2") if len(self.nodes) >= 3 else ("1", "1")

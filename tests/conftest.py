@@ -15,6 +15,7 @@ from playwright.sync_api import Browser
 from bridge.embedded import EmbeddedBroker
 from tests.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
 from tests.browser import ChromiumUnavailableError, launched_chromium
+from tests.clock import FaketimeUnavailableError, WallClock
 from tests.contract import asyncapi, events
 from tests.helm.binaries import MAJORS, HelmUnavailableError, helm_binary
 from tests.helm.chart import Helm
@@ -30,7 +31,7 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 MUST_RUN = {
     "kafka": IN_CI and not EXTERNAL_KAFKA,
     **dict.fromkeys(
-        ("helm", "image", "npm", "prometheus", "proxies", "browser", "runtimes"), IN_CI
+        ("helm", "image", "npm", "prometheus", "proxies", "browser", "runtimes", "faketime"), IN_CI
     ),
 }
 # What asks for one of these needs what the mark says.
@@ -43,6 +44,7 @@ FIXTURES = {
     "proxies": {"front"},
     "browser": {"chromium"},
     "runtimes": {"subscriber"},
+    "faketime": {"wall_clock"},
 }
 
 
@@ -206,6 +208,15 @@ def haproxy() -> str:
 def nginx() -> str:
     """The web server nginx, which is a proxy here: the program."""
     return _found("nginx", "nginx")
+
+
+@pytest.fixture
+def wall_clock(tmp_path: Path) -> WallClock:
+    """A wall clock for a program that is started with it, to move while that runs."""
+    try:
+        return WallClock(tmp_path / "offset")
+    except FaketimeUnavailableError as exc:
+        pytest.skip(f"no wall clock to move: {exc}")
 
 
 def _found(program: str, package: str) -> str:

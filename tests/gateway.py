@@ -59,12 +59,19 @@ def configuration(
 class Gateway:
     """One run of the program; its ports are read from its log.
 
-    `prefix` is a command that becomes it, such as `prlimit` with its options.
+    `prefix` is a command that becomes it, such as `prlimit` with its options; `environment` is
+    laid over that of the tests.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], *, wait_ready: bool = True, prefix: Sequence[str] = ()
+        self,
+        config: Mapping[str, Any],
+        *,
+        wait_ready: bool = True,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        self._environment = {**os.environ, **(environment or {})}
         self._directory = tempfile.TemporaryDirectory(prefix="sms-bridge-test-")
         self._log = Path(self._directory.name) / "log"
         self._config = Path(self._directory.name) / "bridge.yaml"
@@ -84,6 +91,7 @@ class Gateway:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=self._environment,
             )
         try:
             wait_until(self._is_listening, "the gateway listens")
@@ -118,7 +126,7 @@ class Gateway:
     @property
     def server_address(self) -> tuple[str, int]:
         host, port = self._addresses["server"].rsplit(":", 1)
-        return host, int(port)
+        return host.strip("[]"), int(port)
 
     @property
     def output(self) -> str:

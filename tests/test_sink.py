@@ -228,7 +228,18 @@ def test_the_last_line_before_a_crash_goes_out(unbuffered: str) -> None:
     assert "LookupError: on the loop" in lines
 
 
-@pytest.mark.parametrize("kind", ["nobody reads", "reader gone", "full", "closed"])
+REDIRECTIONS = {
+    "nobody reads": "",
+    "reader gone": "",
+    "full": "2>/dev/full",
+    "closed": "2>&-",
+    "no output": ">&-",
+    "all closed": "<&- >&- 2>&-",
+    "full by and by": "2>log",
+}
+
+
+@pytest.mark.parametrize("kind", REDIRECTIONS)
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 def test_a_log_that_cannot_be_written_costs_no_request(
     embedded: EmbeddedBroker, topic: str, tmp_path: Path, kind: str, unbuffered: str
@@ -247,9 +258,11 @@ def test_a_log_that_cannot_be_written_costs_no_request(
         reader, writer = os.pipe()
         reader_end = ends.enter_context(open(reader, "rb"))  # noqa: PTH123 -- no path
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
-        redirection = {"closed": "2>&-", "full": "2>/dev/full"}.get(kind, "")
+        # No file may grow beyond so many blocks, as on a disk that is soon full.
+        limit = "ulimit -f 8 &&" if kind == "full by and by" else ""
         program = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, str(config)],
+            ["sh", "-c", f'{limit} exec "$@" {REDIRECTIONS[kind]}', "sh", *COMMAND, str(config)],
+            cwd=tmp_path,
             stdin=subprocess.DEVNULL,
             stderr=writer,
             env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
