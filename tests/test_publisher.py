@@ -13,7 +13,7 @@ from bridge.kafka.connection import partition_of
 from bridge.kafka.supervisor import Timing
 from bridge.model import Message, Outcome, Result
 from bridge.settings import Kafka
-from tests.fake_kafka import Answer, FakeConnection, durable, message, until
+from tests.fake_kafka import Answer, FakeConnection, Inspect, durable, message, taking, until
 
 SETTINGS = Kafka(publish_timeout_seconds=5)
 TIMING = Timing(watch=0.01, probe=60, missing_topic=60, backoff=(0.001, 0.01))
@@ -23,12 +23,22 @@ SOON = 0.05  # a deadline, for what never comes
 class Bench:
     """A publisher over scripted connections: the first, then the second, and so on."""
 
-    def __init__(self, connections: Sequence[FakeConnection], settings: Kafka) -> None:
+    def __init__(
+        self, connections: Sequence[FakeConnection], settings: Kafka, inspect: Inspect
+    ) -> None:
         self.connections = list(connections)
         self.opened = 0
+        self.rebuilds: list[str] = []
+        self.refusals: list[str] = []
         self.supervisor = Supervisor(
-            settings, ["status"], connect=self._connect, inspect=durable, timing=TIMING
+            settings,
+            ["status"],
+            connect=self._connect,
+            inspect=inspect,
+            timing=TIMING,
+            on_rebuild=self.rebuilds.append,
         )
+        self.supervisor.on_refusal = self.refusals.append
         self.publisher = Publisher(settings, self.supervisor)
 
     async def _connect(self, _: Kafka) -> FakeConnection:
@@ -43,8 +53,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(*connections: FakeConnection, settings: Kafka = SETTINGS) -> AsyncIterator[Bench]:
-    made = Bench(connections, settings)
+async def bench(
+    *connections: FakeConnection, settings: Kafka = SETTINGS, inspect: Inspect = durable
+) -> AsyncIterator[Bench]:
+    made = Bench(connections, settings, inspect)
     made.supervisor.start()
     try:
         yield made
@@ -317,8 +329,7 @@ async def test_nothing_is_sent_after_the_deadline() -> None:
 async def test_the_records_of_many_requests_keep_to_what_the_topic_takes() -> None:
     held: list[Any] = [None]
     connection = FakeConnection(lambda *_: held.pop() if held else 0)
-    async with bench(connection) as b:
-        b.supervisor.batch_bytes = lambda topic: 1000 + 0 * len(topic)  # type: ignore[method-assign]
+    async with bench(connection, inspect=taking(1000)) as b:
         first = asyncio.create_task(b.publish(message(b"opener")))
         await until(lambda: len(connection.sent) == 1)
         others = [asyncio.create_task(b.publish(message(b"x" * 300))) for _ in range(9)]
