@@ -29,7 +29,16 @@ from bridge.kafka.consume import SUBSCRIBE_SECONDS, Record, stored
 from bridge.kafka.topics import creation_command
 from bridge.model import Document, InvalidState, Message, Outcome, Received, Result
 from bridge.parse import MAX_ELEMENTS, parse_state
-from bridge.pipeline import TOO_LARGE, Pipeline, Prepared, Publisher, Receipt, message_for, prepare
+from bridge.pipeline import (
+    TOO_LARGE,
+    OnTooLarge,
+    Pipeline,
+    Prepared,
+    Publisher,
+    Receipt,
+    message_for,
+    prepare,
+)
 from bridge.settings import Endpoint, Settings
 from bridge.tail import moment_of, read
 from bridge.terminal import printable
@@ -301,8 +310,13 @@ def as_verdict(verdict: Verdict) -> str:
 class _DryRun:
     """A publisher that takes everything and sends nothing."""
 
-    async def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
-        del deadline
+    async def publish(
+        self,
+        messages: Sequence[Message],
+        deadline: float,
+        on_too_large: OnTooLarge = lambda _message, _outcome: None,
+    ) -> list[Outcome]:
+        del deadline, on_too_large
         return [Outcome(Result.PUBLISHED)] * len(messages)
 
 

@@ -1,20 +1,24 @@
 """Acknowledges a state that Kafka has already, without writing it again.
 
 A provider whose answer got lost posts the same states once more. The memory is filled by the
-broker's answer alone, and believed only while the topic is provably the one that was written to.
+broker's answer alone, and believed only while the record is provably in the topic: it is the topic
+that was written to, its partition has the same leader, and its log begins no later.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Protocol
 
-from bridge.model import Message, Outcome, Result
-from bridge.pipeline import Publisher
+from bridge.model import Log, Message, Outcome, Result
+from bridge.pipeline import OnTooLarge, Publisher
 
 REPEATED = Outcome(Result.PUBLISHED, repeated=True)
 ASKING_SHARE = 0.25  # of a request's time: the rest is for writing what cannot be proved
-_NONE: dict[str, float] = {}
+Seen = tuple[float, int, int]  # when an event was last seen, its record's partition and offset
+_NONE: dict[str, Seen] = {}
+_NO_GAPS: dict[str, float] = {}
 
 
 class Cluster(Protocol):
@@ -22,14 +26,17 @@ class Cluster(Protocol):
 
     generation: int
 
-    def topic_id(self, topic: str) -> bytes | None:
-        """The topic's id as last seen, if any."""
+    def last_seen(self, topic: str) -> Log | None:
+        """The topic as it was last seen, if it is one that can be told from others."""
         ...
 
-    async def current_topic_ids(
-        self, topics: Collection[str], deadline: float
-    ) -> Mapping[str, bytes | None]:
-        """The ids as the cluster has them now; without those that it does not tell in time."""
+    async def current_logs(
+        self, partitions: Mapping[str, Collection[int]], deadline: float
+    ) -> Mapping[str, Log]:
+        """The topics as they are now, with the starts of these partitions.
+
+        Without what the cluster does not tell in time.
+        """
         ...
 
 
@@ -37,7 +44,7 @@ class RecentEvents:
     """When recent events were last seen, per topic: at most `limit`, each for at most `seconds`.
 
     Two generations, a young and an old one: when the young one is half the limit, or half the
-    time, it becomes the old one. An id costs little more than its text.
+    time, it becomes the old one. An id costs some 150 bytes more than its text.
     """
 
     def __init__(
@@ -50,8 +57,8 @@ class RecentEvents:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._young: dict[str, dict[str, float]] = {}
-        self._old: dict[str, dict[str, float]] = {}
+        self._young: dict[str, dict[str, Seen]] = {}
+        self._old: dict[str, dict[str, Seen]] = {}
         self._young_since = self._old_since = self._clock()
 
     def forget(self, topic: str) -> None:
@@ -59,33 +66,48 @@ class RecentEvents:
         self._young.pop(topic, None)
         self._old.pop(topic, None)
 
-    def add(self, topic: str, event_ids: Sequence[str]) -> None:
-        """Remember events, at the cost of the oldest."""
+    def forget_partitions(self, topic: str, partitions: Collection[int]) -> None:
+        """Forget those events of one topic that are in these partitions."""
+        for part in (self._young, self._old):
+            ids = part.get(topic, {})
+            for event_id in [i for i, (_, partition, _) in ids.items() if partition in partitions]:
+                del ids[event_id]
+
+    def add(self, topic: str, places: Mapping[str, tuple[int, int]]) -> None:
+        """Remember events by partition and offset, at the cost of the oldest."""
         now = self._age()
-        if sum(map(len, self._young.values())) + len(event_ids) > self._half_limit:
+        if sum(map(len, self._young.values())) + len(places) > self._half_limit:
             self._rotate(now)
         ids = self._young.setdefault(topic, {})
-        ids.update(dict.fromkeys(event_ids[: self._half_limit], now))
+        for event_id, (partition, offset) in islice(places.items(), self._half_limit):
+            ids[event_id] = now, partition, offset
 
-    def held(self, topic: str, event_ids: Collection[str]) -> dict[str, float]:
-        """Those of the events that are remembered, and when each was seen, on the clock."""
+    def held(self, topic: str, event_ids: Collection[str]) -> dict[str, Seen]:
+        """Those of the events that are remembered."""
         self._age()
         young, old = self._young.get(topic, _NONE), self._old.get(topic, _NONE)
         if young.keys().isdisjoint(event_ids) and old.keys().isdisjoint(event_ids):
             return {}
         return {i: young[i] if i in young else old[i] for i in event_ids if i in young or i in old}
 
-    def come_again(self, topic: str, event_ids: Collection[str]) -> dict[str, float]:
-        """Those of the events that are remembered, and the seconds since each was seen.
+    def come_again(
+        self, topic: str, event_ids: Collection[str], starts: Mapping[int, int]
+    ) -> dict[str, float]:
+        """Those of the events whose records are still there, and the seconds since each was seen.
 
-        They count as seen now; they are not remembered the longer for it.
+        `starts` are the first offsets of those partitions that can be believed. The events count
+        as seen now; they are not remembered the longer for it.
         """
         now = self._age()
         gaps: dict[str, float] = {}
         for part in (self._old.get(topic, {}), self._young.get(topic, {})):
             for event_id in part.keys() & event_ids:
-                gaps[event_id] = now - part[event_id]
-                part[event_id] = now
+                seen, partition, offset = part[event_id]
+                if partition in starts and offset >= starts[partition]:
+                    gaps[event_id] = now - seen
+                    part[event_id] = now, partition, offset
+                else:
+                    gaps.pop(event_id, None)
         return gaps
 
     def __len__(self) -> int:
@@ -113,84 +135,105 @@ class Deduplicator:
         self._cluster = cluster
         self._recent = recent
         self._generation = cluster.generation
-        self._topic_ids: dict[str, bytes] = {}
+        self._logs: dict[str, Log] = {}  # as the topics were when what is remembered was sent
 
-    async def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
+    async def publish(
+        self,
+        messages: Sequence[Message],
+        deadline: float,
+        on_too_large: OnTooLarge = lambda _message, _outcome: None,
+    ) -> list[Outcome]:
         """One outcome a message, in order; those that Kafka has already are `repeated`."""
         by_topic = _event_ids(messages)
         held = self._held(by_topic)
         repeated = await self._repeated(held, by_topic, deadline) if held else {}
         fresh = messages
         if repeated:
-            fresh = [m for m in messages if m.event_id not in repeated.get(m.topic, _NONE)]
+            fresh = [m for m in messages if m.event_id not in repeated.get(m.topic, _NO_GAPS)]
         generation = self._cluster.generation
-        topic_ids = {topic: self._cluster.topic_id(topic) for topic in by_topic}
-        outcomes = await self._publisher.publish(fresh, deadline)
+        logs = {topic: self._cluster.last_seen(topic) for topic in by_topic}
+        outcomes = await self._publisher.publish(fresh, deadline, on_too_large)
         if generation == self._cluster.generation == self._generation:
-            self._remember(fresh, outcomes, topic_ids)
+            self._remember(fresh, outcomes, logs)
         if not repeated:
             return outcomes
         left = iter(outcomes)
         return [
             REPEATED._replace(gap_seconds=gap) if gap is not None else next(left)
             for m in messages
-            for gap in [repeated.get(m.topic, _NONE).get(m.event_id)]
+            for gap in [repeated.get(m.topic, _NO_GAPS).get(m.event_id)]
         ]
 
-    def _held(self, by_topic: Mapping[str, list[str]]) -> list[str]:
-        """The topics of which some of the events are remembered."""
+    def _held(self, by_topic: Mapping[str, list[str]]) -> dict[str, set[int]]:
+        """The topics of which some of the events are remembered, and in which partitions."""
         if self._cluster.generation != self._generation:
             self._generation = self._cluster.generation
             self._recent.clear()
-        return [topic for topic, ids in by_topic.items() if self._recent.held(topic, ids)]
+        return {
+            topic: {partition for _, partition, _ in held.values()}
+            for topic, ids in by_topic.items()
+            if (held := self._recent.held(topic, ids))
+        }
 
     async def _repeated(
-        self, topics: Collection[str], by_topic: Mapping[str, list[str]], deadline: float
+        self, held: Mapping[str, set[int]], by_topic: Mapping[str, list[str]], deadline: float
     ) -> dict[str, dict[str, float]]:
         """The events that Kafka has, beyond doubt, and the seconds since they came last."""
-        # A topic that was deleted and made again has none of what it had: ask, each time.
+        # A topic may have lost, in many ways, what it had: ask, each time.
         loop_now = asyncio.get_running_loop().time()
         ask_until = loop_now + (deadline - loop_now) * ASKING_SHARE
-        now = await self._cluster.current_topic_ids(topics, ask_until)
+        now = await self._cluster.current_logs(held, ask_until)
         if self._cluster.generation != self._generation:
             return {}
         # Read the memory anew: while the cluster was asked, it may have become another topic's.
         return {
-            topic: self._recent.come_again(topic, by_topic[topic])
-            for topic in topics
-            if self._is_same(topic, now)
+            topic: self._recent.come_again(topic, by_topic[topic], self._starts(topic, now[topic]))
+            for topic in held
+            if topic in now
         }
 
-    def _is_same(self, topic: str, now: Mapping[str, bytes | None]) -> bool:
-        if topic not in now:
-            return False
-        same = now[topic] == self._topic_ids.get(topic)
-        if not same:
+    def _starts(self, topic: str, now: Log) -> Mapping[int, int]:
+        """Where those partitions begin whose log has lost nothing but from its beginning."""
+        known = self._logs.get(topic)
+        if known is None or known.topic_id != now.topic_id:
             self._recent.forget(topic)
-        return same
+            return {}
+        return {
+            partition: start
+            for partition, start in now.starts.items()
+            if partition in known.epochs and known.epochs[partition] == now.epochs.get(partition)
+        }
 
     def _remember(
         self,
         messages: Sequence[Message],
         outcomes: Sequence[Outcome],
-        topic_ids: Mapping[str, bytes | None],
+        logs: Mapping[str, Log | None],
     ) -> None:
-        """Keep what the broker has taken, under the topic's id from before it was sent.
+        """Keep what the broker has taken, with the topic as it was before it was sent.
 
-        If the topic has that id later on, it had it in between, and holds the record.
+        If the topic has that id and that leader later on, it had them in between, and has cut
+        nothing off the record's log since.
         """
-        taken: dict[str, list[str]] = {}
+        taken: dict[str, dict[str, tuple[int, int]]] = {}
         for message, outcome in zip(messages, outcomes, strict=True):
-            if outcome.result is Result.PUBLISHED:
-                taken.setdefault(message.topic, []).append(message.event_id)
-        for topic, event_ids in taken.items():
-            topic_id = topic_ids[topic]
-            if topic_id is None:
-                continue
-            if self._topic_ids.get(topic) != topic_id:
-                self._recent.forget(topic)
-                self._topic_ids[topic] = topic_id
-            self._recent.add(topic, event_ids)
+            result, partition, offset = outcome[:3]
+            if result is Result.PUBLISHED and partition is not None and offset is not None:
+                taken.setdefault(message.topic, {})[message.event_id] = partition, offset
+        for topic, places in taken.items():
+            log = logs[topic]
+            if log is not None:
+                self._forget_changes(topic, log)
+                self._recent.add(topic, places)
+
+    def _forget_changes(self, topic: str, log: Log) -> None:
+        known, self._logs[topic] = self._logs.get(topic), log
+        if known is log:
+            return
+        if known is None or known.topic_id != log.topic_id:
+            self._recent.forget(topic)
+        elif changed := {p for p, e in known.epochs.items() if log.epochs.get(p) != e}:
+            self._recent.forget_partitions(topic, changed)
 
 
 def _event_ids(messages: Iterable[Message]) -> dict[str, list[str]]:

@@ -37,9 +37,14 @@ STATES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1000.0, 5000.0, 10000.0
 
 
 class Producer(Protocol):
-    """What is known of Kafka; `state` is one of `states`, `reachable` as it last answered."""
+    """What is known of Kafka; `state` is one of `states`, `reachable` as it last answered.
+
+    `on_refusal` is called with the cause of a batch refused, `on_throttle` with seconds to wait.
+    """
 
     states: ClassVar[tuple[str, ...]]
+    on_refusal: Callable[[str], None]
+    on_throttle: Callable[[float], None]
 
     @property
     def state(self) -> str:
@@ -161,6 +166,14 @@ class Metrics:
         self._rebuilds = self._counter(
             "producer_rebuilds", "Producers replaced, by cause.", "cause"
         )
+        self._refused_batches = self._counter(
+            "refused_batches",
+            "Batches that a broker refused, and has nothing of, by cause; the producer stayed.",
+            "cause",
+        )
+        self._throttled = self._counter(
+            "throttled_seconds", "Time for which brokers asked not to be sent to, by their quotas."
+        ).labels()
         build = Info("sms_bridge_build", "The program's version.", registry=self.registry)
         build.info({"version": __version__, "python": platform.python_version()})
 
@@ -190,6 +203,9 @@ class Metrics:
             self._producer_state.labels(state).set_function(is_at)
         for cause in causes:
             self._rebuilds.labels(cause)
+            self._refused_batches.labels(cause)
+        producer.on_refusal = lambda cause: self._refused_batches.labels(cause).inc()
+        producer.on_throttle = self._throttled.inc
 
     def rebuilt(self, cause: str) -> None:
         """Count a producer that is replaced."""

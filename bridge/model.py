@@ -5,7 +5,7 @@ third of the time.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -85,6 +85,19 @@ class Message(NamedTuple):
     headers: list[tuple[str, bytes]]  # a list: aiokafka takes nothing else
     timestamp_ms: int
     event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A topic as it stands: which one it is, and of its partitions what tells that a record is in.
+
+    `epochs` are the leaders' by partition: a change of leader may have cut records off the end.
+    `starts` are the first offsets that are still there, of the partitions that were asked for.
+    """
+
+    topic_id: bytes
+    epochs: Mapping[int, int]
+    starts: Mapping[int, int] = field(default_factory=dict)
 
 
 class Result(StrEnum):

@@ -1,6 +1,7 @@
 """The stages in order: body, states, events, outcomes, answer. Knows nothing of HTTP."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -28,13 +29,19 @@ from bridge.parse import parse, received
 
 TOO_LARGE = "too_large"
 DROPPED = Outcome(Result.DROPPED)
+OnTooLarge = Callable[[Message, Outcome], None]
 
 
 class Publisher(Protocol):
     """What brings messages to Kafka."""
 
-    async def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
-        """One outcome a message, in order, by the deadline on the loop's clock."""
+    async def publish(
+        self, messages: Sequence[Message], deadline: float, on_too_large: OnTooLarge = ...
+    ) -> list[Outcome]:
+        """One outcome a message, in order, by the deadline on the loop's clock.
+
+        `on_too_large` may be called with a message and its outcome before all others have theirs.
+        """
         ...
 
 
@@ -118,11 +125,12 @@ class Pipeline:
         """Publish every state of the document, and say which ids are durably in Kafka."""
         document = prepared.document
         states = list(document.states)
-        outcomes = await self._publish(prepared.messages, deadline)
-        if any(outcome.too_large for outcome in outcomes):
-            await self._bury_too_large(
-                stream, states, outcomes, received_at, deadline, messages=prepared.messages
-            )
+        letters = _Letters(stream, prepared, received_at, deadline, self._publish)
+        outcomes = await self._publish(prepared.messages, deadline, letters.start)
+        for message, outcome in zip(prepared.messages, outcomes, strict=True):
+            if outcome.too_large and message is not None:
+                letters.start(message, outcome)
+        await letters.settle(states, outcomes)
         durable = [outcome.result is Result.PUBLISHED for outcome in outcomes]
         listed, unlisted = acknowledged(states, durable, document.unprocessed_ids)
         return _receipt(listed, unlisted, states, outcomes, prepared.messages)
@@ -142,40 +150,81 @@ class Pipeline:
         (outcome,) = await self._publisher.publish([message], deadline)
         return outcome
 
-    async def _publish(self, messages: Sequence[Message | None], deadline: float) -> list[Outcome]:
+    async def _publish(
+        self,
+        messages: Sequence[Message | None],
+        deadline: float,
+        on_too_large: OnTooLarge = lambda _message, _outcome: None,
+    ) -> list[Outcome]:
         """One outcome a message; identical events are one record and share its outcome."""
         unique: dict[tuple[str, str], Message] = {}
         for message in messages:
             if message is not None:
                 unique.setdefault((message.topic, message.event_id), message)
-        outcomes = await self._publisher.publish(list(unique.values()), deadline)
+        outcomes = await self._publisher.publish(list(unique.values()), deadline, on_too_large)
         if len(unique) == len(messages):
             return outcomes
         of = dict(zip(unique, outcomes, strict=True))
         return [DROPPED if m is None else of[m.topic, m.event_id] for m in messages]
 
-    async def _bury_too_large(
+
+class _Letters:
+    """The dead letters of those states of a document whose events their topic does not take.
+
+    Each is on its way as soon as that is known: the other events may take all the time there is.
+    """
+
+    def __init__(
         self,
         stream: Stream,
-        states: list[State | InvalidState],
-        outcomes: list[Outcome],
+        prepared: Prepared,
         received_at: datetime,
         deadline: float,
-        *,
-        messages: list[Message | None],
+        publish: Callable[[Sequence[Message | None], float], Awaitable[list[Outcome]]],
     ) -> None:
-        """Make dead letters, in place, of the states whose events the topic does not take."""
-        buried: dict[int, Message | None] = {}
-        for index, (state, outcome) in enumerate(zip(states, outcomes, strict=True)):
-            if outcome.too_large and isinstance(state, State):
-                states[index] = invalid = InvalidState(
-                    state.id_sms, TOO_LARGE, outcome.error or TOO_LARGE, received(state.element)
+        self._stream = stream
+        self._prepared = prepared
+        self._received_at = received_at
+        self._deadline = deadline
+        self._publish = publish
+        self._places: dict[tuple[str, str], list[int]] = {}
+        self._invalid: dict[int, InvalidState] = {}
+        self._waiting: list[int] = []
+        self._publishing: list[asyncio.Task[None]] = []
+        self._settled: dict[int, tuple[Message | None, Outcome]] = {}
+
+    def start(self, message: Message, outcome: Outcome) -> None:
+        """Publish the dead letters of all states with this event, together with others' of now."""
+        for index in self._indices(message):
+            state = self._prepared.document.states[index]
+            if index not in self._invalid and isinstance(state, State):
+                detail = outcome.error or TOO_LARGE
+                self._invalid[index] = InvalidState(
+                    state.id_sms, TOO_LARGE, detail, received(state.element)
                 )
-                buried[index] = message_for(stream, invalid, received_at)
-        if buried:
-            letters = await self._publish(list(buried.values()), deadline)
-            for index, outcome in zip(buried, letters, strict=True):
-                messages[index], outcomes[index] = buried[index], outcome
+                if not self._waiting:
+                    self._publishing.append(asyncio.create_task(self._publish_waiting()))
+                self._waiting.append(index)
+
+    async def settle(self, states: list[State | InvalidState], outcomes: list[Outcome]) -> None:
+        """Wait for the dead letters, and put them in the place of their events."""
+        await asyncio.gather(*self._publishing)
+        for index, (letter, outcome) in self._settled.items():
+            self._prepared.messages[index] = letter
+            states[index], outcomes[index] = self._invalid[index], outcome
+
+    def _indices(self, message: Message) -> list[int]:
+        if not self._places:
+            for index, each in enumerate(self._prepared.messages):
+                if each is not None:
+                    self._places.setdefault((each.topic, each.event_id), []).append(index)
+        return self._places[message.topic, message.event_id]
+
+    async def _publish_waiting(self) -> None:
+        indices, self._waiting = self._waiting, []
+        letters = [message_for(self._stream, self._invalid[i], self._received_at) for i in indices]
+        outcomes = await self._publish(letters, self._deadline)
+        self._settled.update(zip(indices, zip(letters, outcomes, strict=True), strict=True))
 
 
 def _receipt(

@@ -28,7 +28,13 @@ from confluent_kafka import (
     Message,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it exports these all the same
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 from confluent_kafka.cimpl import NewTopic
 
 from tests.contract.events import check
@@ -98,6 +104,22 @@ class ExternalKafka:
         admin = self.admin()
         admin.create_topics([topic])[name].result(REQUEST_TIMEOUT_SECONDS)
         wait_until(lambda: _led_partitions(admin, name) == partitions, f"leaders of {name}")
+
+    def configure_topic(self, name: str, config: Mapping[str, str]) -> None:
+        """Change settings of a topic; the others stay."""
+        entries = [
+            ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+            for key, value in config.items()
+        ]
+        topic = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+        admin = self.admin()
+        admin.incremental_alter_configs([topic])[topic].result(REQUEST_TIMEOUT_SECONDS)
+
+    def delete_records(self, name: str, partition: int, before: int) -> None:
+        """Delete the records of a partition up to an offset."""
+        admin = self.admin()
+        place = TopicPartition(name, partition, before)
+        admin.delete_records([place])[place].result(REQUEST_TIMEOUT_SECONDS)
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic and wait until no broker lists it."""

@@ -1,17 +1,21 @@
-"""A connection by hand: it records the batches it is given and answers them as told."""
+"""A producer by hand: it records the batches it is given and answers them as told.
+
+All else of a connection is the real one.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from bridge.kafka.connection import AbandonedError, Connection
-from bridge.kafka.metadata import Topic
+from bridge.kafka.connection import Connection
+from bridge.kafka.metadata import Leader, Topic
 from bridge.kafka.preflight import Findings
 from bridge.model import Message
 from bridge.settings import Kafka
 
+NODE = 1  # that leads every partition
 Answer = BaseException | int | None
 
 
@@ -53,17 +57,26 @@ class FakeConnection(Connection):
         capacity: int = 1000,
         topics: Iterable[str] = ("status", "rejected"),
     ) -> None:
-        super().__init__(SimpleNamespace())
+        cluster = SimpleNamespace(leader_for_partition=lambda _: NODE)
+        producer = SimpleNamespace(
+            client=SimpleNamespace(cluster=cluster),
+            send_batch=self._send_batch,
+            _txn_manager=None,
+            _message_accumulator=SimpleNamespace(_batches={}),
+        )
+        super().__init__(producer)
         self.answers = answers
         self.count = partitions
         self.capacity = capacity
         self.topics = set(topics)
         self.topic_id = b"first"
+        self.epoch = 0
+        self.start = 0
         self.unwritable: set[str] = set()
         self.denied: set[str] = set()
         self.answering = True
         self.sent: list[tuple[int, list[bytes]]] = []
-        self.pending: list[asyncio.Future[int]] = []
+        self.pending: list[asyncio.Future[Any]] = []
         self.closed = False
         self.finds = 0
 
@@ -73,21 +86,28 @@ class FakeConnection(Connection):
     def new_batch(self) -> FakeBatch:
         return FakeBatch(self.capacity)
 
-    async def send(self, batch: FakeBatch, topic: str, partition: int) -> asyncio.Future[int]:
+    def settle(self, answer: asyncio.Future[Any], what: BaseException | int) -> None:
+        """Answer a batch that was left in flight."""
+        if answer.done():
+            return
+        if isinstance(what, BaseException):
+            answer.set_exception(what)
+        else:
+            answer.set_result(SimpleNamespace(offset=what))
+
+    async def _send_batch(
+        self, batch: FakeBatch, topic: str, *, partition: int
+    ) -> asyncio.Future[Any]:
+        """As aiokafka's producer does."""
         del topic
         self.sent.append((partition, batch.records))
-        answer = self.answers(batch.records, partition)
-        reply: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.in_flight[reply] = asyncio.get_running_loop().time()
-        if answer is None:
-            self.pending.append(reply)
+        what = self.answers(batch.records, partition)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if what is None:
+            self.pending.append(answer)
         else:
-            self.settle(reply, answer)
-        return reply
-
-    def settle(self, reply: asyncio.Future[int], answer: BaseException | int) -> None:
-        """Answer a batch that was left in flight."""
-        self._settle(reply, answer)
+            self.settle(answer, what)
+        return answer
 
     async def find(self, names: Iterable[str]) -> dict[str, Topic]:
         self.finds += 1
@@ -96,10 +116,18 @@ class FakeConnection(Connection):
     def _topic(self, name: str) -> Topic:
         if name in self.denied:
             return Topic(name, None, 0, 0, writable=False, denied=True)
-        return Topic(name, self.topic_id, self.count, 3, writable=name not in self.unwritable)
+        leaders = {p: Leader(NODE, self.epoch) for p in range(self.count)}
+        writable = name not in self.unwritable
+        return Topic(name, self.topic_id, self.count, 3, writable=writable, leaders=leaders)
 
     async def describe(self, names: Iterable[str]) -> dict[str, Topic]:
         return await self.find(names)
+
+    async def earliest_offsets(
+        self, topic: Topic, partitions: Collection[int]
+    ) -> Mapping[int, int]:
+        del topic
+        return dict.fromkeys(partitions, self.start)
 
     async def refresh(self) -> bool:
         return self.answering
@@ -108,9 +136,7 @@ class FakeConnection(Connection):
         del seconds
         await self.abandon()
 
-    async def abandon(self) -> None:
-        for reply in self.pending:
-            self.settle(reply, AbandonedError())
+    async def _end(self) -> None:
         self.closed = True
 
     @property
@@ -125,6 +151,15 @@ Inspect = Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[Findings]]]
 async def durable(_: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
     """In place of a look at the topics' settings: all is well."""
     return [Findings(topic, 2, 1_048_588) for topic in topics.values()]
+
+
+def taking(max_message_bytes: int | None) -> Inspect:
+    """The same, for topics that take batches of this size; None where that may not be read."""
+
+    async def inspect(_: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+        return [Findings(topic, 2, max_message_bytes) for topic in topics.values()]
+
+    return inspect
 
 
 def message(value: bytes, *, key: int = 0, topic: str = "status") -> Message:

@@ -24,8 +24,14 @@ class RecordingPublisher:
         self.hold = asyncio.Event()
         self.hold.set()
 
-    async def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
+    async def publish(
+        self,
+        messages: Sequence[Message],
+        deadline: float,
+        on_too_large: Callable[[Message, Outcome], None] = lambda _message, _outcome: None,
+    ) -> list[Outcome]:
         """One outcome a message, in order."""
+        del on_too_large
         self.calls.append(list(messages))
         self.messages.extend(messages)
         self.deadlines.append(deadline)

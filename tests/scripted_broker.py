@@ -22,6 +22,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from bridge.kafka.metadata import _MetadataRequestV12
 
 HOST = "127.0.0.1"
+PRODUCE = 0
 OUT_OF_ORDER = 45
 UNKNOWN_TOPIC = 3
 NO_LEADER = 5
@@ -67,13 +68,17 @@ class Partition:
     values: list[bytes] = field(default_factory=list)
     producers: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     verdicts: deque[Verdict] = field(default_factory=deque)
+    refuses: dict[bytes, int] = field(default_factory=dict)  # values, and the codes they get
     batches: int = 0  # that were asked for, whatever became of them
 
 
 class ScriptedBroker:
     """Listens on as many ports as it has nodes; partition p is led by node p modulo nodes.
 
-    `partitions[topic, p].verdicts` are used up one a batch; then all batches are taken.
+    `partitions[topic, p].verdicts` are used up one a batch; then all batches are taken, but for
+    those with a value that it `refuses`. Answers to Produce tell `throttle_ms`, and nothing more is
+    read of that connection until then. `produced` is what each Produce asked for: the
+    acknowledgements, and the producer ids of its batches.
     `producer_ids` likewise: the error codes of InitProducerId, None for no answer at all.
     `topics` and `leaderless` may be changed at any time. `answering` holds all answers to
     Produce back while it is cleared.
@@ -86,6 +91,9 @@ class ScriptedBroker:
         self.partitions: dict[tuple[str, int], Partition] = defaultdict(Partition)
         self.producer_ids: deque[int | None] = deque()
         self.given_ids = 0
+        self.throttle_ms = 0
+        self.refuses_known: int | None = None  # what a batch gets that was taken before
+        self.produced: list[tuple[int, set[int]]] = []
         self.answering = [asyncio.Event() for _ in range(nodes)]
         for event in self.answering:
             event.set()
@@ -157,6 +165,8 @@ class ScriptedBroker:
             data = struct.pack(">i", correlation) + bytes(flexible) + answer.encode()
             writer.write(struct.pack(">i", len(data)) + data)
             await writer.drain()
+            if key == PRODUCE:
+                await asyncio.sleep(self.throttle_ms / 1000)
 
     async def _answer(self, node: int, request: Any) -> Any:
         """The answer, or None to cut the connection."""
@@ -184,13 +194,16 @@ class ScriptedBroker:
     async def _produce(self, node: int, request: Any) -> Any:
         answers = []
         replies = set()
+        producers: set[int] = set()
+        self.produced.append((request.required_acks, producers))
         for topic, batches in request.topics:
             said = []
             for number, data in batches:
                 partition = self.partitions[topic, number]
                 partition.batches += 1
+                producers.add(_batch(data).producer_id)
                 verdict = partition.verdicts.popleft() if partition.verdicts else TAKEN
-                code, offset = _append(partition, data, verdict)
+                code, offset = _append(partition, data, verdict, self.refuses_known)
                 replies.add(verdict.reply)
                 if verdict.reply != "left out":
                     said.append((number, code, offset, -1, 0))
@@ -198,7 +211,7 @@ class ScriptedBroker:
         await self.answering[node].wait()
         if "never" in replies:
             await asyncio.Event().wait()
-        return None if "cut" in replies else request.RESPONSE_TYPE(answers, 0)
+        return None if "cut" in replies else request.RESPONSE_TYPE(answers, self.throttle_ms)
 
     def _metadata_v5(self, request: Any) -> Any:
         topics: list[tuple[Any, ...]] = [
@@ -245,20 +258,32 @@ class ScriptedBroker:
         return -1 if topic in self.leaderless else partition % len(self.answering)
 
 
-def _append(partition: Partition, data: bytes, verdict: Verdict) -> tuple[int, int]:
-    """The code to answer and the offset, after the batch was appended where it is to be."""
+def _batch(data: bytes) -> Any:
     batch = MemoryRecords(data).next_batch()
     if batch is None:
         raise ValueError("a Produce without a batch")
+    return batch
+
+
+def _append(
+    partition: Partition, data: bytes, verdict: Verdict, refuses_known: int | None
+) -> tuple[int, int]:
+    """The code to answer and the offset, after the batch was appended where it is to be."""
+    batch = _batch(data)
     values = [bytes(record.value or b"") for record in batch]
     first, last = batch.base_sequence, batch.base_sequence + len(values) - 1
     known = partition.producers.get(batch.producer_id)
+    if known is not None and known[:2] == (first, last) and refuses_known is not None:
+        return refuses_known, -1
     if known is not None and known[:2] == (first, last):
         return verdict.code, known[2] if verdict.code == 0 else -1
     if known is not None and first != known[1] + 1:
         return OUT_OF_ORDER, -1
     if not verdict.taken:
         return verdict.code, -1
+    for value in values:
+        if value in partition.refuses:
+            return partition.refuses[value], -1
     offset = len(partition.values)
     partition.producers[batch.producer_id] = (first, last, offset)
     partition.values += values

@@ -33,6 +33,8 @@ DEADLINE_SECONDS = 3.0
 TOPIC = "status"
 AFTER_APPEND = 20  # NOT_ENOUGH_REPLICAS_AFTER_APPEND: the one error whose batch is in the log
 DUPLICATE = 46  # DUPLICATE_SEQUENCE_NUMBER: not an error, the batch was taken before
+# The broker says these before it appends anything: the producer stays.
+REFUSALS = (2, 10, 17, 18, 21, 29, 32, 43, 44, 87)
 NEWER = (87, 89, 90, 97, 120)  # INVALID_RECORD and other codes that the client has no name for
 
 RETRIABLE = sorted(c for c, error in kafka_errors.items() if error.retriable)
@@ -136,12 +138,12 @@ def test_the_codes_are_those_of_the_client() -> None:
 
 @pytest.mark.parametrize("code", FINAL)
 async def test_after_a_final_error_it_is_healthy_again(code: int) -> None:
-    """Whatever the error: the producer that has lost count is replaced, on every partition."""
+    """Whatever the error: a producer that has lost count is replaced, on every partition."""
     async with bench() as b:
         b.script(refused(code))
         await b.result(b"struck")
         await b.assert_healthy()
-        assert b.broker.given_ids >= 2
+        assert (b.broker.given_ids == 1) is (code in REFUSALS)
         assert b.log(1) == [b"before", b"healthy 1"]
         assert b.log() in (
             [b"before", b"struck", b"healthy 0"],
@@ -159,17 +161,65 @@ async def test_an_error_that_stays_is_never_acknowledged(code: int) -> None:
         await b.assert_healthy()
 
 
-@pytest.mark.parametrize("code", [2, 10, 87, -1])
+@pytest.mark.parametrize("code", [2, 10, 44, 87, -1])
 async def test_of_a_refused_batch_all_that_is_good_is_published(code: int) -> None:
-    """The broker refuses the batch; alone, its records are taken, but for the one at fault."""
+    """The broker refuses what holds the record at fault; all others are taken, in order."""
     values = [b"a", b"bad", b"b", b"c"]
     async with bench() as b:
-        b.script(refused(code), Verdict(), refused(code))
+        b.broker.partitions[TOPIC, 0].refuses[b"bad"] = code
         outcomes = await b.publish(*(message(v, key=KEY[0]) for v in values))
         assert [o.result is Result.PUBLISHED for o in outcomes] == [True, False, True, True]
         assert b.log() == [b"before", b"a", b"b", b"c"]
         assert outcomes[1].too_large is (code == 10)
+        assert (b.broker.given_ids == 1) is (code in REFUSALS)
         await b.assert_healthy()
+
+
+async def test_one_bad_record_among_many_costs_a_few_batches() -> None:
+    """By halves: the others of its batch are not sent one by one."""
+    values = [b"%d" % n for n in range(256)]
+    async with bench() as b:
+        b.broker.partitions[TOPIC, 0].refuses[b"77"] = 87
+        outcomes = await b.publish(*(message(v, key=KEY[0]) for v in values))
+        assert [n for n, o in enumerate(outcomes) if o.result is not Result.PUBLISHED] == [77]
+        assert b.broker.partitions[TOPIC, 0].batches < 25
+
+
+async def test_numbers_that_may_have_been_used_are_not_given_back() -> None:
+    """The batch was appended, its answer lost, and its second sending refused.
+
+    With the same numbers the next batch would be taken for it: acknowledged, and in no log.
+    """
+    async with bench() as b:
+        b.script(LOST)
+        b.broker.refuses_known = 10
+        deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
+        (lost,) = await b.publisher.publish([message(b"lost", key=KEY[0])], deadline)
+        assert lost.result is not Result.PUBLISHED
+        assert b.log() == [b"before", b"lost"]
+        b.broker.refuses_known = None
+        assert await b.result(b"next") is Result.PUBLISHED
+        assert b.broker.given_ids == 2
+
+
+async def test_refused_times_cost_one_batch_and_say_what_to_do() -> None:
+    """All records have them alike: none is better off alone."""
+    async with bench() as b:
+        b.script(*[refused(32)] * 9)
+        outcomes = await b.publish(*(message(b"%d" % n, key=KEY[0]) for n in range(50)))
+        assert {o.result for o in outcomes} == {Result.FAILED}
+        assert "message.timestamp.before.max.ms" in (outcomes[0].error or "")
+        assert b.broker.partitions[TOPIC, 0].batches == 2
+        assert b.broker.given_ids == 1
+
+
+async def test_what_is_asked_for_is_every_replica_s_answer_and_no_repetition() -> None:
+    """`acks=all`, and a producer id in every batch: without either the promise is none."""
+    async with bench() as b:
+        await b.result(b"x")
+        assert b.broker.produced
+        assert {acks for acks, _ in b.broker.produced} == {-1}
+        assert set.union(*(ids for _, ids in b.broker.produced)) == {1}
 
 
 async def test_a_sequence_that_the_broker_knows_is_published() -> None:
@@ -248,11 +298,47 @@ async def test_an_answer_that_is_lost_after_the_append_is_asked_for_again() -> N
 async def test_no_answer_is_unknown_and_the_producer_is_replaced(verdict: Verdict) -> None:
     """Silence, or an answer that does not mention the partition, which the client waits for."""
     async with bench() as b:
-        b.script(*[verdict] * 10)
-        assert await b.result(b"silent", seconds=0.5) is Result.UNKNOWN
+        b.script(*[verdict] * 1000)
+        assert await b.result(b"silent", seconds=0.2) is not Result.PUBLISHED
+        await until(lambda: b.broker.given_ids >= 2)
         b.broker.partitions[TOPIC, 0].verdicts.clear()
         await b.assert_healthy()
-        assert b.broker.given_ids >= 2
+
+
+# --- brokers that ask to be left alone ---------------------------------------------------
+
+
+async def test_a_broker_that_throttles_is_waited_for_and_not_replaced() -> None:
+    """It reads nothing for longer than a batch may take, and answers what is sent after that."""
+    async with bench() as b:
+        told: list[float] = []
+        b.supervisor.on_throttle = told.append
+        b.broker.throttle_ms = int(TIMEOUT_SECONDS * 4 * 1000)
+        assert await b.result(b"one") is Result.PUBLISHED
+        assert await b.result(b"two", seconds=TIMEOUT_SECONDS) is Result.FAILED
+        assert await b.result(b"other", on=1, seconds=TIMEOUT_SECONDS) is Result.FAILED
+        assert await b.result(b"three", seconds=10) is Result.PUBLISHED
+        assert b.log() == [b"before", b"one", b"three"]
+        assert b.log(1) == [b"before"]
+        assert b.broker.given_ids == 1
+        assert told == [TIMEOUT_SECONDS * 4] * 2
+        assert b.supervisor.reachable
+
+
+async def test_a_batch_on_its_way_waits_too_where_a_broker_throttles() -> None:
+    """Handed over while the answer to the one before was still to come."""
+    async with bench() as b:
+        b.broker.answering[0].clear()
+        b.broker.throttle_ms = int(TIMEOUT_SECONDS * 3 * 1000)
+        first = asyncio.create_task(b.publish(message(b"x", key=KEY[0])))
+        await until(lambda: b.log() == [b"before", b"x"])
+        second = asyncio.create_task(b.publish(message(b"y", key=KEY[1]), seconds=10))
+        await asyncio.sleep(0)
+        b.broker.answering[0].set()
+        assert [o.result for o in await first] == [Result.PUBLISHED]
+        assert [o.result for o in await second] == [Result.PUBLISHED]
+        assert b.log(1) == [b"before", b"y"]
+        assert b.broker.given_ids == 1
 
 
 # --- InitProducerId ----------------------------------------------------------------------

@@ -22,7 +22,7 @@ import pytest
 from bridge.duplicates import Deduplicator, RecentEvents
 from bridge.embedded import EmbeddedBroker
 from bridge.event import Stream
-from bridge.model import Message, Result
+from bridge.model import Log, Message, Result
 from bridge.pipeline import Pipeline, prepare
 from tests.brokers import ExternalKafka, KafkaCluster, read_topic
 from tests.fake_kafka import until
@@ -265,12 +265,12 @@ class Steady:
 
     generation = 1
 
-    def topic_id(self, topic: str) -> bytes | None:
-        return topic.encode()
+    def last_seen(self, topic: str) -> Log:
+        return Log(topic.encode(), {0: 0}, {0: 0})
 
-    async def current_topic_ids(self, topics: Any, deadline: float) -> dict[str, bytes | None]:
+    async def current_logs(self, partitions: Any, deadline: float) -> dict[str, Log]:
         del deadline
-        return {topic: topic.encode() for topic in topics}
+        return {topic: self.last_seen(topic) for topic in partitions}
 
 
 def _states(rng: random.Random, *ids: str) -> bytes:

@@ -86,7 +86,9 @@ def test_the_pure_modules_import_values_and_errors_alone(module: str) -> None:
 
 def test_the_pipeline_knows_neither_http_nor_the_client_of_kafka() -> None:
     assert parts_of("pipeline") <= {"ack", "errors", "event", "model", "parse"}
-    assert not {name.split(".")[0] for name in imports_of("pipeline")} & {"starlette", *IMPURE}
+    # asyncio: a dead letter is on its way while other events of its document still are.
+    foreign = {"starlette", *IMPURE} - {"asyncio"}
+    assert not {name.split(".")[0] for name in imports_of("pipeline")} & foreign
 
 
 @pytest.mark.parametrize(("library", "homes"), HOMES.items())

@@ -3,17 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import errors
 
 from bridge.kafka import Publisher, Supervisor
-from bridge.kafka.connection import partition_of
+from bridge.kafka.connection import RefusedError, partition_of
+from bridge.kafka.internals import InvalidRecordError
 from bridge.kafka.supervisor import Timing
 from bridge.model import Message, Outcome, Result
 from bridge.settings import Kafka
-from tests.fake_kafka import Answer, FakeConnection, durable, message, until
+from tests.fake_kafka import NODE, Answer, FakeConnection, Inspect, durable, message, taking, until
 
 SETTINGS = Kafka(publish_timeout_seconds=5)
 TIMING = Timing(watch=0.01, probe=60, missing_topic=60, backoff=(0.001, 0.01))
@@ -23,12 +25,22 @@ SOON = 0.05  # a deadline, for what never comes
 class Bench:
     """A publisher over scripted connections: the first, then the second, and so on."""
 
-    def __init__(self, connections: Sequence[FakeConnection], settings: Kafka) -> None:
+    def __init__(
+        self, connections: Sequence[FakeConnection], settings: Kafka, inspect: Inspect
+    ) -> None:
         self.connections = list(connections)
         self.opened = 0
+        self.rebuilds: list[str] = []
+        self.refusals: list[str] = []
         self.supervisor = Supervisor(
-            settings, ["status"], connect=self._connect, inspect=durable, timing=TIMING
+            settings,
+            ["status"],
+            connect=self._connect,
+            inspect=inspect,
+            timing=TIMING,
+            on_rebuild=self.rebuilds.append,
         )
+        self.supervisor.on_refusal = self.refusals.append
         self.publisher = Publisher(settings, self.supervisor)
 
     async def _connect(self, _: Kafka) -> FakeConnection:
@@ -43,8 +55,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(*connections: FakeConnection, settings: Kafka = SETTINGS) -> AsyncIterator[Bench]:
-    made = Bench(connections, settings)
+async def bench(
+    *connections: FakeConnection, settings: Kafka = SETTINGS, inspect: Inspect = durable
+) -> AsyncIterator[Bench]:
+    made = Bench(connections, settings, inspect)
     made.supervisor.start()
     try:
         yield made
@@ -296,6 +310,104 @@ async def test_stop_leaves_no_task_behind() -> None:
     await until(lambda: asyncio.all_tasks() == before)
 
 
+async def test_a_batch_that_was_abandoned_is_not_taken_for_published() -> None:
+    """A connection that ends answers nothing more: the record may be in Kafka, or not."""
+    settings = Kafka(publish_timeout_seconds=0.1)
+    connections = [FakeConnection(lambda *_: None) for _ in range(3)]
+    async with bench(*connections, settings=settings) as b:
+        outcomes = await b.publish(message(b"a"), seconds=5)
+        assert all(connection.closed for connection in connections)
+    assert results(outcomes) == [Result.UNKNOWN]
+
+
+async def test_a_batch_of_which_aiokafka_lets_go_is_not_taken_for_published() -> None:
+    connection = FakeConnection(lambda *_: None)
+    async with bench(connection) as b:
+        publishing = asyncio.create_task(b.publish(message(b"a"), seconds=SOON * 4))
+        await until(lambda: len(connection.pending) == 1)
+        connection.pending[0].cancel()
+        assert results(await publishing) == [Result.UNKNOWN]
+
+
+# --- what a topic does not take ----------------------------------------------------------
+
+
+def refusing(too_large: int) -> Callable[[list[bytes], int], Answer]:
+    """As a broker refuses every batch of more bytes, and the connection gives its numbers back."""
+    error = RefusedError(errors.MessageSizeTooLargeError())
+    return lambda values, _: error if sum(map(len, values)) > too_large else 0
+
+
+async def test_what_is_known_not_to_fit_is_told_at_once_and_not_sent() -> None:
+    """While the other records of its request have no answer yet."""
+    connection = FakeConnection(lambda *_: None)
+    told: list[Message] = []
+    async with bench(connection, inspect=taking(20_000)) as b:
+        large = [message(b"%d" % n + b"x" * 24_000) for n in range(100)]
+        deadline = asyncio.get_running_loop().time() + 2
+        publishing = asyncio.create_task(
+            b.publisher.publish([*large, message(b"a")], deadline, lambda one, _: told.append(one))
+        )
+        await until(lambda: len(connection.pending) == 1)
+        assert told == large
+        connection.settle(connection.pending[0], 0)
+        outcomes = await publishing
+    assert connection.values == [b"a"]
+    assert [o.too_large for o in outcomes] == [True] * 100 + [False]
+    assert (b.rebuilds, b.refusals) == ([], [])
+
+
+async def test_where_only_the_broker_can_say_it_costs_a_few_batches() -> None:
+    """A hundred records at fault, in two requests and beside others': learnt from the first."""
+    connection = FakeConnection(refusing(20_000))
+    told: list[Message] = []
+    async with bench(connection, inspect=taking(None)) as b:
+        large = [message(b"%d" % n + b"x" * 24_000) for n in range(100)]
+        deadline = asyncio.get_running_loop().time() + 2
+        outcomes = await b.publisher.publish(large, deadline, lambda one, _: told.append(one))
+        other = await b.publish(message(b"a"), large[0])
+    assert all(o.too_large for o in outcomes)
+    assert told == large
+    assert results(other) == [Result.PUBLISHED, Result.FAILED]
+    assert len(b.refusals) < 10
+    assert b.rebuilds == []
+    assert b.opened == 1
+
+
+async def test_a_refused_batch_is_halved_and_its_good_records_keep_their_order() -> None:
+    error = RefusedError(InvalidRecordError())
+    connection = FakeConnection(raising(error, b"5"))
+    async with bench(connection) as b:
+        outcomes = await b.publish(*(message(b"%d" % n) for n in range(8)))
+    assert [n for n, o in enumerate(outcomes) if o.result is not Result.PUBLISHED] == [5]
+    assert [records for _, records in connection.sent if b"5" not in records] == [
+        [b"0", b"1", b"2", b"3"],
+        [b"4"],
+        [b"6", b"7"],
+    ]
+    assert b.refusals == ["invalid_record"] * 4
+    assert b.opened == 1
+
+
+async def test_what_every_record_has_alike_is_not_tried_again() -> None:
+    connection = FakeConnection(lambda *_: RefusedError(errors.InvalidTimestampError()))
+    async with bench(connection) as b:
+        outcomes = await b.publish(*(message(b"%d" % n) for n in range(8)))
+    assert results(outcomes) == [Result.FAILED] * 8
+    assert "look at the clocks" in str(outcomes[0].error)
+    assert len(connection.sent) == 1
+    assert b.refusals == ["timestamp"]
+
+
+async def test_what_waits_for_a_broker_that_throttles_is_withdrawn_at_its_deadline() -> None:
+    connection = FakeConnection()
+    async with bench(connection) as b:
+        await b.publish(message(b"before"))
+        connection.answered(NODE, SimpleNamespace(topics=[], throttle_time_ms=60_000))
+        assert results(await b.publish(message(b"a"), seconds=SOON)) == [Result.FAILED]
+    assert connection.values == [b"before"]
+
+
 async def test_only_a_record_that_was_refused_alone_is_too_large() -> None:
     """Else the innocent ones of its batch would become dead letters at a deadline."""
     refuse = raising(errors.MessageSizeTooLargeError(), b"bad")
@@ -317,8 +429,7 @@ async def test_nothing_is_sent_after_the_deadline() -> None:
 async def test_the_records_of_many_requests_keep_to_what_the_topic_takes() -> None:
     held: list[Any] = [None]
     connection = FakeConnection(lambda *_: held.pop() if held else 0)
-    async with bench(connection) as b:
-        b.supervisor.batch_bytes = lambda topic: 1000 + 0 * len(topic)  # type: ignore[method-assign]
+    async with bench(connection, inspect=taking(1000)) as b:
         first = asyncio.create_task(b.publish(message(b"opener")))
         await until(lambda: len(connection.sent) == 1)
         others = [asyncio.create_task(b.publish(message(b"x" * 300))) for _ in range(9)]

@@ -13,9 +13,11 @@ from structlog.testing import capture_logs
 from bridge.errors import BridgeError
 from bridge.kafka import supervisor as module
 from bridge.kafka.causes import word_of
+from bridge.kafka.connection import InFlight
 from bridge.kafka.metadata import Topic
 from bridge.kafka.preflight import Findings
 from bridge.kafka.supervisor import Supervisor, Timing
+from bridge.model import Log
 from bridge.settings import CreateTopics, Kafka
 from tests.fake_kafka import FakeConnection, Inspect, durable, until
 
@@ -84,7 +86,7 @@ async def test_a_connection_of_no_use_is_replaced_and_abandoned(how: str) -> Non
     old, new = FakeConnection(lambda *_: None), FakeConnection()
     ways: dict[str, Callable[[Supervisor], object]] = {
         "no broker answers": lambda _: setattr(old, "answering", False),
-        "stalled": lambda _: old.in_flight.update({asyncio.Future(): 0.0}),
+        "stalled": lambda _: old.in_flight.update({asyncio.Future(): InFlight("status", 0, 0.0)}),
         "given up": lambda supervisor: supervisor.give_up(old, "given up"),
     }
     async with supervised(old, new) as (supervisor, _):
@@ -200,8 +202,8 @@ async def test_a_denied_dead_letter_topic_is_said_but_does_not_hold_it_up() -> N
         async with supervised(connection) as (supervisor, _):
             await until(lambda: supervisor.ready)
             deadline = asyncio.get_running_loop().time() + 1
-            ids = await supervisor.current_topic_ids(["status", "rejected"], deadline)
-            assert ids == {"status": b"first"}
+            asked = {"status": [0], "rejected": [0]}
+            assert {*await supervisor.current_logs(asked, deadline)} == {"status"}
     assert [log["topic"] for log in logs if log["event"] == "topic is denied"] == ["rejected"]
 
 
@@ -260,6 +262,15 @@ async def test_stop_takes_no_longer_than_its_time() -> None:
     await supervisor.current()
     async with asyncio.timeout(2):
         await supervisor.stop(0.1)
+
+
+async def test_stop_ends_a_connection_that_was_given_up_just_now() -> None:
+    """Its task is ended before it has begun."""
+    old = FakeConnection()
+    async with supervised(FakeConnection()) as (supervisor, _):
+        await supervisor.current()
+        supervisor._wind_down(old)
+    assert old.closed
 
 
 async def test_stop_ends_every_task_and_connection() -> None:
@@ -324,33 +335,56 @@ async def test_settings_that_may_not_be_read_are_a_warning() -> None:
     assert said == "its settings cannot be read: not authorized"
 
 
-async def test_a_batch_is_no_larger_than_the_topic_takes() -> None:
-    small = findings(max_message_bytes=4000)
-    async with supervised(FakeConnection(), inspect=small) as (supervisor, _):
-        await until(lambda: supervisor.ready)
-        assert supervisor.batch_bytes("status") == 4000
-        assert supervisor.batch_bytes("another") == 512 * 1024
+async def test_what_the_topic_takes_is_read_again_and_kept_where_the_broker_is_silent() -> None:
+    """It may be changed at any time; a look without an answer changes nothing."""
+    seen: list[int] = []
+
+    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+        seen.append(len(topics))
+        if len(seen) % 3 == 2:
+            return await findings(2, None, unreadable="silent", unanswered=True)(settings, topics)
+        return await findings(max_message_bytes=4000 if len(seen) < 3 else 5000)(settings, topics)
+
+    timing = replace(QUICK, inspection=0.0)
+    async with supervised(FakeConnection(), inspect=inspect, timing=timing) as (supervisor, _):
+        await until(lambda: len(seen) >= 2)
+        assert supervisor.max_message_bytes("status") == 4000
+        assert supervisor.max_message_bytes("another") is None
+        await until(lambda: supervisor.max_message_bytes("status") == 5000)
 
 
-async def test_a_topic_s_identity_is_known_and_asked_for() -> None:
+async def test_what_the_topic_takes_is_not_read_with_each_probe() -> None:
+    seen: list[int] = []
+
+    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+        seen.append(len(topics))
+        return await durable(settings, topics)
+
+    connection = FakeConnection()
+    async with supervised(connection, inspect=inspect):
+        await until(lambda: connection.finds > 5)
+    assert seen == [2]
+
+
+async def test_a_topic_s_log_is_known_and_asked_for() -> None:
     connection = FakeConnection()
     async with supervised(connection, FakeConnection()) as (supervisor, _):
         await until(lambda: supervisor.ready)
         deadline = asyncio.get_running_loop().time() + 1
-        assert supervisor.topic_id("status") == b"first"
-        connection.topic_id = b"second"
-        ids = await supervisor.current_topic_ids(["status", "another"], deadline)
-        assert ids == {"status": b"second"}
-        await until(lambda: supervisor.topic_id("status") == b"second")
+        assert supervisor.last_seen("status") == Log(b"first", {0: 0})
+        connection.topic_id, connection.epoch, connection.start = b"second", 3, 7
+        logs = await supervisor.current_logs({"status": [0], "another": [0]}, deadline)
+        assert logs == {"status": Log(b"second", {0: 3}, {0: 7})}
+        await until(lambda: supervisor.last_seen("status") == Log(b"second", {0: 3}))
         generation = supervisor.generation
         supervisor.give_up(connection, "broken")
-        assert await supervisor.current_topic_ids(["status"], deadline) == {}
+        assert await supervisor.current_logs({"status": [0]}, deadline) == {}
         await supervisor.current()
         assert supervisor.generation > generation
 
 
 @pytest.mark.parametrize("error", [KafkaConnectionError("gone"), RuntimeError("closed")])
-async def test_ids_that_cannot_be_asked_for_prove_nothing(error: Exception) -> None:
+async def test_logs_that_cannot_be_asked_for_prove_nothing(error: Exception) -> None:
     """Uvloop raises its own error where a transport is closed already."""
     connection = FakeConnection()
     async with supervised(connection) as (supervisor, _):
@@ -362,4 +396,4 @@ async def test_ids_that_cannot_be_asked_for_prove_nothing(error: Exception) -> N
 
         connection.describe = describe  # type: ignore[method-assign]
         deadline = asyncio.get_running_loop().time() + 1
-        assert await supervisor.current_topic_ids(["status"], deadline) == {}
+        assert await supervisor.current_logs({"status": [0]}, deadline) == {}

@@ -17,7 +17,7 @@ from bridge.metrics import Metrics
 from bridge.model import Message, Result
 from bridge.settings import Settings
 from tests.asgi import Hang, Leave, Reply, request
-from tests.fakes import RecordingPublisher
+from tests.fakes import RecordingPublisher, Verdict
 
 TWO = b'<response><state id_sms="1">read</state><state id_sms="2">send</state></response>'
 TOKEN = "s3cret-t0ken"
@@ -276,6 +276,22 @@ async def test_an_event_too_large_for_the_topic_becomes_a_dead_letter() -> None:
     reply = await gateway.post(TWO)
     assert (reply.status, ids(reply)) == (200, ["1", "2"])
     assert reasons(gateway) == ["too_large"]
+
+
+@pytest.mark.parametrize("result", [Result.FAILED, Result.UNKNOWN, "too_large"])
+async def test_an_event_too_large_whose_dead_letter_is_not_in_kafka_is_not_listed(
+    result: Verdict,
+) -> None:
+    """No letter is taken for granted: the state would be nowhere."""
+
+    def decide(m: Message) -> Verdict:
+        if m.key != b"1":
+            return Result.PUBLISHED
+        return "too_large" if m.topic == "sms.status" else result
+
+    gateway = Gateway(RecordingPublisher(decide))
+    reply = await gateway.post(TWO)
+    assert (reply.status, ids(reply)) == (200, ["2"])
 
 
 # --- refusals ----------------------------------------------------------------------------

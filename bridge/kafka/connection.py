@@ -1,28 +1,46 @@
 """One aiokafka producer, from its start to its end. It is never mended, only replaced.
 
-What it does not do: keep records, retry, or decide what a failure means (publisher.py).
+It waits as the brokers ask. What it does not do: keep records, retry, or decide what a failure
+means (publisher.py).
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, errors
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import murmur2
+from aiokafka.structs import TopicPartition
 
 from bridge.errors import BridgeError
+from bridge.kafka import internals
 from bridge.kafka.diagnosis import why
-from bridge.kafka.metadata import Topic, describe
+from bridge.kafka.metadata import Topic, describe, earliest_offsets
 from bridge.kafka.security import TlsFiles, client_arguments
 from bridge.settings import Kafka
 
 MAX_RECORD_BYTES = 1024 * 1024  # the producer's own limit, and the brokers' default
 MAX_BATCH_BYTES = 512 * 1024
-_END_SECONDS = 1.0  # for each step of an end that cannot be a graceful one
+MAX_PAUSE_SECONDS = 60.0  # that a broker may ask for; one that wants more is sent to again
+
+# A broker says these before it appends anything, so that the batch's numbers are unused.
+_REFUSALS = (
+    errors.CorruptRecordException,
+    errors.MessageSizeTooLargeError,
+    errors.InvalidTopicError,
+    errors.RecordListTooLargeError,
+    errors.InvalidRequiredAcksError,
+    errors.TopicAuthorizationFailedError,
+    errors.InvalidTimestampError,
+    errors.UnsupportedForMessageFormatError,
+    errors.PolicyViolationError,
+    internals.InvalidRecordError,
+)
 
 
 class AbandonedError(Exception):
@@ -32,17 +50,42 @@ class AbandonedError(Exception):
         super().__init__("the connection was given up")
 
 
+class RefusedError(Exception):
+    """A broker refused the batch with `error`, and has taken nothing of it.
+
+    The producer has lost no count by it: the connection is as good as before.
+    """
+
+    def __init__(self, error: errors.BrokerResponseError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A batch that is not answered yet: where it goes, and since when it has been on its way."""
+
+    topic: str
+    partition: int
+    since: float  # on the monotonic clock
+
+
 class Connection:
     """A started producer, and what is known of the cluster through it.
 
     `failed` is set to the cause once the connection must be replaced. Once it is abandoned,
-    nothing that is still in flight will be answered any more.
+    nothing that is still in flight will be answered any more. `on_throttle` is told the seconds
+    for which a broker asks to be left alone.
     """
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self._producer = producer
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.in_flight: dict[asyncio.Future[int], float] = {}  # reply -> when asked for
+        self.in_flight: dict[asyncio.Future[int], InFlight] = {}
+        self.on_throttle: Callable[[float], None] = lambda _: None
+        self._paused_until: dict[int, float] = {}  # by node, on the monotonic clock
+        self._errors: dict[tuple[str, int], str] = {}  # of what is in flight, as last answered
+        self._abandoned = asyncio.Event()
 
     @classmethod
     async def open(cls, settings: Kafka, files: TlsFiles | None = None) -> "Connection":
@@ -66,16 +109,24 @@ class Connection:
             async with asyncio.timeout(settings.publish_timeout_seconds):
                 await producer.start()
         except (KafkaError, OSError) as exc:  # TimeoutError is one
-            await _abandon(producer)
+            await internals.abandon(producer)
             raise BridgeError(await why(settings, exc, files)) from exc
         except BaseException:
-            await _abandon(producer)
+            await internals.abandon(producer)
             raise
-        return cls(producer)
+        connection = cls(producer)
+        internals.watch_produce(producer, connection.wait_for, connection.answered)
+        return connection
 
     async def describe(self, names: Iterable[str]) -> dict[str, Topic]:
         """Those of the topics that exist, by name, as the cluster has them now."""
         return await describe(self._producer.client, names)
+
+    async def earliest_offsets(
+        self, topic: Topic, partitions: Collection[int]
+    ) -> Mapping[int, int]:
+        """Where the log of each partition begins; without those that are not told."""
+        return await earliest_offsets(self._producer.client, topic, partitions)
 
     async def find(self, names: Iterable[str]) -> dict[str, Topic]:
         """Describe the topics, and make those that exist known to the producer."""
@@ -111,25 +162,81 @@ class Connection:
         answer: asyncio.Future[Any] = await self._producer.send_batch(
             batch, topic, partition=partition
         )
+        sequence = internals.Sequence(self._producer, topic, partition)
         reply: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.in_flight[reply] = time.monotonic()
-        answer.add_done_callback(partial(self._answered, reply))
+        self.in_flight[reply] = InFlight(topic, partition, time.monotonic())
+        answer.add_done_callback(partial(self._answered, reply, sequence))
         return reply
 
-    def _answered(self, reply: "asyncio.Future[int]", answer: "asyncio.Future[Any]") -> None:
+    def _answered(
+        self,
+        reply: "asyncio.Future[int]",
+        sequence: internals.Sequence,
+        answer: "asyncio.Future[Any]",
+    ) -> None:
         if answer.cancelled():
             self._settle(reply, AbandonedError())
+            return
+        exc = answer.exception()
+        if exc is None:
+            self._settle(reply, answer.result().offset)
+        elif isinstance(exc, _REFUSALS) and sequence.give_back():
+            self._settle(reply, RefusedError(exc))
         else:
-            self._settle(reply, answer.exception() or answer.result().offset)
+            self._settle(reply, exc)
 
     def _settle(self, reply: "asyncio.Future[int]", what: BaseException | int) -> None:
-        if self.in_flight.pop(reply, None) is None or reply.done():
+        batch = self.in_flight.pop(reply, None)
+        if batch is None or reply.done():
             return
+        self._errors.pop((batch.topic, batch.partition), None)
         if isinstance(what, BaseException):
             reply.set_exception(what)
             reply.exception()  # seen, whether or not anybody still waits for it
         else:
             reply.set_result(what)
+
+    # --- brokers that ask to be left alone -----------------------------------------------
+
+    def pause_seconds(self, topic: str, partition: int) -> float:
+        """For how long the partition's broker is not to be sent to; 0 where it may."""
+        return max(self._paused(topic, partition) - time.monotonic(), 0.0)
+
+    @property
+    def throttled(self) -> bool:
+        """Whether some broker has asked to be left alone, and answers nothing until then."""
+        return max(self._paused_until.values(), default=0.0) > time.monotonic()
+
+    def _paused(self, topic: str, partition: int) -> float:
+        if not self._paused_until:
+            return 0.0
+        leader = self._producer.client.cluster.leader_for_partition(
+            TopicPartition(topic, partition)
+        )
+        return self._paused_until.get(leader, 0.0)
+
+    async def wait_for(self, node: int) -> None:
+        """Wait until the broker may be sent to; raises KafkaError where that is never."""
+        seconds = self._paused_until.get(node, 0.0) - time.monotonic()
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._abandoned.wait(), seconds)
+                raise errors.KafkaConnectionError("the connection was given up")
+
+    def answered(self, node: int, response: Any) -> None:
+        """Read a broker's answer to a Produce: over its quota it reads nothing for a while.
+
+        An error in it that goes away by itself is not told to whoever waits; it is kept.
+        """
+        for topic, partitions in response.topics:
+            for partition, code, *_ in partitions:
+                if code:
+                    self._errors[topic, partition] = errors.for_code(code).__name__
+        seconds = getattr(response, "throttle_time_ms", 0) / 1000
+        if seconds > 0:
+            pause = min(seconds, MAX_PAUSE_SECONDS)
+            self._paused_until[node] = time.monotonic() + pause
+            self.on_throttle(pause)
 
     def fail(self, cause: str) -> None:
         """Ask for a replacement; the first cause stands."""
@@ -137,8 +244,19 @@ class Connection:
             self.failed.set_result(cause)
 
     def oldest_seconds(self) -> float:
-        """The age of the oldest batch that is not answered yet; 0 where there is none."""
-        return time.monotonic() - min(self.in_flight.values()) if self.in_flight else 0.0
+        """For how long the oldest batch could have been answered; 0 where there is none.
+
+        While its broker has asked to be left alone, it could not.
+        """
+        if not self.in_flight:
+            return 0.0
+        due = min(max(b.since, self._paused(b.topic, b.partition)) for b in self.in_flight.values())
+        return max(time.monotonic() - due, 0.0)
+
+    def why_stalled(self) -> str:
+        """What a broker says of the oldest batch each time; `stalled` where it says nothing."""
+        oldest = min(self.in_flight.values(), key=lambda batch: batch.since)
+        return self._errors.get((oldest.topic, oldest.partition), "stalled")
 
     async def close(self, seconds: float) -> None:
         """Flush and close within the time, and abandon what is left then."""
@@ -149,37 +267,15 @@ class Connection:
 
     async def abandon(self) -> None:
         """Give up on all that is in flight and leave no task and no socket behind."""
+        self._abandoned.set()
         for reply in list(self.in_flight):
             self._settle(reply, AbandonedError())
-        await _abandon(self._producer)
+        await self._end()
+
+    async def _end(self) -> None:
+        await internals.abandon(self._producer)
 
 
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that Java's default partitioner chooses among so many."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
-
-
-async def _abandon(producer: AIOKafkaProducer) -> None:
-    """End a producer whose `stop()` would wait for ever.
-
-    The one place that touches aiokafka's private parts (0.14): `stop()` flushes first, a
-    cancelled sender waits for its requests, those wait for a metadata refresh, and a
-    connection that cannot flush is never closed.
-    """
-    producer._closed = True  # noqa: SLF001 -- else its finaliser warns
-    client, sender_task = producer.client, producer._sender.sender_task  # noqa: SLF001
-    writers = [c._writer for c in client._conns.values() if c._writer]  # noqa: SLF001
-    if sender_task is not None:
-        sender_task.cancel()
-    with contextlib.suppress(TimeoutError, KafkaError, OSError):
-        async with asyncio.timeout(_END_SECONDS):
-            await client.close()
-    for writer in writers:
-        writer.transport.abort()
-    if client._md_update_fut is not None:  # noqa: SLF001
-        client._md_update_fut.cancel()  # noqa: SLF001
-    if sender_task is not None:
-        await asyncio.wait({sender_task}, timeout=_END_SECONDS)
-        sender_task.cancel()
-    for connection in client._conns.values():  # noqa: SLF001 -- made by a request that was late
-        connection.close()

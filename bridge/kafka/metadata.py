@@ -1,19 +1,25 @@
 """What the cluster says of topics: whether they exist, which ones they are, who may write.
 
 aiokafka speaks Metadata up to version 5. Version 12 (Kafka 2.8) is defined here with aiokafka's
-own tools, for two things that a gateway cannot do without: a topic's id, which tells a topic
-from another that was made again under its name, and the operations that are allowed on it.
+own tools, for what a gateway cannot do without: a topic's id, which tells a topic from another
+that was made again under its name, the operations that are allowed on it, and the epoch of each
+partition's leader.
+
+All questions here go over connections of their own: those for records are not read while a
+broker throttles them.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest_v5
+from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 from aiokafka.protocol.types import (
     Boolean,
     CompactArray,
@@ -30,6 +36,16 @@ _WRITE = 1 << 4  # AclOperation's code, as a bit
 _NOT_SAID = -(2**31)  # of the operations
 _NO_ID = bytes(16)  # from a broker that has none to tell
 _NO_TAGS: dict[int, bytes] = {}
+_ANY_REPLICA = -1
+_READ_UNCOMMITTED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """Who leads a partition, and the number of leaders that it has had."""
+
+    node: int
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +53,9 @@ class Topic:
     """One topic that exists.
 
     `id` is None where the broker is too old to say it; `writable` is None where it does not
-    say. `replicas` is the smallest number of a partition's. Where `denied`, the bridge may not
-    even be told of it: whether it exists, and all else, is unknown.
+    say. `replicas` is the smallest number of a partition's. `leaders` are by partition, of those
+    whose epoch is told. Where `denied`, the bridge may not even be told of it: whether it exists,
+    and all else, is unknown.
     """
 
     name: str
@@ -47,6 +64,12 @@ class Topic:
     replicas: int
     writable: bool | None
     denied: bool = False
+    leaders: Mapping[int, Leader] = field(default_factory=dict, compare=False)
+
+    @property
+    def epochs(self) -> dict[int, int]:
+        """The epoch of each partition's leader."""
+        return {partition: leader.epoch for partition, leader in self.leaders.items()}
 
     @property
     def must_allow(self) -> str | None:
@@ -58,9 +81,41 @@ class Topic:
 
 async def describe(client: AIOKafkaClient, names: Iterable[str]) -> dict[str, Topic]:
     """Those of the topics that exist or are denied, by name; makes none. Raises KafkaError."""
-    response = await client.send(client.get_random_node(), _MetadataRequest(list(names)))
+    response = await _ask(client, client.get_random_node(), _MetadataRequest(list(names)))
     topics = response.to_object()["topics"]
     return {t["topic"]: _topic(t) for t in topics if t["error_code"] in {_NO_ERROR, _DENIED}}
+
+
+async def earliest_offsets(
+    client: AIOKafkaClient, topic: Topic, partitions: Iterable[int]
+) -> dict[int, int]:
+    """Where the log of each partition begins, as its leader says; without those not told.
+
+    Raises KafkaError.
+    """
+    by_node: dict[int, list[int]] = {}
+    for partition in partitions:
+        if partition in topic.leaders:
+            by_node.setdefault(topic.leaders[partition].node, []).append(partition)
+    answers = await asyncio.gather(
+        *(_ask(client, node, _earliest(topic.name, asked)) for node, asked in by_node.items())
+    )
+    return {
+        partition: offset
+        for answer in answers
+        for _, told in answer.topics
+        for partition, code, _, offset in told
+        if code == _NO_ERROR
+    }
+
+
+def _earliest(topic: str, partitions: Iterable[int]) -> OffsetRequest:
+    asked = [(partition, OffsetResetStrategy.EARLIEST) for partition in partitions]
+    return OffsetRequest(_ANY_REPLICA, _READ_UNCOMMITTED, [(topic, asked)])
+
+
+async def _ask(client: AIOKafkaClient, node: int | None, request: Any) -> Any:
+    return await client.send(node, request, group=ConnectionGroup.COORDINATION)
 
 
 def _topic(said: dict[str, Any]) -> Topic:
@@ -74,6 +129,11 @@ def _topic(said: dict[str, Any]) -> Topic:
         partitions=len(said["partitions"]),
         replicas=min((len(p["replicas"]) for p in said["partitions"]), default=0),
         writable=None if operations == _NOT_SAID else bool(operations & _WRITE),
+        leaders={
+            p["partition"]: Leader(p["leader"], p["leader_epoch"])
+            for p in said["partitions"]
+            if "leader_epoch" in p
+        },
     )
 
 

@@ -21,19 +21,24 @@ DURABLE_REPLICAS = 3
 DURABLE_IN_SYNC = 2
 _MIN_IN_SYNC = "min.insync.replicas"
 _MAX_MESSAGE = "max.message.bytes"
+_UNCLEAN = "unclean.leader.election.enable"
+_SETTINGS = (_MIN_IN_SYNC, _MAX_MESSAGE, _UNCLEAN)
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What was found of one topic.
 
-    The settings are None where they may not be read; `unreadable` says why.
+    The settings are None where they may not be read; `unreadable` says why. Where it was the
+    broker that did not answer, they are `unanswered`.
     """
 
     topic: Topic
     min_in_sync: int | None = None
     max_message_bytes: int | None = None
     unreadable: str | None = None
+    unclean_elections: bool = False
+    unanswered: bool = False
 
     @property
     def at_risk(self) -> tuple[str, ...]:
@@ -43,6 +48,8 @@ class Findings:
             risks.append(f"replication factor {self.topic.replicas}: use {DURABLE_REPLICAS}")
         if self.min_in_sync is not None and self.min_in_sync < DURABLE_IN_SYNC:
             risks.append(f"{_MIN_IN_SYNC} {self.min_in_sync}: use {DURABLE_IN_SYNC}")
+        if self.unclean_elections:
+            risks.append(f"{_UNCLEAN} true: use false")
         return tuple(risks)
 
     @property
@@ -69,7 +76,7 @@ async def inspect(
             return await _read(settings, topics, files)
     except (KafkaError, OSError, TimeoutError) as exc:
         what = f"the broker does not tell them ({type(exc).__name__})"
-        return [Findings(topic, unreadable=what) for topic in topics.values()]
+        return [Findings(topic, unreadable=what, unanswered=True) for topic in topics.values()]
 
 
 def report(findings: Findings, durability: str) -> None:
@@ -93,8 +100,7 @@ async def _read(
         request_timeout_ms=int(settings.publish_timeout_seconds * 1000),
     )
     resources = [
-        ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys((_MIN_IN_SYNC, _MAX_MESSAGE)))
-        for name in topics
+        ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(_SETTINGS)) for name in topics
     ]
     try:
         await admin.start()
@@ -120,6 +126,7 @@ def _findings(
         topic,
         min_in_sync=_number(settings.get(_MIN_IN_SYNC)),
         max_message_bytes=_number(settings.get(_MAX_MESSAGE)),
+        unclean_elections=settings.get(_UNCLEAN) == "true",
     )
 
 

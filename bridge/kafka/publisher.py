@@ -6,22 +6,24 @@ handed over, and published by the broker's answer alone.
 
 import asyncio
 import itertools
+import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka import errors
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from bridge.kafka.causes import explained
 from bridge.kafka.connection import (
     MAX_BATCH_BYTES,
-    MAX_RECORD_BYTES,
     AbandonedError,
     Connection,
+    RefusedError,
     partition_of,
 )
+from bridge.kafka.limits import Limits, record_bytes
 from bridge.kafka.supervisor import Supervisor
 from bridge.model import Message, Outcome, Result
 from bridge.settings import Kafka
@@ -33,15 +35,17 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 SLICE = 500  # messages that are put in line before others have their turn, some 3 ms
-SURELY_SMALL = MAX_RECORD_BYTES // 2  # of a value: key and headers never take the other half
 MAX_DELIVERIES = 3  # of one record, over as many connections
+NO_LIMIT = sys.maxsize
+PURGE_SECONDS = 1.0  # between two looks at what waits for a broker that throttles
 NOT_SENT = Outcome(Result.FAILED, error="not sent in time")
-TOO_LARGE = Outcome(Result.FAILED, error="record too large", too_large=True)
+TOO_LARGE = Outcome(Result.FAILED, error="record too large for its topic", too_large=True)
 HANDED_OVER = Outcome(Result.UNKNOWN, error="not answered in time")
 
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
-# What another connection cannot mend, and no record is to blame for.
+# What another try cannot mend, and no record is to blame for.
 _FUTILE = (
+    errors.InvalidTimestampError,  # of the time of receipt, which all records have alike
     errors.TopicAuthorizationFailedError,
     errors.ClusterAuthorizationFailedError,
     errors.UnknownTopicOrPartitionError,
@@ -72,6 +76,7 @@ class _Request:
     outcomes: list[Outcome]
     done: asyncio.Future[None]
     unsettled: int
+    on_too_large: Callable[[Message, Outcome], None]
     closed: bool = False  # its answer is out: nothing of it is worth another try
 
     def settle(self, indices: Sequence[int], outcomes: Iterable[Outcome]) -> None:
@@ -81,6 +86,13 @@ class _Request:
         if not self.unsettled and not self.done.done():
             self.done.set_result(None)
 
+    def refuse(self, indices: Sequence[int]) -> None:
+        """Settle messages that their topic does not take, and tell of each."""
+        if not self.closed:
+            for index in indices:
+                self.on_too_large(self.messages[index], TOO_LARGE)
+        self.settle(indices, itertools.repeat(TOO_LARGE))
+
 
 @dataclass(slots=True, eq=False)
 class _Slice:
@@ -89,7 +101,7 @@ class _Slice:
     request: _Request
     indices: list[int]
     deliveries: int = 0
-    alone: bool = False  # each record in a batch of its own
+    most: int = NO_LIMIT  # records that a batch with some of these may hold
 
 
 @dataclass(slots=True, eq=False)
@@ -115,6 +127,7 @@ class Publisher:
         self._supervisor = supervisor
         self._tracing = tracing
         self._timeouts = Timeouts()
+        self._limits = Limits(settings.compression, supervisor.max_message_bytes)
         self._lanes: dict[tuple[str, int], _Lane] = {}
 
     async def stop(self) -> None:
@@ -124,16 +137,23 @@ class Publisher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def publish(self, messages: Sequence[Message], deadline: float) -> list[Outcome]:
+    async def publish(
+        self,
+        messages: Sequence[Message],
+        deadline: float,
+        on_too_large: Callable[[Message, Outcome], None] = lambda _message, _outcome: None,
+    ) -> list[Outcome]:
         """Send all messages at once; one outcome each, in order, by the deadline.
 
-        `deadline` is on the loop's clock. Never raises for what Kafka does.
+        `deadline` is on the loop's clock. `on_too_large` is told of each message that its topic
+        does not take, as soon as that is known. Never raises for what Kafka does.
         """
         outcomes = [NOT_SENT] * len(messages)
         loop = asyncio.get_running_loop()
         if not messages or deadline <= loop.time():
             return outcomes
-        request = _Request(messages, outcomes, loop.create_future(), len(messages))
+        done = loop.create_future()
+        request = _Request(messages, outcomes, done, len(messages), on_too_large)
         try:
             with self._timeouts.at(deadline):
                 await self._put_in_line(request)
@@ -158,19 +178,18 @@ class Publisher:
 
     def _enqueue(self, request: _Request, indices: Iterable[int], connection: Connection) -> None:
         slices: dict[tuple[str, int], _Slice] = {}
-        partitions: dict[str, int] = {}
-        messages = request.messages
+        topics: dict[str, tuple[int, int]] = {}
+        messages, limits = request.messages, self._limits
         for index in indices:
-            topic, key, value, headers, _, _ = messages[index]
-            count = partitions.get(topic)
-            if count is None:
-                count = partitions[topic] = connection.partitions(topic)
+            topic, key, value, _, _, _ = messages[index]
+            known = topics.get(topic)
+            if known is None:
+                known = topics[topic] = connection.partitions(topic), limits.small_bytes(topic)
+            count, small = known
             if not count:
                 request.settle([index], [Outcome(error=f"topic {topic} is missing or denied")])
-            elif (
-                len(value) > SURELY_SMALL and _record_bytes(key, value, headers) > MAX_RECORD_BYTES
-            ):
-                request.settle([index], [TOO_LARGE])
+            elif len(value) > small and limits.too_large(messages[index]):
+                request.refuse([index])
             else:
                 where = topic, partition_of(key, count)
                 piece = slices.get(where)
@@ -189,7 +208,12 @@ class Publisher:
         try:
             while lane.slices:
                 connection = await self._supervisor.current()
-                limit = self._supervisor.batch_bytes(lane.topic)
+                pause = connection.pause_seconds(lane.topic, lane.partition)
+                if pause:
+                    await asyncio.wait({connection.failed}, timeout=min(pause, PURGE_SECONDS))
+                    lane.slices = deque(p for p in lane.slices if not p.request.closed)
+                    continue
+                limit = self._limits.batch_bytes(lane.topic)
                 batch, taken = _fill(connection.new_batch(), lane.slices, limit)
                 if taken:
                     await self._deliver(lane, connection, batch, taken)
@@ -218,8 +242,15 @@ class Publisher:
             _published(taken, lane.partition, await sending)
         except AbandonedError as exc:
             self._again(lane, taken, Outcome(Result.UNKNOWN, error=str(exc)))
+        except RefusedError as exc:
+            self._supervisor.refused(type(exc.error).__name__)
+            for piece in taken:
+                piece.deliveries -= 1  # nothing came of it, and nothing is lost by another
+            self._failed(lane, batch, taken, exc.error, halved=True)
         except Exception as exc:  # noqa: BLE001 -- whatever it is, this connection is of no use
-            self._failed(lane, connection, taken, exc)
+            # It has used up sequence numbers, for good.
+            self._supervisor.give_up(connection, type(exc).__name__)
+            self._failed(lane, batch, taken, exc)
 
     async def _send(self, lane: _Lane, connection: Connection, batch: Any) -> int:
         """The offset of the batch's first record, once the broker has taken it."""
@@ -229,25 +260,57 @@ class Publisher:
         return await reply
 
     def _failed(
-        self, lane: _Lane, connection: Connection, taken: list[_Slice], exc: BaseException
+        self,
+        lane: _Lane,
+        batch: Any,
+        taken: list[_Slice],
+        exc: BaseException,
+        *,
+        halved: bool = False,
     ) -> None:
-        """Any failure uses up sequence numbers for good, so the connection is replaced."""
-        self._supervisor.give_up(connection, type(exc).__name__)
-        denied = isinstance(exc, errors.TopicAuthorizationFailedError)
-        reason = "denied: allow Write on the topic" if denied else str(exc) or type(exc).__name__
+        """Settle the records of a batch that has failed, or put them back for another try.
+
+        Where one of them is to blame, the broker does not say which. They are sent again by
+        halves, or singly where each failure costs a connection.
+        """
+        name = type(exc).__name__
+        explanation = explained(name)
+        reason = str(exc) or name if explanation == name else explanation
         log.warning("batch failed", topic=lane.topic, partition=lane.partition, error=reason)
-        refused = Outcome(error=reason, too_large=isinstance(exc, _TOO_LARGE))
+        count = sum(len(piece.indices) for piece in taken)
+        if isinstance(exc, _TOO_LARGE):
+            self._supervisor.doubt(lane.topic)
         if isinstance(exc, _FUTILE):
-            _settle(taken, refused)
+            _settle(taken, Outcome(error=reason))
         elif isinstance(exc, _CONNECTION) or not isinstance(exc, errors.BrokerResponseError):
             self._again(lane, taken, Outcome(Result.UNKNOWN, error=reason))
-        elif sum(len(piece.indices) for piece in taken) == 1:
-            _settle(taken, refused)
-        else:
-            # One record is to blame and the broker does not say which: each on its own.
+        elif count > 1:
+            if isinstance(exc, _TOO_LARGE):
+                self._limits.refused(lane.topic, batch.size(), None)
             for piece in taken:
-                piece.alone = True
+                piece.most = count // 2 if halved else 1
             self._again(lane, taken, Outcome(error=reason))
+        elif isinstance(exc, _TOO_LARGE):
+            self._too_large(lane, batch, taken[0])
+        else:
+            _settle(taken, Outcome(error=reason))
+
+    def _too_large(self, lane: _Lane, batch: Any, refused: _Slice) -> None:
+        """Settle the one record of a batch, and all that wait and are no smaller."""
+        (index,) = refused.indices
+        self._limits.refused(lane.topic, batch.size(), refused.request.messages[index])
+        refused.request.refuse([index])
+        for other in self._lanes.values():
+            if other.topic == lane.topic:
+                for piece in other.slices:
+                    self._refuse_too_large(piece)
+
+    def _refuse_too_large(self, piece: _Slice) -> None:
+        messages, too_large = piece.request.messages, self._limits.too_large
+        refused = [index for index in piece.indices if too_large(messages[index])]
+        if refused:
+            piece.indices = [index for index in piece.indices if index not in {*refused}]
+            piece.request.refuse(refused)
 
     def _again(self, lane: _Lane, taken: list[_Slice], meanwhile: Outcome) -> None:
         """Put records back, first in line, but those tried often enough or past their time."""
@@ -260,29 +323,27 @@ class Publisher:
             lane.slices.appendleft(piece)
 
 
-def _record_bytes(key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> int:
-    return int(DefaultRecordBatchBuilder.estimate_size_in_bytes(key, value, headers))
-
-
 def _fill(batch: Any, slices: deque[_Slice], max_bytes: int) -> tuple[Any, list[_Slice]]:
     """Move records from the head of the line into the batch, until one no longer fits.
 
     The first record always fits: whether it is too large is the broker's to say.
     """
     taken: list[_Slice] = []
+    most = NO_LIMIT
     while slices:
         piece = slices.popleft()
         if piece.request.closed:
             continue
-        limit = 1 if piece.alone else len(piece.indices)
-        count = _append(batch, piece, limit, max_bytes)
-        if count < len(piece.indices):
-            rest = _Slice(piece.request, piece.indices[count:], piece.deliveries, piece.alone)
-            slices.appendleft(rest)
+        most = min(most, piece.most)
+        room = most - batch.record_count()
+        count = _append(batch, piece, min(room, len(piece.indices)), max_bytes) if room > 0 else 0
+        rest = piece.indices[count:]
+        if rest:
+            slices.appendleft(_Slice(piece.request, rest, piece.deliveries, piece.most))
             piece.indices = piece.indices[:count]
         if count:
             taken.append(piece)
-        if count < limit or piece.alone or (slices and slices[0].alone):
+        if rest:
             break
     return batch, taken
 
@@ -294,7 +355,7 @@ def _append(batch: Any, piece: _Slice, limit: int, max_bytes: int) -> int:
     for count, index in enumerate(piece.indices[:limit]):
         _, key, value, headers, timestamp_ms, _ = messages[index]
         if watched and batch.record_count():
-            size = batch.size() + _record_bytes(key, value, headers)
+            size = batch.size() + record_bytes(key, value, headers)
             if size > max_bytes:
                 return count
         if append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
@@ -308,7 +369,11 @@ def _settle(taken: Iterable[_Slice], outcome: Outcome) -> None:
 
 
 def _published(taken: Iterable[_Slice], partition: int, offset: int) -> None:
-    """A batch's records stand in the log in the order in which they were appended."""
-    outcomes = (Outcome(Result.PUBLISHED, partition, at) for at in itertools.count(offset))
+    """A batch's records stand in the log in the order in which they were appended.
+
+    Of one that the broker knows to be in already it does not say where: the offset is negative.
+    """
+    offsets = itertools.count(offset) if offset >= 0 else itertools.repeat(None)
+    outcomes = (Outcome(Result.PUBLISHED, partition, at) for at in offsets)
     for piece in taken:
         piece.request.settle(piece.indices, outcomes)

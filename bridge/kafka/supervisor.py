@@ -9,20 +9,21 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
 import structlog
 
 from bridge.kafka import preflight
-from bridge.kafka.causes import AWAY, word_of
-from bridge.kafka.connection import MAX_BATCH_BYTES, Connection
+from bridge.kafka.causes import ADVICE, AWAY, explained, word_of
+from bridge.kafka.connection import Connection
 from bridge.kafka.metadata import Topic
 from bridge.kafka.preflight import Findings, report
 from bridge.kafka.renewal import follow
 from bridge.kafka.security import TlsFiles
 from bridge.kafka.topics import create_topics, creation_command
+from bridge.model import Log
 from bridge.settings import Kafka
 
 log = structlog.get_logger(__name__)
@@ -33,13 +34,15 @@ class Timing:
     """How often the supervisor looks, in seconds.
 
     `backoff` is the first and the longest pause between two attempts to connect, before jitter;
-    `complaint` the least time between two lines that say that none succeeds.
+    `complaint` the least time between two lines that say that none succeeds, or that brokers
+    throttle; `inspection` the age at which a topic's settings are read again.
     """
 
     watch: float = 0.25
     probe: float = 5.0
     missing_topic: float = 1.0
     complaint: float = 30.0
+    inspection: float = 30.0
     backoff: tuple[float, float] = (0.1, 2.0)
 
 
@@ -48,7 +51,8 @@ class Supervisor:
 
     `topics` must exist for it to be ready; the dead-letter topic only for dead letters.
     `connect` and `inspect` reach the cluster. `on_rebuild` is told the cause of each replacement,
-    as one of a few words (causes.py).
+    and `on_refusal` that of each batch refused without one, as one of a few words (causes.py);
+    `on_throttle` the seconds for which a broker asks to be left alone.
     """
 
     states: ClassVar[tuple[str, ...]] = ("starting", "connected", "replacing")
@@ -65,6 +69,8 @@ class Supervisor:
     ) -> None:
         self._settings = settings
         self._on_rebuild = on_rebuild
+        self.on_refusal: Callable[[str], None] = lambda _: None
+        self.on_throttle: Callable[[float], None] = lambda _: None
         self._required = frozenset(topics)
         dead_letters = settings.dead_letter_topic
         self._wanted = self._required | ({dead_letters} if dead_letters else set())
@@ -73,15 +79,18 @@ class Supervisor:
         self._inspect = inspect or partial(preflight.inspect, files=self._files)
         self._timing = timing
         self._topics: dict[str, Topic] = {}
+        self._logs: dict[str, Log] = {}
         self._missing: frozenset[str] = frozenset()
         self._denied: dict[str, str] = {}  # topic -> the operations to allow
         self._findings: dict[str, Findings] = {}
+        self._inspected_at: dict[str, float] = {}
+        self._throttle_said_at = -math.inf
         self.generation = 0  # of the connection
         self._connection: Connection | None = None
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
-        self._winding_down: set[asyncio.Task[None]] = set()
+        self._winding_down: dict[asyncio.Task[None], Connection] = {}
         self.ready = False  # once true it stays: an outage must not empty the Service
         self.not_ready_because = "Kafka was not found yet"
         self.reachable = False  # the brokers, when they were last asked
@@ -120,7 +129,10 @@ class Supervisor:
         if connection is not None:
             # Half the time to flush, and half for what cannot be flushed.
             await connection.close(seconds / 2)
+        left = list(self._winding_down.values())
         await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in left:  # a task that had not begun has ended nothing
+            await connection.abandon()
 
     async def current(self) -> Connection:
         """The connection, as soon as there is one."""
@@ -128,31 +140,43 @@ class Supervisor:
             await self._connected.wait()
         return self._connection
 
-    def topic_id(self, topic: str) -> bytes | None:
-        """The topic's id as last seen, if any."""
-        known = self._topics.get(topic)
-        return known.id if known is not None else None
+    def last_seen(self, topic: str) -> Log | None:
+        """The topic as last seen, if its cluster tells it from others of its name."""
+        return self._logs.get(topic)
 
-    async def current_topic_ids(
-        self, topics: Collection[str], deadline: float
-    ) -> dict[str, bytes | None]:
-        """The ids as the cluster has them now; without those that it does not tell in time."""
+    async def current_logs(
+        self, partitions: Mapping[str, Collection[int]], deadline: float
+    ) -> dict[str, Log]:
+        """The topics as they are now, with the starts of these partitions.
+
+        Without what the cluster does not tell in time.
+        """
         connection = self._connection
         if connection is None:
             return {}
+        logs: dict[str, Log] = {}
         try:
             async with asyncio.timeout_at(deadline):
-                found = await connection.describe(topics)
+                for name, topic in (await connection.describe(partitions)).items():
+                    if (log_now := _log_of(topic)) is not None:
+                        starts = await connection.earliest_offsets(topic, partitions[name])
+                        logs[name] = replace(log_now, starts=starts)
         except Exception as exc:  # noqa: BLE001 -- without an answer there is no proof, that is all
-            log.info("topic ids not told", error=_reason(exc))
-            return {}
-        return {name: topic.id for name, topic in found.items() if not topic.denied}
+            log.info("topics not told", error=_reason(exc))
+        return logs
 
-    def batch_bytes(self, topic: str) -> int:
-        """How large a batch the topic takes, as far as is known."""
+    def max_message_bytes(self, topic: str) -> int | None:
+        """How large a batch the topic takes, if that is known."""
         findings = self._findings.get(topic)
-        limit = findings.max_message_bytes if findings is not None else None
-        return MAX_BATCH_BYTES if limit is None else min(limit, MAX_BATCH_BYTES)
+        return findings.max_message_bytes if findings is not None else None
+
+    def doubt(self, topic: str) -> None:
+        """Have the topic's settings read again: a broker does not keep to what is known of them."""
+        self._inspected_at[topic] = -math.inf
+
+    def refused(self, cause: str) -> None:
+        """Count a batch that a broker refused; the connection stays."""
+        self.on_refusal(word_of(cause))
 
     def give_up(self, connection: Connection, cause: str) -> None:
         """Have the connection replaced; nobody is handed it any more."""
@@ -165,6 +189,7 @@ class Supervisor:
     async def _run(self) -> None:
         while True:
             connection = await self._open()
+            connection.on_throttle = self._throttled
             self._connection = connection
             self.generation += 1
             self._connected.set()
@@ -173,8 +198,14 @@ class Supervisor:
             await self._watch(connection)
             cause = connection.failed.result()
             self._on_rebuild(word_of(cause))
-            log.warning("replacing the producer", cause=word_of(cause), error=cause)
+            log.warning("replacing the producer", cause=word_of(cause), error=explained(cause))
             self._wind_down(connection)
+
+    def _throttled(self, seconds: float) -> None:
+        self.on_throttle(seconds)
+        if time.monotonic() - self._throttle_said_at > self._timing.complaint:
+            self._throttle_said_at = time.monotonic()
+            log.warning("throttled by a broker", seconds=seconds, to_mend=ADVICE["throttled"])
 
     # --- opening -------------------------------------------------------------------------
 
@@ -220,6 +251,8 @@ class Supervisor:
             command = creation_command(self._settings, topic)
             log.error("topic is missing", topic=topic, create_it_with=command)
         self._missing = missing
+        logs = {name: _log_of(topic) for name, topic in self._topics.items()}
+        self._logs = {name: each for name, each in logs.items() if each is not None}
         self._tell_denials()
         await self._inspect_topics()
         self._settle_readiness(missing & self._required)
@@ -248,22 +281,27 @@ class Supervisor:
             log.info("ready")
 
     async def _inspect_topics(self) -> None:
-        """Say of each topic once what is at risk; again where it is made again or still held."""
+        """Say of each topic once what is at risk; again where that changes."""
         told = {name: topic for name, topic in self._topics.items() if not topic.denied}
         due = {name: topic for name, topic in told.items() if self._is_due(topic)}
         if not due:
             return
         for findings in await self._inspect(self._settings, due):
             name = findings.topic.name
-            if self._findings.get(name) != findings:
+            known = self._findings.get(name)
+            if findings.unanswered and known is not None and known.topic.id == findings.topic.id:
+                continue  # what is known is better than nothing, and the next look is soon
+            if known != findings:
                 report(findings, self._settings.durability)
             self._findings[name] = findings
+            self._inspected_at[name] = time.monotonic()
 
     def _is_due(self, topic: Topic) -> bool:
         known = self._findings.get(topic.name)
         return (
             known is None
             or known.topic.id != topic.id
+            or time.monotonic() - self._inspected_at[topic.name] > self._timing.inspection
             or (not self.ready and bool(known.at_risk))
             or (self._settings.durability == "require" and known.unreadable is not None)
         )
@@ -282,7 +320,7 @@ class Supervisor:
         while not connection.failed.done():
             await asyncio.wait({connection.failed}, timeout=self._timing.watch)
             if connection.oldest_seconds() > self._settings.publish_timeout_seconds:
-                self.give_up(connection, "stalled")
+                self.give_up(connection, connection.why_stalled())
             elif time.monotonic() - probed_at > self._probe_interval():
                 probe = asyncio.create_task(self._probe(connection))
                 either: set[asyncio.Future[Any]] = {probe, connection.failed}
@@ -295,22 +333,24 @@ class Supervisor:
         return self._timing.probe if settled else self._timing.missing_topic
 
     async def _probe(self, connection: Connection) -> None:
+        """Look at the cluster. A broker that throttles answers late, and is there all the same."""
         try:
             async with asyncio.timeout(self._settings.publish_timeout_seconds):
-                if not await connection.refresh():
-                    self.give_up(connection, "no broker answers")
-                else:
+                if connection.throttled or await connection.refresh():
                     await self._look_for_topics(connection)
+                elif not connection.throttled:
+                    self.give_up(connection, "no broker answers")
         except Exception as exc:  # noqa: BLE001 -- a new connection costs less than a doubt
-            self.give_up(connection, f"probe failed: {_reason(exc)}")
+            if not connection.throttled:
+                self.give_up(connection, f"probe failed: {_reason(exc)}")
 
     # --- ending --------------------------------------------------------------------------
 
     def _wind_down(self, connection: Connection) -> None:
         """Let batches in flight have their answers for a while, then give the rest up."""
         task = asyncio.create_task(self._end(connection), name="kafka wind-down")
-        self._winding_down.add(task)
-        task.add_done_callback(self._winding_down.discard)
+        self._winding_down[task] = connection
+        task.add_done_callback(self._winding_down.pop)
 
     async def _end(self, connection: Connection) -> None:
         left = self._settings.publish_timeout_seconds - connection.oldest_seconds()
@@ -319,6 +359,10 @@ class Supervisor:
                 await asyncio.wait(list(connection.in_flight), timeout=left)
         finally:
             await connection.abandon()
+
+
+def _log_of(topic: Topic) -> Log | None:
+    return None if topic.id is None else Log(topic.id, topic.epochs)
 
 
 def _reason(exc: BaseException) -> str:

@@ -74,9 +74,9 @@ NEVER_REPLACES = Mutant(
 REMEMBERS_TOO_EARLY = Mutant(
     "remembers an event before the broker's answer",
     "duplicates.py",
-    "        outcomes = await self._publisher.publish(fresh, deadline)\n",
-    "        self._remember(fresh, [REPEATED] * len(fresh), topic_ids)\n"
-    "        outcomes = await self._publisher.publish(fresh, deadline)\n",
+    "        outcomes = await self._publisher.publish(fresh, deadline, on_too_large)\n",
+    "        self._remember(fresh, [Outcome(Result.PUBLISHED, 0, 0)] * len(fresh), logs)\n"
+    "        outcomes = await self._publisher.publish(fresh, deadline, on_too_large)\n",
     faults=("records-cut",),
 )
 MUTANTS = (ACKNOWLEDGES_PENDING, ACKNOWLEDGES_ANY, NEVER_REPLACES, REMEMBERS_TOO_EARLY)
