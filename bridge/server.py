@@ -44,8 +44,8 @@ PRODUCER_SHARE = 0.2  # of the grace, kept for the producer's end
 ADMIN_SECONDS = 0.5  # the same, for the private listener's
 TICKS_SECONDS = 0.5  # that two servers of uvicorn's take to notice
 ADMIN_KEEP_ALIVE_SECONDS = 5
-ADMIN_CONNECTIONS = 32  # for the private listeners, each: out of reach of the public one's clients
-OWN_DESCRIPTORS = 40  # standard ones, the loop's, the listeners', Kafka's, files being read
+ADMIN_CONNECTIONS = 16  # for each private listener: out of reach of the public one's clients
+OWN_DESCRIPTORS = 40  # at most 39 were seen: the listeners', the loop's, Kafka's, files being read
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -69,7 +69,7 @@ async def serve(settings: Settings, tracing: "Tracing | None" = None) -> None:
     metrics.watch_producer(supervisor, CAUSES)
     publisher = Publisher(settings.kafka, supervisor, tracing)
     refused = Refusals(metrics)
-    connections = Connections(_public_connections(), refused)
+    connections = Connections(_public_connections(2 if settings.inspector else 1), refused)
     admin_connections = Connections(ADMIN_CONNECTIONS, refused)
     metrics.watch_connections("server", connections)
     metrics.watch_connections("admin", admin_connections)
@@ -209,7 +209,7 @@ def _producer_grace(server: Server) -> float:
     return max(grace - TICKS_SECONDS, grace / 2)
 
 
-def _public_connections() -> int:
+def _public_connections(private_listeners: int) -> int:
     """How many connections the public listener may have, with as many descriptors as can be had.
 
     Beyond the limit the ones that are silent longest are cut: nobody is refused for want of a
@@ -221,7 +221,8 @@ def _public_connections() -> int:
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
-    return max(1, min(MAX_CONNECTIONS, descriptors - OWN_DESCRIPTORS - 2 * ADMIN_CONNECTIONS))
+    reserved = OWN_DESCRIPTORS + private_listeners * ADMIN_CONNECTIONS
+    return max(1, min(MAX_CONNECTIONS, descriptors - reserved))
 
 
 def _uvicorn(
