@@ -19,7 +19,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from benchmarks.baseline import SOURCE, TYPE_PREFIX
 from benchmarks.bodies import document, prefix, templates
 from bridge.event import Stream
-from bridge.kafka.connection import MAX_BATCH_BYTES
+from bridge.kafka.producer import MAX_BATCH_BYTES
 from bridge.model import Message
 from bridge.pipeline import prepare
 

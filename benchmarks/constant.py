@@ -8,11 +8,11 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from bridge.ack import answer
-from bridge.answers import Answer, not_found
-from bridge.app import Paths
-from bridge.connections import Connections
-from bridge.protocol import HttpProtocol
-from bridge.server import BACKLOG
+from bridge.gateway.app import Paths
+from bridge.gateway.connections import Connections
+from bridge.gateway.http_protocol import HttpProtocol
+from bridge.gateway.responses import Answer, not_found
+from bridge.gateway.server import BACKLOG
 
 HOST = "127.0.0.1"
 REPLY = Answer(HTTPStatus.OK, answer(["320000000000001"]))

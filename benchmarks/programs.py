@@ -17,7 +17,7 @@ from typing import Any, Self
 import yaml
 
 from benchmarks.baseline import AIOKAFKA_BATCH_BYTES
-from bridge.embedded import EmbeddedBroker
+from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.brokers import KafkaCluster, KafkaUnavailableError, free_ports, wait_until
 from tests.gateway import HOST, configuration
 

@@ -31,7 +31,7 @@ from benchmarks.figures import (
 )
 from benchmarks.load import Closed, Generators, Open, connections_for, require_wrk
 from benchmarks.programs import ROOT, Bridge, Broker, Program, pinned, resident_bytes
-from bridge.kafka.connection import MAX_BATCH_BYTES
+from bridge.kafka.producer import MAX_BATCH_BYTES
 
 PHASES = ("load", "start", "processes", "fairness", "watched", "soak")
 IMPORTS = "import starlette, uvicorn, aiokafka, cloudevents, xmltodict, pydantic"

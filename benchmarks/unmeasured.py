@@ -5,7 +5,8 @@ What the metrics of requests cost is measured against it.
 
 from typing import Any
 
-from bridge import cli, webhook
+from bridge.cli import main as cli
+from bridge.gateway import webhook
 
 
 class _Nothing:

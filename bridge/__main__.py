@@ -1,6 +1,7 @@
 """The entry point of `sms-bridge` and of `python -m bridge`."""
 
-from bridge import cli, streams
+from bridge import streams
+from bridge.cli import main as cli
 
 
 def main() -> None:

@@ -19,14 +19,17 @@ import click
 import orjson
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from bridge.app import stream_of
+from bridge.cli.tail import moment_of, read
+from bridge.config.settings import Endpoint, Settings
+from bridge.console import printable
 from bridge.errors import BridgeError, DocumentError
 from bridge.event import FAR_FUTURE, Stream, state_bytes
+from bridge.gateway.app import stream_of
 from bridge.kafka import Publisher as KafkaPublisher
 from bridge.kafka import Supervisor
+from bridge.kafka.admin import creation_command
 from bridge.kafka.cluster import look
-from bridge.kafka.consume import SUBSCRIBE_SECONDS, Record, stored
-from bridge.kafka.topics import creation_command
+from bridge.kafka.consumer import SUBSCRIBE_SECONDS, Record, stored
 from bridge.model import Document, InvalidState, Message, Outcome, Received, Result
 from bridge.parse import MAX_ELEMENTS, parse_state
 from bridge.pipeline import (
@@ -39,9 +42,6 @@ from bridge.pipeline import (
     message_for,
     prepare,
 )
-from bridge.settings import Endpoint, Settings
-from bridge.tail import moment_of, read
-from bridge.terminal import printable
 
 AT_ONCE = 100  # letters on their way together
 BYTES_AT_ONCE = 1024 * 1024  # of these letters: what is read before any of it is published

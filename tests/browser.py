@@ -14,7 +14,7 @@ from typing import Any
 from playwright.sync_api import Browser, Dialog, Page, ViewportSize, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
-from bridge.embedded import EmbeddedBroker
+from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.gateway import Gateway, configuration
 
 DOCS = Path(__file__).parents[1] / "docs"

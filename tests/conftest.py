@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from bridge.embedded import EmbeddedBroker
+from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
 from tests.browser import ChromiumUnavailableError, launched_chromium
 from tests.clock import FaketimeUnavailableError, WallClock

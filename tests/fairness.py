@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
-from bridge.embedded import EmbeddedBroker
+from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.gateway import Gateway, configuration
 from tests.hostile.corpus import LARGE
 

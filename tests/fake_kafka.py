@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from bridge.kafka.connection import Connection
-from bridge.kafka.metadata import Leader, Topic
+from bridge.config.settings import Kafka
 from bridge.kafka.preflight import Findings
+from bridge.kafka.producer import Connection
+from bridge.kafka.topic_metadata import Leader, Topic
 from bridge.model import Message
-from bridge.settings import Kafka
 
 NODE = 1  # that leads every partition
 Answer = BaseException | int | None

@@ -23,10 +23,10 @@ from typing import Any, Literal
 
 import structlog
 
-from bridge.app import Health, public_app
-from bridge.metrics import Metrics
+from bridge.config.settings import Settings
+from bridge.gateway.app import Health, public_app
 from bridge.model import Message, Result
-from bridge.settings import Settings
+from bridge.observability.metrics import Metrics
 from tests.asgi import Reply, request
 from tests.contract.events import check
 from tests.fakes import RecordingPublisher, Verdict

@@ -19,7 +19,7 @@ from aiokafka.protocol.produce import ProduceRequest_v7
 from aiokafka.protocol.transaction import InitProducerIdRequest_v0
 from aiokafka.record.memory_records import MemoryRecords
 
-from bridge.kafka.metadata import _MetadataRequestV12
+from bridge.kafka.topic_metadata import _MetadataRequestV12
 
 HOST = "127.0.0.1"
 PRODUCE = 0

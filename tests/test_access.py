@@ -14,11 +14,11 @@ import yaml
 from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient
 
-from bridge import config
-from bridge.app import public_app
-from bridge.auth import Authenticator
-from bridge.cli import main
-from bridge.embedded import EmbeddedBroker
+from bridge.cli.main import main
+from bridge.config import loader as config
+from bridge.demo.embedded_broker import EmbeddedBroker
+from bridge.gateway.app import public_app
+from bridge.gateway.auth import Authenticator
 from tests.brokers import Record, read_topic, wait_until
 from tests.gateway import Answer, Gateway, configuration
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from bridge.auth import Authenticator
-from bridge.settings import Auth
+from bridge.config.settings import Auth
+from bridge.gateway.auth import Authenticator
 
 
 def authenticator(

@@ -13,9 +13,9 @@ import pytest
 from aiokafka.errors import kafka_errors
 from aiokafka.partitioner import murmur2
 
+from bridge.config.settings import Kafka
 from bridge.kafka import Publisher, Supervisor
 from bridge.model import Message, Outcome, Result
-from bridge.settings import Kafka
 from tests.fake_kafka import durable, message, until
 from tests.scripted_broker import (
     LOST,

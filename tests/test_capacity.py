@@ -1,4 +1,4 @@
-from bridge.capacity import Capacity, Lease
+from bridge.gateway.admission import Capacity, Lease
 
 
 def capacity(posts: int = 2, size: int = 100, states: int = 10) -> Capacity:

@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 import pytest
 
+from bridge.config.settings import Kafka
 from bridge.kafka import Publisher, Supervisor
 from bridge.kafka.supervisor import Timing
 from bridge.model import Message
-from bridge.settings import Kafka
 from bridge.simulate import SentState
 from bridge.simulate import render as render_states
 from tests.brokers import KafkaCluster, KafkaUnavailableError, wait_until

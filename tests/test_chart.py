@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge.server import _public_grace
+from bridge.gateway.server import _public_grace
 from tests.helm import chart, generate
 from tests.helm.chart import NEWEST, OLDEST, Helm, Object, RefusedError, merged, one
 from tests.helm.models import Models

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge import cli
-from bridge.metrics import Metrics
+from bridge.cli import main as cli
+from bridge.observability.metrics import Metrics
 from tests.helm import chart
 from tests.helm.chart import Helm, Object, merged, one
 from tests.helm.readings import EVERY, check_of, pod_specs, settings_of

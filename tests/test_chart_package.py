@@ -15,8 +15,8 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
-from bridge.embedded import EmbeddedBroker
-from bridge.schema import config_schema
+from bridge.contract.config_schema import config_schema
+from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.gateway import Gateway, configuration
 from tests.helm import chart, generate
 from tests.helm.chart import OLDEST, Helm, Object, merged, one

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge import cli
+from bridge.cli import main as cli
 from tests.helm.chart import Helm, RefusedError, merged
 from tests.helm.readings import check_of
 from tests.helm.variants import MINIMAL

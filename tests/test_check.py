@@ -5,8 +5,8 @@ import yaml
 from click.testing import CliRunner, Result
 from confluent_kafka.admin import AdminClient
 
-from bridge.cli import main
-from bridge.embedded import EmbeddedBroker
+from bridge.cli.main import main
+from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.brokers import ExternalKafka
 from tests.gateway import configuration
 

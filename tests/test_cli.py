@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bridge import __version__
-from bridge.cli import main
+from bridge.cli.main import main
 
 CONFIG = """\
 server: {{host: 127.0.0.1, port: {port}}}

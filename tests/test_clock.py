@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from bridge.embedded import EmbeddedBroker
+from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.brokers import ExternalKafka, read_topic, wait_until
 from tests.clock import WallClock
 from tests.gateway import Gateway, configuration

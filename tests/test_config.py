@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge import config
+from bridge.config import loader as config
+from bridge.config.settings import Place, Section, Settings
 from bridge.errors import ConfigError
-from bridge.settings import Place, Section, Settings
 
 EXAMPLE = Path(__file__).parent.parent / "config" / "bridge.yaml"
 SECRET = "s3cr3t-Value"

@@ -11,11 +11,11 @@ import pytest
 from aiokafka.errors import UnknownTopicOrPartitionError
 from confluent_kafka import Producer
 
-from bridge.embedded import EmbeddedBroker
+from bridge.config.settings import Kafka
+from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.errors import BridgeError
-from bridge.kafka.connection import Connection, partition_of
-from bridge.kafka.metadata import _topic
-from bridge.settings import Kafka
+from bridge.kafka.producer import Connection, partition_of
+from bridge.kafka.topic_metadata import _topic
 from tests.brokers import read_topic
 from tests.fake_kafka import until
 

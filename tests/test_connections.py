@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from bridge import connections
-from bridge.connections import Connections
+from bridge.gateway import connections
+from bridge.gateway.connections import Connections
 
 
 @dataclass(eq=False)

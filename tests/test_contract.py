@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from bridge import contract
+from bridge.contract import event_schemas as contract
+from bridge.contract.config_schema import DOCUMENTS
 from bridge.event import Stream, status_message
 from bridge.model import State
-from bridge.schema import DOCUMENTS
 from tests.contract import events, generate
 from tests.contract.compatibility import incompatible
 

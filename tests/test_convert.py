@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from bridge.app import stream_of
-from bridge.cli import main
-from bridge.convert import Conversion, convert, example_settings, lines
+from bridge.cli.convert import Conversion, convert, example_settings, lines
+from bridge.cli.main import main
+from bridge.config.settings import Server
 from bridge.event import Stream
-from bridge.settings import Server
+from bridge.gateway.app import stream_of
 
 RECEIVED_AT = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
 READ = '<state id_sms="3234" time="2011-01-01 12:57:46" sms="deliver" viber="read">read</state>'

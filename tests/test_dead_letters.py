@@ -20,8 +20,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
-from bridge.app import stream_of
-from bridge.cli import main
+from bridge.cli.main import main
+from bridge.config.settings import Settings
 from bridge.dead_letters import (
     AT_ONCE,
     FAILURES_IN_A_ROW,
@@ -39,15 +39,15 @@ from bridge.dead_letters import (
     moment,
     replay,
 )
-from bridge.embedded import EmbeddedBroker
+from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.errors import DocumentError
 from bridge.event import MAX_RECEIVED_BYTES, Stream, rejected_body, rejected_state, status_message
-from bridge.kafka.consume import Record
+from bridge.gateway.app import stream_of
+from bridge.kafka.consumer import Record
 from bridge.model import InvalidState, Message, Received, State
 from bridge.model import Result as Fate
 from bridge.parse import parse, received
 from bridge.pipeline import prepare
-from bridge.settings import Settings
 from tests.brokers import ExternalKafka, read_topic
 from tests.fakes import RecordingPublisher
 from tests.gateway import Gateway, configuration

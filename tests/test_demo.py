@@ -12,9 +12,9 @@ from urllib.request import urlopen
 import pytest
 from click.testing import CliRunner
 
-from bridge.cli import main
-from bridge.demo import Score, conclude
-from bridge.demo_rig import Gateway, Landed, wait_until
+from bridge.cli.main import main
+from bridge.demo.processes import Gateway, Landed, wait_until
+from bridge.demo.story import Score, conclude
 from bridge.errors import BridgeError
 from tests.brokers import wait_until as poll
 

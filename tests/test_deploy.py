@@ -10,7 +10,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from bridge import __version__, cli
+from bridge import __version__
+from bridge.cli import main as cli
 from tests.helm import chart
 from tests.helm.chart import NEWEST, OLDEST, Helm, merged
 from tests.helm.models import Models

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
-from bridge.embedded import EmbeddedBroker
+from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.brokers import free_ports, wait_until
 from tests.gateway import HOST, configuration
 from tests.test_sink import COMMAND, acknowledged, exchange, is_ready

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge.embedded import EmbeddedBroker
+from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.brokers import read_topic, wait_until
 from tests.fake_kafka import until
 from tests.gateway import Gateway, configuration

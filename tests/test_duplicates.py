@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from bridge.config.settings import Kafka
 from bridge.duplicates import REPEATED, Deduplicator, RecentEvents
 from bridge.kafka import Publisher, Supervisor
 from bridge.model import Log, Message, Outcome, Result
-from bridge.settings import Kafka
 from tests.brokers import ExternalKafka, read_topic
 from tests.fakes import RecordingPublisher
 

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from bridge.embedded import NOT_INSTALLED, EmbeddedBroker, main
+from bridge.demo.embedded_broker import NOT_INSTALLED, EmbeddedBroker, main
 from bridge.errors import BridgeError
 from tests.brokers import read_topic
 
@@ -88,7 +88,7 @@ def test_a_frozen_broker_can_be_stopped() -> None:
 
 def run_by_hand() -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "bridge.embedded", "--topic", "sms.status"],
+        [sys.executable, "-m", "bridge.demo.embedded_broker", "--topic", "sms.status"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

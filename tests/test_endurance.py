@@ -19,8 +19,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.duplicates import Deduplicator, RecentEvents
-from bridge.embedded import EmbeddedBroker
 from bridge.event import Stream
 from bridge.model import Log, Message, Result
 from bridge.pipeline import Pipeline, prepare

@@ -5,7 +5,7 @@ from http import HTTPStatus
 import pytest
 
 from bridge.errors import RequestError
-from bridge.framing import (
+from bridge.gateway.framing import (
     FREE_CHUNKS,
     FREE_LINE_BYTES,
     MAX_FRAMING_BYTES,

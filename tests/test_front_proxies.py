@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from bridge.embedded import EmbeddedBroker
+from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.front_proxies import FrontProxy
 from tests.gateway import Gateway, configuration
 from tests.senders import LISTED, document

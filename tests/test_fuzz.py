@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import bridge.ack
+import bridge.gateway.webhook
 import bridge.pipeline
-import bridge.webhook
 from bridge.model import Document, InvalidState, State
 from bridge.parse import parse
 from tests.fuzz import Input, fuzz
@@ -95,7 +95,7 @@ def _failing(body: bytes, *, max_states: int) -> Document:
         (bridge.pipeline, "acknowledged", _any_state_is_enough),
         (bridge.pipeline, "acknowledged", _all_are_durable),
         (bridge.pipeline, "acknowledged", _unprocessed_are_forgotten),
-        (bridge.webhook, "answer", _unescaped),
+        (bridge.gateway.webhook, "answer", _unescaped),
         (bridge.pipeline, "parse", _lower_cased),
         (bridge.pipeline, "parse", _failing),
     ],

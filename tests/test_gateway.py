@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from bridge.embedded import EmbeddedBroker
-from bridge.server import ACCEPTS
+from bridge.demo.embedded_broker import EmbeddedBroker
+from bridge.gateway.server import ACCEPTS
 from tests.brokers import ExternalKafka, KafkaCluster, Record, free_ports, read_topic, wait_until
 from tests.gateway import Gateway, configuration
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from bridge.embedded import EmbeddedBroker
+from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.event import MEANINGS
-from bridge.kafka.connection import partition_of
+from bridge.kafka.producer import partition_of
 from bridge.subscriber import StatusEvent, latest, read
 from tests.brokers import KafkaUnavailableError, Record, kafka_libraries, read_topic
 from tests.gateway import Gateway, configuration

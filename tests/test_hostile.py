@@ -8,8 +8,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from bridge.app import Health, public_app
-from bridge.metrics import Metrics
+from bridge.gateway.app import Health, public_app
+from bridge.observability.metrics import Metrics
 from tests.asgi import request
 from tests.fakes import RecordingPublisher
 from tests.fuzz import Shape, Target, judge

@@ -21,7 +21,7 @@ import yaml
 from confluent_kafka import Producer
 
 from bridge import __version__
-from bridge.embedded import EmbeddedBroker
+from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.brokers import wait_until
 from tests.gateway import configuration
 

@@ -13,20 +13,20 @@ import pytest
 from starlette.types import Message as AsgiMessage
 from structlog.testing import capture_logs
 
-from bridge.app import Health, public_app
+from bridge.config.settings import Auth
 from bridge.errors import DocumentError
+from bridge.gateway.app import Health, public_app
 from bridge.inspector import Inspector, Target, credentials_of
 from bridge.inspector import app as app_module
+from bridge.inspector.browser_security import HEADERS
 from bridge.inspector.curl import command
 from bridge.inspector.filters import Filter
-from bridge.inspector.guard import HEADERS
-from bridge.inspector.pages import MAX_RELATED, MAX_RELATED_IDS, others
-from bridge.inspector.paint import MARK, Piece, is_clean, json_lines, visible, xml_lines
-from bridge.inspector.ring import KEPT_BODY_BYTES, KEPT_STATES, KEPT_VALUE_BYTES, Entry, Ring
-from bridge.metrics import Metrics
+from bridge.inspector.highlight import MARK, Piece, is_clean, json_lines, visible, xml_lines
+from bridge.inspector.store import KEPT_BODY_BYTES, KEPT_STATES, KEPT_VALUE_BYTES, Entry, Ring
+from bridge.inspector.views import MAX_RELATED, MAX_RELATED_IDS, others
 from bridge.model import InvalidState, Message, Outcome, Received, Result, State
-from bridge.observation import Course, Observation
-from bridge.settings import Auth
+from bridge.observability.metrics import Metrics
+from bridge.observability.requests import Course, Observation
 from tests.asgi import Leave, Reply, request
 from tests.fakes import RecordingPublisher
 from tests.test_webhook import settings
@@ -755,6 +755,8 @@ async def test_a_quiet_stream_gives_a_sign_of_life(monkeypatch: pytest.MonkeyPat
 
 def test_it_costs_nothing_where_it_is_off() -> None:
     """Its templates are not even loaded."""
-    code = "import sys, bridge.server; print({'jinja2', 'bridge.inspector'} & {*sys.modules})"
+    code = (
+        "import sys, bridge.gateway.server; print({'jinja2', 'bridge.inspector'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

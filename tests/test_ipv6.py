@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from bridge.embedded import EmbeddedBroker
+from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.brokers import KafkaCluster, free_ports, read_topic
 from tests.gateway import Answer, Gateway, configuration
 

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from bridge.config.settings import Kafka
 from bridge.kafka import Publisher, Supervisor, preflight
 from bridge.kafka.limits import FORGET_SECONDS, Limits
 from bridge.kafka.supervisor import Timing
 from bridge.model import Message, Outcome, Result
-from bridge.settings import Kafka
 from tests.brokers import ExternalKafka, read_topic
 from tests.fake_kafka import Inspect, message, taking, until
 

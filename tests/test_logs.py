@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from bridge import logs
+from bridge.observability import logging as logs
 
 
 class Written:
@@ -97,7 +97,7 @@ def test_a_library_that_repeats_itself_is_counted_and_not_written() -> None:
 def test_other_libraries_are_not_counted() -> None:
     repeats = logs.Repeats("aiokafka")
     assert all(repeats.filter(record("aiokafkaesque", 1, "another")) for _ in range(5))
-    assert all(repeats.filter(record("bridge.webhook", 1, "document")) for _ in range(5))
+    assert all(repeats.filter(record("bridge.gateway.webhook", 1, "document")) for _ in range(5))
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

@@ -11,13 +11,13 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge import __version__
-from bridge.app import Health, admin_app
-from bridge.connections import Connections
+from bridge.config.settings import Kafka
+from bridge.gateway.app import Health, admin_app
+from bridge.gateway.connections import Connections
 from bridge.kafka import CAUSES
 from bridge.kafka.supervisor import Supervisor
-from bridge.metrics import CODES, Metrics
 from bridge.model import REASONS, Message, Result
-from bridge.settings import Kafka
+from bridge.observability.metrics import CODES, Metrics
 from tests.asgi import request
 from tests.fakes import RecordingPublisher, Verdict
 from tests.test_webhook import Gateway

@@ -14,7 +14,7 @@ import click
 import pytest
 import yaml
 
-from bridge import cli
+from bridge.cli import main as cli
 from tests.brokers import KafkaCluster, wait_until
 from tests.gateway import Gateway, configuration
 from tests.prometheus import (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from confluent_kafka import Producer, TopicPartition
 
-from bridge.settings import Kafka
+from bridge.config.settings import Kafka
 from tests.brokers import ExternalKafka, read_topic
 
 PAGE = (Path(__file__).parents[1] / "docs/personal-data.md").read_text(encoding="utf-8")

@@ -14,9 +14,10 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from bridge import exchange, framing, protocol
-from bridge.answers import Answer
-from bridge.connections import Connections
+from bridge.gateway import exchange, framing
+from bridge.gateway import http_protocol as protocol
+from bridge.gateway.connections import Connections
+from bridge.gateway.responses import Answer
 from tests.brokers import wait_until
 
 LARGE_BYTES = 20_000_000  # more than the kernel keeps for a connection

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from aiokafka import errors
 
+from bridge.config.settings import Kafka
 from bridge.kafka import Publisher, Supervisor
-from bridge.kafka.connection import RefusedError, partition_of
 from bridge.kafka.internals import InvalidRecordError
+from bridge.kafka.producer import RefusedError, partition_of
 from bridge.kafka.supervisor import Timing
 from bridge.model import Message, Outcome, Result
-from bridge.settings import Kafka
 from tests.fake_kafka import NODE, Answer, FakeConnection, Inspect, durable, message, taking, until
 
 SETTINGS = Kafka(publish_timeout_seconds=5)

@@ -11,7 +11,8 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from bridge import cli, config
+from bridge.cli import main as cli
+from bridge.config import loader as config
 from bridge.errors import ConfigError
 from bridge.event import MEANINGS, Stream, status_message
 from bridge.parse import parse

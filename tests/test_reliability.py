@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from bridge import parse, webhook
+from bridge import parse
 from bridge.errors import DocumentError
+from bridge.gateway import webhook
 from bridge.kafka import publisher
 from bridge.kafka.supervisor import Timing
 from bridge.model import InvalidState, Result

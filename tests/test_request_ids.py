@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.request_ids import RequestIds
+from bridge.gateway.request_ids import RequestIds
 
 
 def test_requests_without_an_id_are_told_apart_within_and_between_processes() -> None:

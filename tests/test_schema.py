@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from jsonschema import Draft7Validator
 from pydantic import ValidationError
 
-from bridge import cli
-from bridge.schema import DOCUMENTS, DRAFT, config_schema
-from bridge.settings import Settings
+from bridge.cli import main as cli
+from bridge.config.settings import Settings
+from bridge.contract.config_schema import DOCUMENTS, DRAFT, config_schema
 
 SCHEMA = config_schema()
 VALIDATOR = Draft7Validator(SCHEMA)

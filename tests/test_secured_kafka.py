@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from confluent_kafka.admin._acl import AclOperation
 from trustme import CA
 
-from bridge.cli import main
+from bridge.cli.main import main
 from tests.brokers import read_topic, wait_until
 from tests.gateway import Gateway, configuration
 from tests.proxy import Proxy

@@ -13,11 +13,11 @@ from aiokafka import errors
 from structlog.testing import capture_logs
 from trustme import CA
 
+from bridge.config.settings import Kafka, Security, Tls
 from bridge.errors import BridgeError
 from bridge.kafka.diagnosis import explain, find_fault
 from bridge.kafka.renewal import follow
 from bridge.kafka.security import TlsFiles, client_arguments, own_certificate_fault
-from bridge.settings import Kafka, Security, Tls
 from tests.brokers import free_ports
 from tests.fake_kafka import until
 from tests.secured import ClientFiles, certificate, key_pem, login

@@ -5,7 +5,7 @@ import random
 import prometheus_client
 from prometheus_client import CollectorRegistry, generate_latest
 
-from bridge.series import Counter, Histogram
+from bridge.observability.counters import Counter, Histogram
 
 BOUNDS = (0.001, 0.5, 1.0, 10.0)
 

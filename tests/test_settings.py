@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from bridge.settings import (
+from bridge.config.settings import (
     Admin,
     Auth,
     Basic,

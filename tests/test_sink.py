@@ -20,9 +20,10 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
-from bridge import logs, sink
-from bridge.embedded import EmbeddedBroker
-from bridge.sink import Sink
+from bridge.demo.embedded_broker import EmbeddedBroker
+from bridge.observability import log_writer as sink
+from bridge.observability import logging as logs
+from bridge.observability.log_writer import Sink
 from tests.brokers import free_ports, wait_until
 from tests.gateway import HOST, configuration
 
@@ -204,7 +205,7 @@ def limited(size: int) -> Iterator[None]:
 
 CRASH = """
 import asyncio, structlog
-from bridge import logs
+from bridge.observability import logging as logs
 
 async def serve():
     structlog.get_logger("ours").info("the last word")

@@ -10,15 +10,15 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from structlog.testing import capture_logs
 
+from bridge.config.settings import CreateTopics, Kafka
 from bridge.errors import BridgeError
 from bridge.kafka import supervisor as module
 from bridge.kafka.causes import word_of
-from bridge.kafka.connection import InFlight
-from bridge.kafka.metadata import Topic
 from bridge.kafka.preflight import Findings
+from bridge.kafka.producer import InFlight
 from bridge.kafka.supervisor import Supervisor, Timing
+from bridge.kafka.topic_metadata import Topic
 from bridge.model import Log
-from bridge.settings import CreateTopics, Kafka
 from tests.fake_kafka import FakeConnection, Inspect, durable, until
 
 QUICK = Timing(watch=0.005, probe=0.02, missing_topic=0.01, backoff=(0.001, 0.01))

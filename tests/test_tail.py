@@ -14,12 +14,12 @@ from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from bridge.cli import main
-from bridge.embedded import EmbeddedBroker
+from bridge.cli.main import main
+from bridge.cli.tail import as_json, as_line, read
+from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.event import Stream, rejected_state, status_message
-from bridge.kafka.consume import Record
+from bridge.kafka.consumer import Record
 from bridge.model import InvalidState, Message, Received, State
-from bridge.tail import as_json, as_line, read
 
 RECEIVED_AT = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
 READ = State(

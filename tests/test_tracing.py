@@ -24,19 +24,19 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
-from bridge import tracing
-from bridge.app import Health, public_app
-from bridge.embedded import EmbeddedBroker
+from bridge.cli.tail import read
+from bridge.config.settings import Kafka, Settings
+from bridge.demo.embedded_broker import EmbeddedBroker
+from bridge.gateway.app import Health, public_app
 from bridge.kafka import Publisher, Supervisor
-from bridge.kafka.consume import Record
+from bridge.kafka.consumer import Record
 from bridge.kafka.supervisor import Timing
-from bridge.metrics import Metrics
 from bridge.model import Message, Result
+from bridge.observability import tracing
+from bridge.observability.metrics import Metrics
+from bridge.observability.tracing.export import Complaints, resource
+from bridge.observability.tracing.spans import Tracing
 from bridge.pipeline import Publisher as AnyPublisher
-from bridge.settings import Kafka, Settings
-from bridge.tail import read
-from bridge.tracing.export import Complaints, resource
-from bridge.tracing.spans import Tracing
 from tests.asgi import Leave, Reply, request
 from tests.brokers import free_ports, read_topic, wait_until
 from tests.fake_kafka import FakeConnection, durable, until
@@ -446,7 +446,7 @@ PAGE = (ROOT / "docs/tracing.md").read_text(encoding="utf-8")
 
 
 def test_the_table_of_attributes_is_the_program_s() -> None:
-    source = (ROOT / "bridge/tracing/spans.py").read_text(encoding="utf-8")
+    source = (ROOT / "bridge/observability/tracing/spans.py").read_text(encoding="utf-8")
     name = r"((?:http|url|network|error|messaging|sms_bridge)\.[a-z_.]+)"
     table = PAGE.split("| attribute | on |", 1)[1].split("\n\n", 1)[0]
     named = [n for row in table.splitlines()[2:] for n in re.findall(f"`{name}`", row)]
@@ -502,7 +502,7 @@ def test_what_cannot_be_had_is_said_once_at_the_start(
 def test_without_the_extra_it_is_off_and_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delitem(sys.modules, "bridge.tracing.export")
+    monkeypatch.delitem(sys.modules, "bridge.observability.tracing.export")
     missing = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
     monkeypatch.setitem(sys.modules, missing, None)
     with capture_logs() as logs:
@@ -522,8 +522,9 @@ def test_settings_that_cannot_be_do_not_keep_the_gateway_down(
 def test_a_start_that_is_not_traced_does_not_load_the_library() -> None:
     """All that `serve` loads, in a process of its own."""
     code = (
-        "import sys, uvloop, bridge.cli, bridge.logs, bridge.server, bridge.tracing\n"
-        "assert bridge.tracing.start({}) is None\n"
+        "import sys, uvloop, bridge.cli.main, bridge.gateway.server\n"
+        "import bridge.observability.logging, bridge.observability.tracing\n"
+        "assert bridge.observability.tracing.start({}) is None\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,6 +1,6 @@
 """What is not acknowledged yet: the gaps between sightings, the oldest one, and the bounds."""
 
-from bridge.unlisted import Unlisted
+from bridge.observability.redelivery import Unlisted
 
 
 class Clock:

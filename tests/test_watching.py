@@ -7,13 +7,14 @@ import pytest
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from structlog.testing import capture_logs
 
-from bridge import nowhere, webhook
-from bridge.app import Health, public_app
-from bridge.metrics import EndpointMetrics, Metrics
-from bridge.series import Distribution
-from bridge.settings import Settings
-from bridge.tracing.spans import EndpointTracing, RequestSpan, Tracing
-from bridge.unlisted import Unlisted
+from bridge.config.settings import Settings
+from bridge.gateway import not_found as nowhere
+from bridge.gateway import webhook
+from bridge.gateway.app import Health, public_app
+from bridge.observability.counters import Distribution
+from bridge.observability.metrics import EndpointMetrics, Metrics
+from bridge.observability.redelivery import Unlisted
+from bridge.observability.tracing.spans import EndpointTracing, RequestSpan, Tracing
 from tests.asgi import request
 from tests.fakes import RecordingPublisher
 

@@ -12,10 +12,10 @@ import xmltodict
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
-from bridge.app import Health, public_app
-from bridge.metrics import Metrics
+from bridge.config.settings import Settings
+from bridge.gateway.app import Health, public_app
 from bridge.model import Message, Result
-from bridge.settings import Settings
+from bridge.observability.metrics import Metrics
 from tests.asgi import Hang, Leave, Reply, request
 from tests.fakes import RecordingPublisher, Verdict
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from bridge.embedded import EmbeddedBroker
+from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.brokers import wait_until
 from tests.gateway import Gateway, configuration
 from tests.senders import LISTED, document

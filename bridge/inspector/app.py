@@ -20,12 +20,12 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from bridge.inspector.browser_security import Guard
 from bridge.inspector.curl import Target
 from bridge.inspector.filters import Filter
-from bridge.inspector.guard import Guard
-from bridge.inspector.pages import Pages, Snapshot, others
-from bridge.inspector.ring import Ring
-from bridge.observation import Observation
+from bridge.inspector.store import Ring
+from bridge.inspector.views import Pages, Snapshot, others
+from bridge.observability.requests import Observation
 from bridge.ratelimit import Repeats
 
 log = structlog.get_logger(__name__)

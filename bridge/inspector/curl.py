@@ -3,8 +3,8 @@
 from base64 import b64encode
 from typing import Literal, NamedTuple
 
-from bridge.inspector.paint import is_clean
-from bridge.settings import Auth
+from bridge.config.settings import Auth
+from bridge.inspector.highlight import is_clean
 
 MAX_TEXT_BYTES = 8192  # of a body that is written out: more is no command for a person
 

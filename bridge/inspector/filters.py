@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from urllib.parse import urlencode
 
-from bridge.inspector.ring import OUTCOMES, Entry, Fate
+from bridge.inspector.store import OUTCOMES, Entry, Fate
 
 MAX_CHARACTERS = 128  # of each value: ids have 64
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
+from bridge.config.settings import Kafka
 from bridge.errors import BridgeError
 from bridge.kafka.diagnosis import why
-from bridge.kafka.metadata import Topic, describe
 from bridge.kafka.preflight import Findings, inspect
 from bridge.kafka.security import client_arguments
-from bridge.settings import Kafka
+from bridge.kafka.topic_metadata import Topic, describe
 
 LOOK_SECONDS = 8.0
 

@@ -13,6 +13,7 @@ from aiokafka import errors
 from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.protocol.metadata import MetadataRequest
 
+from bridge.config.settings import Kafka, Security, Tls
 from bridge.errors import BridgeError
 from bridge.kafka.security import (
     EXPIRED,
@@ -21,7 +22,6 @@ from bridge.kafka.security import (
     client_arguments,
     own_certificate_fault,
 )
-from bridge.settings import Kafka, Security, Tls
 
 DIAGNOSIS_SECONDS = 1.0  # refusals come at once; silence is told after the first attempt already
 ALERT_SECONDS = 0.3  # in which a broker refuses a certificate, after a handshake that went well

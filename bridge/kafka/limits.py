@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
-from bridge.kafka.connection import MAX_BATCH_BYTES, MAX_RECORD_BYTES
+from bridge.kafka.producer import MAX_BATCH_BYTES, MAX_RECORD_BYTES
 from bridge.model import Message
 
 FORGET_SECONDS = 30.0  # a topic's limit may have grown since a batch was refused

@@ -9,10 +9,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, NoError, TopicAuthorizationFailedError, for_code
 
-from bridge.kafka.connection import MAX_RECORD_BYTES
-from bridge.kafka.metadata import Topic
+from bridge.config.settings import Kafka
+from bridge.kafka.producer import MAX_RECORD_BYTES
 from bridge.kafka.security import TlsFiles, client_arguments
-from bridge.settings import Kafka
+from bridge.kafka.topic_metadata import Topic
 
 log = structlog.get_logger(__name__)
 

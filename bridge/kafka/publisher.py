@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from aiokafka import errors
 
+from bridge.config.settings import Kafka
 from bridge.kafka.causes import explained
-from bridge.kafka.connection import (
+from bridge.kafka.limits import Limits, record_bytes
+from bridge.kafka.producer import (
     MAX_BATCH_BYTES,
     AbandonedError,
     Connection,
     RefusedError,
     partition_of,
 )
-from bridge.kafka.limits import Limits, record_bytes
 from bridge.kafka.supervisor import Supervisor
 from bridge.model import Message, Outcome, Result
-from bridge.settings import Kafka
 from bridge.timeouts import Timeouts
 
 if TYPE_CHECKING:
-    from bridge.tracing.spans import Tracing
+    from bridge.observability.tracing.spans import Tracing
 
 log = structlog.get_logger(__name__)
 

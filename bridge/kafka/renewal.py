@@ -7,9 +7,9 @@ import asyncio
 
 import structlog
 
+from bridge.config.settings import Kafka
 from bridge.kafka.diagnosis import find_fault
 from bridge.kafka.security import TlsFiles
-from bridge.settings import Kafka
 
 log = structlog.get_logger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import structlog
 
+from bridge.config.settings import Kafka, Tls
 from bridge.errors import BridgeError
-from bridge.settings import Kafka, Tls
 
 log = structlog.get_logger(__name__)
 

@@ -15,16 +15,16 @@ from typing import Any, ClassVar
 
 import structlog
 
+from bridge.config.settings import Kafka
 from bridge.kafka import preflight
+from bridge.kafka.admin import create_topics, creation_command
 from bridge.kafka.causes import ADVICE, AWAY, explained, word_of
-from bridge.kafka.connection import Connection
-from bridge.kafka.metadata import Topic
 from bridge.kafka.preflight import Findings, report
+from bridge.kafka.producer import Connection
 from bridge.kafka.renewal import follow
 from bridge.kafka.security import TlsFiles
-from bridge.kafka.topics import create_topics, creation_command
+from bridge.kafka.topic_metadata import Topic
 from bridge.model import Log
-from bridge.settings import Kafka
 
 log = structlog.get_logger(__name__)
 

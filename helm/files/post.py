@@ -11,8 +11,8 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.error import HTTPError
 
-from bridge.config import load
-from bridge.settings import Endpoint
+from bridge.config.loader import load
+from bridge.config.settings import Endpoint
 
 EMPTY = b"<response/>"
 REAL = b'<response><state id_sms="helm-test" time="">send</state></response>'

@@ -59,7 +59,7 @@ Every problem is reported at once. ("endpoints", "events" and their keys are in 
 {{- if lt $given $needed -}}
 {{- $problems = append $problems (printf "terminationGracePeriodSeconds (%d) must be at least config.server.drain_delay_seconds and shutdown_grace_seconds together (%d), or answers are cut off" $given $needed) -}}
 {{- end -}}
-{{- /* What the program leaves for requests of its grace: see bridge/server.py. */ -}}
+{{- /* What the program leaves for requests of its grace: see bridge/gateway/server.py. */ -}}
 {{- $grace := include "sms.setting" (list . "server" "shutdown_grace_seconds" 15) | float64 -}}
 {{- $forRequests := maxf (subf (mulf $grace 0.8) 0.5) (divf $grace 2) -}}
 {{- $body := include "sms.setting" (list . "server" "body_timeout_seconds" 10) | float64 -}}

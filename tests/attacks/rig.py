@@ -11,7 +11,7 @@ from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
-from bridge.embedded import EmbeddedBroker
+from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.gateway import Gateway, configuration
 from tests.senders import document, memory
 from tests.wire import Address, Wire, head, post

@@ -13,7 +13,7 @@ from statistics import median
 
 from confluent_kafka import Message
 
-from bridge.server import ACCEPTS
+from bridge.gateway.server import ACCEPTS
 from tests.brokers import headers_of
 from tests.chaos.load import Journal, Load, Pair, Post
 from tests.chaos.program import Sample

@@ -9,7 +9,8 @@ from unittest.mock import patch
 import orjson
 from jsonschema_rs import Draft202012Validator
 
-from bridge import contract, event
+from bridge import event
+from bridge.contract import event_schemas as contract
 
 Headers = Iterable[tuple[str, bytes | None]]
 Writer = Callable[[dict[str, Any]], tuple[bytes, list[tuple[str, bytes]]]]

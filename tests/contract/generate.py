@@ -7,8 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from bridge.asyncapi import asyncapi_document
-from bridge.schema import DOCUMENTS
+from bridge.contract.asyncapi import asyncapi_document
+from bridge.contract.config_schema import DOCUMENTS
 from tests.contract.page import page
 
 ROOT = Path(__file__).parents[2]

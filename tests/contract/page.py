@@ -6,7 +6,10 @@ from typing import Any
 
 Document = Mapping[str, Any]
 
-HEAD = "<!-- Written by `make schema` from the AsyncAPI document: change bridge/contract.py. -->"
+HEAD = (
+    "<!-- Written by `make schema` from the AsyncAPI document: change "
+    "bridge/contract/event_schemas.py. -->"
+)
 DOCUMENTS = (
     "As documents: `sms-bridge schema asyncapi`, and the JSON Schemas (2020-12) by `sms-bridge "
     "schema status`, `rejected`, `envelope` and `rejected-envelope`."

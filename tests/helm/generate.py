@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from bridge.schema import DRAFT, config_schema
+from bridge.contract.config_schema import DRAFT, config_schema
 
 CHART = Path(__file__).parents[2] / "helm"
 VALUES = CHART / "values.yaml"

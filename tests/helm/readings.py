@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bridge import cli, config
-from bridge.settings import Settings
+from bridge.cli import main as cli
+from bridge.config import loader as config
+from bridge.config.settings import Settings
 from tests.helm import chart
 from tests.helm.chart import Object, one
 from tests.helm.variants import VARIANTS

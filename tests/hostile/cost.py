@@ -10,8 +10,8 @@ import resource
 import sys
 import time
 
-from bridge.app import Health, public_app
-from bridge.metrics import Metrics
+from bridge.gateway.app import Health, public_app
+from bridge.observability.metrics import Metrics
 from tests.asgi import Reply, request
 from tests.fakes import RecordingPublisher
 from tests.fuzz import Shape, quiet

@@ -1,0 +1,1 @@
+"""The configuration: settings, their types, what must agree, and the loader."""

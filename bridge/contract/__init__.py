@@ -1,0 +1,1 @@
+"""The documents of the contract, written from the code that keeps it."""

@@ -1,0 +1,326 @@
+"""The `demo` command: the whole story on one screen, every part a process of its own.
+
+It counts only what it has read: ids in answers, and events in Kafka.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from subprocess import Popen
+from tempfile import TemporaryDirectory
+
+import click
+import xmltodict
+
+from bridge.console import Progress, progress, table
+from bridge.demo.embedded_broker import EmbeddedBroker
+from bridge.demo.processes import (
+    DEAD_LETTER_TOPIC,
+    POLL_SECONDS,
+    TOPIC,
+    Answer,
+    Gateway,
+    Landed,
+    Reader,
+    end,
+    launch,
+    signals_as_exits,
+    wait_until,
+)
+from bridge.errors import BridgeError
+
+FIRST_DOCUMENT = """\
+<?xml version="1.0" encoding="utf-8" ?>
+<response>
+<state id_sms="3234" time="2026-01-05 12:57:46" viber="read">read</state>
+<state id_sms="3235" time="2026-01-05 12:58:03" sms="expired">expired</state>
+<state id_sms="3236" time="" sms="send">send</state>
+</response>
+"""
+SECOND_DOCUMENT = """\
+<?xml version="1.0" encoding="utf-8" ?>
+<response>
+<state id_sms="3237" time="2026-01-05 13:01:10" sms="deliver">deliver</state>
+<state id_sms="3238" time="2026-01-05 13:01:11" sms="deliver">deliver</state>
+</response>
+"""
+EXAMPLE = '<response><state id_sms="42" time="" sms="send">send</state></response>'
+
+ATTEMPTS = 5  # the provider's (its page on the webhook)
+RETRY_SECONDS = 1.0
+LOAD_SECONDS = 4.0  # over which new states are spread, so that there is a midway
+LOAD_RETRY_SECONDS = 2.5  # five attempts outlast the gateway's new start even on a slow machine
+LOAD_SEED = 1  # whose ids have ten digits: none is also in the documents above
+LOG_LINES = 12
+
+
+@dataclass(slots=True)
+class Score:
+    """What the provider knows: ids that it has sent, more than once, and seen listed."""
+
+    sent: set[str] = field(default_factory=set)
+    retried: int = 0
+    acknowledged: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Stage:
+    """The parts in play."""
+
+    broker: EmbeddedBroker
+    gateway: Gateway
+    reader: Reader
+    directory: Path
+    score: Score = field(default_factory=Score)
+
+
+def demo(messages: int, *, keep: bool, program: str) -> bool:
+    """Play the story with `messages` states under load; whether all was acknowledged and is there.
+
+    `program` is how this program is called, for suggested commands. With `keep` all goes on
+    until a signal. Raises BridgeError where a part fails.
+    """
+    with signals_as_exits(), ExitStack() as stack:
+        stage = _set_up(stack)
+        try:
+            _tell(stage, messages)
+            whole = conclude(stage.score, stage.reader.finish())
+        except BridgeError:
+            _show_log(stage.gateway)
+            raise
+        if not whole:
+            _show_log(stage.gateway)
+        if keep:
+            _keep(stage, program)
+    return whole
+
+
+def _set_up(stack: ExitStack) -> Stage:
+    broker = stack.enter_context(EmbeddedBroker(TOPIC, DEAD_LETTER_TOPIC))
+    directory = Path(stack.enter_context(TemporaryDirectory(prefix="sms-bridge-demo-")))
+    gateway = stack.enter_context(Gateway(directory, broker.bootstrap_servers))
+    reader = stack.enter_context(Reader(broker.bootstrap_servers))
+    return Stage(broker, gateway, reader, directory)
+
+
+def _tell(stage: Stage, messages: int) -> None:
+    stage.gateway.launch()
+    wait_until(stage.gateway.ready, "the gateway to be ready")
+    click.echo(f"Kafka    {stage.broker.bootstrap_servers} (in memory), topic {TOPIC}")
+    click.echo(f"gateway  {stage.gateway.url}")
+    _a_document_arrives(stage)
+    _kafka_hangs(stage)
+    _the_gateway_dies(stage, messages)
+
+
+# --- the story ---------------------------------------------------------------------------
+
+
+def _a_document_arrives(stage: Stage) -> None:
+    _step(1, "The provider posts statuses, and they become events")
+    _indented(FIRST_DOCUMENT)
+    click.echo()
+    answer, ids = _post(stage, FIRST_DOCUMENT)
+    if answer.status != HTTPStatus.OK:
+        raise BridgeError(f"the answer is {answer.status} and not 200")
+    for event in sorted(stage.reader.find(ids), key=lambda event: event.id_sms):
+        _say(
+            f"{event.id_sms}  {event.status:<8} {event.outcome or '':<12}"
+            f"in Kafka: partition {event.partition}, offset {event.offset}"
+        )
+    click.echo()
+    _say(f"{_status(answer)} acknowledges what Kafka has taken:")
+    _indented(answer.body)
+
+
+def _kafka_hangs(stage: Stage) -> None:
+    _step(2, "Kafka hangs: nothing is acknowledged until it is safe")
+    stage.broker.freeze()
+    _say("broker frozen; two more statuses are posted")
+    try:
+        answer, ids = _post(stage, SECOND_DOCUMENT)
+        _say_answer(answer, ids)
+    finally:
+        stage.broker.thaw()
+    _say("broker thawed; the provider posts them again")
+    stage.score.retried += len(_ids_of(SECOND_DOCUMENT)) - len(ids)
+    for _ in range(ATTEMPTS - 1):
+        if answer.status == HTTPStatus.OK:
+            break
+        time.sleep(RETRY_SECONDS)
+        answer, ids = _post(stage, SECOND_DOCUMENT)
+        _say_answer(answer, ids)
+
+
+def _the_gateway_dies(stage: Stage, messages: int) -> None:
+    _step(3, f"The gateway is killed under load: {messages:,} statuses")
+    report = stage.directory / "report.json"
+    with (stage.directory / "provider.log").open("wb") as log:
+        provider = launch("simulate", *_load(stage.gateway.url, messages, report), output=log)
+    try:
+        with progress(messages, "in Kafka") as bar:
+            told = _kill_midway(stage, provider, messages, bar)
+    finally:
+        end(provider)
+    if not report.exists():
+        raise BridgeError(f"the provider failed:\n{(stage.directory / 'provider.log').read_text()}")
+    if not told:
+        raise BridgeError("the load was over before the gateway could be killed")
+    for line in told:
+        _say(line)
+    _add(stage.score, json.loads(report.read_text()))
+
+
+def _load(url: str, messages: int, report: Path) -> list[str]:
+    return [
+        *("--url", url),
+        *("--messages", str(messages)),
+        *("--per-post", str(min(20, messages // 10 + 1))),
+        *("--rate", str(messages / LOAD_SECONDS)),
+        *("--attempts", str(ATTEMPTS)),
+        *("--retry-seconds", str(LOAD_RETRY_SECONDS)),
+        *("--seed", str(LOAD_SEED)),
+        *("--report", str(report)),
+    ]
+
+
+def _kill_midway(stage: Stage, provider: "Popen[bytes]", messages: int, bar: Progress) -> list[str]:
+    """Kill the gateway once a third of the load is in Kafka, and start it again at once.
+
+    Returns, when the provider is done, what there is to tell of it.
+    """
+    before = stage.reader.count
+    killed_at: float | None = None
+    told: list[str] = []
+    while provider.poll() is None:
+        landed = stage.reader.count - before
+        bar.at(landed)
+        if killed_at is None and landed >= messages // 3:
+            stage.gateway.kill()
+            stage.gateway.launch()
+            killed_at = time.monotonic()
+            told = [f"killed (SIGKILL) with {landed:,} of them in Kafka, and started again"]
+        elif killed_at is not None and len(told) == 1 and stage.gateway.ready():
+            took = time.monotonic() - killed_at
+            told.append(f"ready again after {took:.1f} s; what was not listed is posted again")
+        time.sleep(POLL_SECONDS)
+    stage.reader.finish()
+    bar.at(stage.reader.count - before)
+    return told
+
+
+# --- the closing table -------------------------------------------------------------------
+
+
+def conclude(score: Score, landed: list[Landed]) -> bool:
+    """Print what was counted; whether every id was acknowledged and none of them is missing."""
+    in_kafka = {event.id_sms for event in landed}
+    events = {event.event_id for event in landed}
+    missing = score.acknowledged - in_kafka
+    click.echo()
+    click.echo(table(_rows(score, len(events), len(landed) - len(events), len(missing))))
+    whole = not missing and score.acknowledged == score.sent
+    click.secho(
+        f"acknowledged {len(score.acknowledged)}, in Kafka {len(events)}, missing {len(missing)}",
+        fg="green" if whole else "red",
+        bold=True,
+    )
+    return whole
+
+
+def _rows(score: Score, events: int, duplicates: int, missing: int) -> Iterator[tuple[str, str]]:
+    yield "sent", f"{len(score.sent):>7,}  statuses"
+    yield "acknowledged", f"{len(score.acknowledged):>7,}"
+    yield "retried", f"{score.retried:>7,}  not acknowledged at first, sent again"
+    yield "in Kafka", f"{events:>7,}  events, read back with another client"
+    yield "duplicates", f"{duplicates:>7,}  the same event again: consumers drop them by its id"
+    yield "missing", f"{missing:>7,}  acknowledged, but not in Kafka"
+
+
+def _add(score: Score, report: dict[str, list[str] | int]) -> None:
+    """Add what the simulated provider reports."""
+    acknowledged, unacknowledged = report["acknowledged_ids"], report["unacknowledged_ids"]
+    if isinstance(acknowledged, list) and isinstance(unacknowledged, list):
+        score.sent.update(acknowledged, unacknowledged)
+        score.acknowledged.update(acknowledged)
+    if isinstance(report["retried"], int):
+        score.retried += report["retried"]
+
+
+# --- afterwards --------------------------------------------------------------------------
+
+
+def _keep(stage: Stage, program: str) -> None:
+    """Leave all running until a signal, or until the gateway ends."""
+    click.echo(
+        "\nStill running, until Ctrl-C. See in a browser what arrives and what becomes of it:"
+    )
+    click.echo(f"  {stage.gateway.inspector_url}")
+    click.echo("To post, and to follow what subscribers see:")
+    click.echo(f"  curl --data-binary '{EXAMPLE}' \\\n    {stage.gateway.url}")
+    click.echo(f"  {program} tail --config {stage.gateway.config_file} --from-beginning")
+    click.echo(f"  curl {stage.gateway.admin_url}/readyz    (and /livez, /metrics)")
+    click.echo(f"Kafka is at {stage.broker.bootstrap_servers}")
+    try:
+        while stage.gateway.running:
+            time.sleep(POLL_SECONDS)
+    except SystemExit:
+        return
+    raise BridgeError("the gateway has ended")
+
+
+def _show_log(gateway: Gateway) -> None:
+    click.echo("the gateway's last lines:", err=True)
+    for line in gateway.last_log_lines(LOG_LINES):
+        click.echo(f"  {line}", err=True)
+
+
+# --- one post ----------------------------------------------------------------------------
+
+
+def _post(stage: Stage, document: str) -> tuple[Answer, list[str]]:
+    """Post a document and note what its answer lists."""
+    stage.score.sent.update(_ids_of(document))
+    answer = stage.gateway.post(document)
+    ids = _listed(answer)
+    stage.score.acknowledged.update(ids)
+    return answer, ids
+
+
+def _ids_of(document: str) -> list[str]:
+    return [state["@id_sms"] for state in xmltodict.parse(document)["response"]["state"]]
+
+
+def _listed(answer: Answer) -> list[str]:
+    root = xmltodict.parse(answer.body, force_list=("id_sms",)).get("response") or {}
+    return list(root.get("id_sms", ()))
+
+
+# --- the screen --------------------------------------------------------------------------
+
+
+def _step(number: int, title: str) -> None:
+    click.secho(f"\n{number}  {title}", bold=True)
+
+
+def _say(text: str) -> None:
+    click.echo(f"   {text}")
+
+
+def _indented(document: str) -> None:
+    for line in document.rstrip("\n").split("\n"):
+        click.secho(f"   {line}", dim=True)
+
+
+def _say_answer(answer: Answer, ids: list[str]) -> None:
+    what = f"lists {', '.join(ids)}" if ids else "an empty <response>, nothing listed"
+    _say(f"{_status(answer)} after {answer.seconds:.1f} s: {what}")
+
+
+def _status(answer: Answer) -> str:
+    good = answer.status == HTTPStatus.OK
+    return click.style(f"HTTP {answer.status}", fg="green" if good else "yellow")

@@ -1,0 +1,145 @@
+"""One request and its answer between a connection and an ASGI application."""
+
+import asyncio
+from collections.abc import MutableMapping
+from http import HTTPStatus
+from typing import Any, Protocol
+
+import structlog
+from starlette.types import ASGIApp, Message, Scope
+
+from bridge.gateway.framing import Body, Head
+
+log = structlog.get_logger(__name__)
+
+_DISCONNECT: Message = {"type": "http.disconnect"}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus
+}
+_CLOSE = (b"connection", b"close")
+_NO_CONTENT = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+
+
+class Connection(Protocol):
+    """What an exchange needs of its connection."""
+
+    disconnected: bool
+
+    def take_body(self) -> bytes:
+        """What has come of the body since the last time. Raises RequestError."""
+        ...
+
+    def body_is_here(self) -> bool:
+        """Whether all of the body has come, taken or not."""
+        ...
+
+    async def more(self) -> None:
+        """Wait until more of the body comes, or the connection or the answer ends."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send it, and wait until the peer has made room for all of it."""
+        ...
+
+    def answered(self) -> None:
+        """Note that the answer is out."""
+        ...
+
+    def failed(self, exc: BaseException | None) -> None:
+        """Note that the application gave no whole answer."""
+        ...
+
+
+class Exchange:
+    """One request's ASGI connection. The answer's head goes out with the first of its body."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        head: Head,
+        body: Body,
+        default_headers: list[tuple[bytes, bytes]],
+    ) -> None:
+        self._connection = connection
+        self._default_headers = default_headers
+        self._is_head = head.method == "HEAD"
+        self._waits_for_continue = head.expects_continue
+        self._start: MutableMapping[str, Any] | None = None
+        self._chunked = False
+        self._delivered = False  # all of the body, to the application
+        self.body = body
+        self.keep_alive = head.keep_alive
+        self.started = False
+        self.complete = False
+
+    async def run(self, app: ASGIApp, scope: Scope) -> None:
+        """Have the application answer; whatever it does, the connection comes to an end."""
+        try:
+            await app(scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            self._connection.failed(None)  # the server is stopping
+        except Exception as exc:  # noqa: BLE001 -- the program goes on without this request
+            self._connection.failed(exc)
+        else:
+            if not self.complete:
+                self._connection.failed(None)
+
+    async def receive(self) -> Message:
+        """The next of the body, or that nobody is there any more. Raises RequestError."""
+        connection = self._connection
+        if self._waits_for_continue and not self.started and not connection.body_is_here():
+            self._waits_for_continue = False
+            await connection.write(_CONTINUE)
+        while True:
+            if connection.disconnected or self.complete:
+                return _DISCONNECT
+            if not self._delivered:
+                content = connection.take_body()
+                self._delivered = self.body.complete
+                if content or self._delivered:
+                    more = not self._delivered
+                    return {"type": "http.request", "body": content, "more_body": more}
+            await connection.more()
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer; the last of it returns once the peer has made room for it."""
+        if self._connection.disconnected:
+            return
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        content: bytes = message.get("body", b"")
+        more: bool = message.get("more_body", False)
+        data = b"" if self.started else self._head(content, more=more)
+        if self._chunked:
+            content = b"%x\r\n%b\r\n" % (len(content), content) if content else b""
+            content += b"" if more else b"0\r\n\r\n"
+        if not self._is_head:
+            data += content
+        await self._connection.write(data)
+        if not more and not self.complete:
+            self.complete = True
+            self._connection.answered()
+
+    def _head(self, content: bytes, *, more: bool) -> bytes:
+        """The answer's head. A connection whose body has not come is of no more use."""
+        if self._start is None:
+            raise RuntimeError("the answer has no start")
+        self.started = True
+        status = self._start["status"]
+        headers = [*self._default_headers, *self._start.get("headers", ())]
+        names = {name.lower() for name, _ in headers}
+        if b"content-length" not in names and status not in _NO_CONTENT:
+            self._chunked = more
+            length = (b"content-length", b"%d" % len(content))
+            headers.append((b"transfer-encoding", b"chunked") if more else length)
+        if any(name.lower() == _CLOSE[0] and value.lower() == _CLOSE[1] for name, value in headers):
+            self.keep_alive = False
+        elif not self.keep_alive or not self._connection.body_is_here():
+            self.keep_alive = False
+            headers.append(_CLOSE)
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        if lines.count(b"\n") != len(headers):
+            raise RuntimeError("a header of the answer has a line break")
+        return _STATUS_LINES[status] + lines + b"\r\n"

@@ -1,0 +1,352 @@
+"""What the inspector remembers: recent documents, bounded in number and in bytes. No I/O.
+
+What is large is cut here, before it is kept, so that nothing of a request stays in memory whole.
+"""
+
+import hashlib
+import itertools
+import sys
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from bridge.model import InvalidState, Message, Outcome, Result, State
+from bridge.observability.requests import Course, Observation
+
+KEPT_DOCUMENTS = 300  # of those without trouble, and as many of those with
+KEPT_BYTES = 8 * 1024 * 1024  # of each of the two
+KEPT_BODY_BYTES = 64 * 1024
+KEPT_VALUE_BYTES = 8 * 1024
+KEPT_STATES = 200  # of one document
+KEPT_TEXT = 512  # characters of an id, a reason, an error
+OVERHEAD_BYTES = 1500  # of an entry without its states
+FATE_OVERHEAD_BYTES = 500  # of a state without its texts, with its place in the index
+
+PUBLISHED, REPEATED, REJECTED, REFUSED = "published", "repeated", "rejected", "refused"
+OUTCOMES = (
+    PUBLISHED,
+    REPEATED,
+    REJECTED,
+    Result.FAILED.value,
+    Result.UNKNOWN.value,
+    Result.DROPPED.value,
+    REFUSED,
+)
+"""What can become of a state: the words of the page, each once. `rejected` is a dead letter in
+Kafka, `refused` a whole body that is answered 400."""
+FINE = frozenset({PUBLISHED, REPEATED})
+
+
+class Fate(NamedTuple):
+    """What became of one state, or of a body that was refused as a whole (`refused`).
+
+    `value` is the record's, cut to KEPT_VALUE_BYTES of `value_size`; empty where nothing was to
+    be published. `event_id` is the record's, or made of the body; empty where there is none.
+    """
+
+    id_sms: str
+    status: str
+    outcome: str
+    reason: str
+    detail: str
+    event_id: str
+    topic: str
+    value: bytes
+    value_size: int
+    headers: tuple[tuple[str, bytes], ...]
+    partition: int | None
+    offset: int | None
+    error: str
+
+    @property
+    def mark(self) -> str:
+        """By what a retry is told; empty for a state without an id, which anyone may send."""
+        return self.event_id if self.id_sms or self.outcome == REFUSED else ""
+
+    @property
+    def size(self) -> int:
+        """About as much memory as it takes."""
+        texts = (self.id_sms, self.status, self.detail, self.event_id, self.error)
+        return FATE_OVERHEAD_BYTES + len(self.value) + sum(map(sys.getsizeof, texts))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One document, cut to what may be kept of it.
+
+    `fates` are those of the first KEPT_STATES states, those with trouble before the others;
+    `counts` are over all of them, by outcome. `line` is where a refused body is at fault.
+    `retried` counts the fates that were here before, `retry_of` is the newest document with one.
+    """
+
+    number: int
+    endpoint: str
+    request_id: str
+    peer: str
+    answered_at: datetime
+    seconds: float
+    status: int
+    body: bytes
+    body_size: int
+    answer: bytes
+    answer_size: int
+    fates: tuple[Fate, ...]
+    counts: Mapping[str, int]
+    listed: int
+    unlisted: int
+    line: int | None
+    retried: int
+    retry_of: int | None
+
+    @property
+    def states(self) -> int:
+        """How many states the document has, those that are not kept too."""
+        return 0 if REFUSED in self.counts else sum(self.counts.values())
+
+    @property
+    def troubled(self) -> bool:
+        """Whether something in it is not as it should be."""
+        return self.status != 200 or bool(self.unlisted) or not FINE.issuperset(self.counts)  # noqa: PLR2004
+
+    @property
+    def size(self) -> int:
+        """About as much memory as it takes."""
+        fates = sum(fate.size for fate in self.fates)
+        return OVERHEAD_BYTES + len(self.body) + len(self.answer) + fates
+
+
+class Door(NamedTuple):
+    """Why requests are turned away before anyone looks at them. `status` is None where they left.
+
+    Few of them can exist: endpoints, statuses, and words of the program's own.
+    """
+
+    endpoint: str
+    status: int | None
+    credentials: str
+
+
+@dataclass(slots=True)
+class Turned:
+    """How many requests went away for one reason, and the last of them."""
+
+    count: int = 0
+    last_at: datetime | None = None
+    last_peer: str = ""
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """Entries in order, the oldest to go where there are too many, or too large ones."""
+
+    limit: int
+    limit_bytes: int
+    entries: deque[Entry] = field(default_factory=deque)
+    size: int = 0
+
+    def add(self, entry: Entry) -> Iterable[Entry]:
+        """Put an entry in its place; returns those that had to go."""
+        self.entries.append(entry)
+        self.size += entry.size
+        gone = []
+        while len(self.entries) > self.limit or self.size > self.limit_bytes:
+            gone.append(self.entries.popleft())
+            self.size -= gone[-1].size
+        return gone
+
+
+class Ring:
+    """Recent documents, numbered from 1, and what was turned away.
+
+    Those with trouble have a shelf of their own: thousands of good ones must not push out the one
+    that somebody is looking for.
+    """
+
+    def __init__(self, documents: int = KEPT_DOCUMENTS, limit_bytes: int = KEPT_BYTES) -> None:
+        self._calm = _Shelf(documents, limit_bytes)
+        self._troubled = _Shelf(documents, limit_bytes)
+        # The documents that carry an id, and those that carry an event.
+        self._by_id: dict[str, dict[int, None]] = {}
+        self._by_event: dict[str, dict[int, None]] = {}
+        self._by_number: dict[int, Entry] = {}
+        self.number = 0
+        self.changes = 0
+        self.counts: Counter[str] = Counter()
+        self.turned: dict[Door, Turned] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    @property
+    def size(self) -> int:
+        """About as much memory as all entries take."""
+        return self._calm.size + self._troubled.size
+
+    def add(self, seen: Observation) -> None:
+        """Remember a request."""
+        self.changes += 1
+        if seen.refused or seen.course.body is None or seen.status is None:
+            self._turn_away(seen)
+            return
+        self.number += 1
+        entry = self._entry(seen, seen.course.body, seen.status)
+        self.counts.update(entry.counts)
+        self._by_number[entry.number] = entry
+        for index, key in self._places(entry):
+            index.setdefault(key, {})[entry.number] = None
+        shelf = self._troubled if entry.troubled else self._calm
+        for gone in shelf.add(entry):
+            self._forget(gone)
+
+    def entries(self) -> list[Entry]:
+        """All documents, the newest first."""
+        return list(reversed(self._by_number.values()))
+
+    def after(self, number: int) -> list[Entry]:
+        """The documents after that one, the newest first."""
+        newer = itertools.takewhile(
+            lambda each: each.number > number, reversed(self._by_number.values())
+        )
+        return list(newer)
+
+    def get(self, number: int) -> Entry | None:
+        """The document of that number, if it is still here."""
+        return self._by_number.get(number)
+
+    def others(self, id_sms: str, number: int, limit: int) -> tuple[list[Entry], int]:
+        """The newest other documents that carry an id, or a body's event id; the oldest first.
+
+        At most `limit` of them, and how many more there are.
+        """
+        numbers = self._by_id.get(id_sms) or self._by_event.get(id_sms, {})
+        newest = [n for n in itertools.islice(reversed(numbers), limit + 1) if n != number][:limit]
+        more = len(numbers) - (number in numbers) - len(newest)
+        return [self._by_number[other] for other in reversed(newest)], more
+
+    def _turn_away(self, seen: Observation) -> None:
+        door = Door(seen.endpoint, seen.status, seen.credentials or "")
+        turned = self.turned.setdefault(door, Turned())
+        turned.count += 1
+        turned.last_at, turned.last_peer = seen.answered_at, seen.peer or ""
+
+    def _entry(self, seen: Observation, body: bytes, status: int) -> Entry:
+        fates, counts = _fates(seen.course, body)
+        retried, retry_of = self._retries(fates)
+        return Entry(
+            number=self.number,
+            endpoint=seen.endpoint,
+            request_id=seen.request_id,
+            peer=seen.peer or "",
+            answered_at=seen.answered_at,
+            seconds=seen.seconds,
+            status=status,
+            body=body[:KEPT_BODY_BYTES],
+            body_size=len(body),
+            answer=seen.answer[:KEPT_VALUE_BYTES],
+            answer_size=len(seen.answer),
+            fates=fates,
+            counts=counts,
+            listed=len(seen.course.listed),
+            unlisted=len(seen.course.unlisted),
+            line=seen.course.error.line if seen.course.error else None,
+            retried=retried,
+            retry_of=retry_of,
+        )
+
+    def _retries(self, fates: Iterable[Fate]) -> tuple[int, int | None]:
+        """How many of the events were here before, and the newest document with one of them."""
+        before = [
+            self._by_event[fate.event_id] for fate in fates if fate.event_id in self._by_event
+        ]
+        return len(before), max((next(reversed(numbers)) for numbers in before), default=None)
+
+    def _forget(self, entry: Entry) -> None:
+        del self._by_number[entry.number]
+        for index, key in self._places(entry):
+            index.get(key, {}).pop(entry.number, None)
+            if not index.get(key):
+                index.pop(key, None)
+
+    def _places(self, entry: Entry) -> Iterator[tuple[dict[str, dict[int, None]], str]]:
+        """Where the indexes have the entry; a place that its states share comes up more often."""
+        for fate in entry.fates:
+            if fate.id_sms:
+                yield self._by_id, fate.id_sms
+            if fate.mark:
+                yield self._by_event, fate.mark
+
+
+def _fates(course: Course, body: bytes) -> tuple[tuple[Fate, ...], Mapping[str, int]]:
+    """The fates that are kept, in the document's order, and how many there are of each outcome."""
+    if course.error is not None:
+        return (_of_body(course, body),), Counter({REFUSED: 1})
+    outcomes = [
+        _outcome(state, outcome)
+        for state, outcome in zip(course.states, course.outcomes, strict=True)
+    ]
+    kept = [
+        _of_state(course.states[n], course.messages[n], course.outcomes[n], outcomes[n])
+        for n in _chosen(outcomes)
+    ]
+    return tuple(kept), Counter(outcomes)
+
+
+def _chosen(outcomes: Sequence[str]) -> Iterable[int]:
+    """The places of the fates that are kept: where there are too many, trouble first."""
+    if len(outcomes) <= KEPT_STATES:
+        return range(len(outcomes))
+    troubled = [n for n, outcome in enumerate(outcomes) if outcome not in FINE]
+    calm = [n for n, outcome in enumerate(outcomes) if outcome in FINE]
+    return sorted([*troubled, *calm][:KEPT_STATES])
+
+
+def _outcome(state: State | InvalidState, outcome: Outcome) -> str:
+    if outcome.result is not Result.PUBLISHED:
+        return outcome.result.value
+    if isinstance(state, InvalidState):
+        return REJECTED
+    return REPEATED if outcome.repeated else PUBLISHED
+
+
+def _of_state(
+    state: State | InvalidState, message: Message | None, outcome: Outcome, word: str
+) -> Fate:
+    invalid = state if isinstance(state, InvalidState) else None
+    return Fate(
+        id_sms=state.id_sms[:KEPT_TEXT],
+        status=state.status if isinstance(state, State) else "",
+        outcome=word,
+        reason=invalid.reason if invalid else "",
+        detail=invalid.detail[:KEPT_TEXT] if invalid else "",
+        event_id="" if message is None else message.event_id,
+        topic="" if message is None else message.topic,
+        # A copy: what orjson has written keeps 4 KB as long as it lives.
+        value=b"" if message is None else bytes(memoryview(message.value)[:KEPT_VALUE_BYTES]),
+        value_size=0 if message is None else len(message.value),
+        headers=() if message is None else tuple(message.headers),
+        partition=outcome.partition,
+        offset=outcome.offset,
+        error=(outcome.error or "")[:KEPT_TEXT],
+    )
+
+
+def _of_body(course: Course, body: bytes) -> Fate:
+    """A body that was refused as a whole: what is wrong with it, and where its dead letter is."""
+    error, burial = course.error, course.burial or Outcome(Result.DROPPED)
+    return Fate(
+        id_sms="",
+        status="",
+        outcome=REFUSED,
+        reason=error.reason if error else "",
+        detail=error.detail[:KEPT_TEXT] if error else "",
+        event_id=f"body:{len(body)}:{hashlib.sha256(body[:KEPT_BODY_BYTES]).hexdigest()}",
+        topic="",
+        value=b"",
+        value_size=0,
+        headers=(),
+        partition=burial.partition,
+        offset=burial.offset,
+        error=burial.error[:KEPT_TEXT] if burial.error else burial.result.value,
+    )

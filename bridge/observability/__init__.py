@@ -1,0 +1,1 @@
+"""Logs, metrics and traces: who watches, and has no say in an answer."""
