@@ -7,6 +7,8 @@ BridgeError
 
 from dataclasses import dataclass
 
+from bridge.clip import DETAIL_CHARACTERS, clipped
+
 
 class BridgeError(Exception):
     """Anything that the bridge raises on purpose."""
@@ -44,13 +46,13 @@ class ConfigError(BridgeError):
 class DocumentError(BridgeError):
     """The body is refused as a whole.
 
-    `reason` is one fixed word (the dead letter carries it); `detail` is for people. `line`
-    counts from 1, or is None where the parser names no place.
+    `reason` is one fixed word (the dead letter carries it); `detail` is for people, and clipped:
+    it may quote the body. `line` counts from 1, or is None where the parser names no place.
     """
 
     def __init__(self, reason: str, detail: str, line: int | None = None) -> None:
         self.reason = reason
-        self.detail = detail
+        self.detail = clipped(detail, DETAIL_CHARACTERS)
         self.line = line
         super().__init__(reason, detail)
 

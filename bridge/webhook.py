@@ -19,6 +19,7 @@ from bridge.addresses import Address, Networks, Proxies
 from bridge.answers import Answer, Headers, refusal
 from bridge.auth import Authenticator
 from bridge.capacity import Capacity, Lease
+from bridge.clip import ID_CHARACTERS, clipped
 from bridge.errors import DocumentError
 from bridge.event import Stream
 from bridge.metrics import EndpointMetrics, Metrics
@@ -467,7 +468,7 @@ class Webhook:
         if unlisted or receipt.rejected:
             exchange.remainder = True
             facts["unlisted"] = len(unlisted)
-            facts["unlisted_ids"] = unlisted[:MAX_LOGGED_IDS]
+            facts["unlisted_ids"] = [clipped(i, ID_CHARACTERS) for i in unlisted[:MAX_LOGGED_IDS]]
             facts |= {result.value: results.get(result, 0) for result in Result}
             facts["rejected"] = receipt.rejected
             facts["errors"] = receipt.errors[:3]

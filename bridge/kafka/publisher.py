@@ -15,6 +15,7 @@ import structlog
 from aiokafka import errors
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from bridge.clip import reason_of
 from bridge.kafka.connection import (
     MAX_BATCH_BYTES,
     MAX_RECORD_BYTES,
@@ -234,7 +235,7 @@ class Publisher:
         """Any failure uses up sequence numbers for good, so the connection is replaced."""
         self._supervisor.give_up(connection, type(exc).__name__)
         denied = isinstance(exc, errors.TopicAuthorizationFailedError)
-        reason = "denied: allow Write on the topic" if denied else str(exc) or type(exc).__name__
+        reason = "denied: allow Write on the topic" if denied else reason_of(exc)
         log.warning("batch failed", topic=lane.topic, partition=lane.partition, error=reason)
         refused = Outcome(error=reason, too_large=isinstance(exc, _TOO_LARGE))
         if isinstance(exc, _FUTILE):

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import structlog
 
+from bridge.clip import reason_of
 from bridge.kafka import preflight
 from bridge.kafka.causes import AWAY, word_of
 from bridge.kafka.connection import MAX_BATCH_BYTES, Connection
@@ -144,7 +145,7 @@ class Supervisor:
             async with asyncio.timeout_at(deadline):
                 found = await connection.describe(topics)
         except Exception as exc:  # noqa: BLE001 -- without an answer there is no proof, that is all
-            log.info("topic ids not told", error=_reason(exc))
+            log.info("topic ids not told", error=reason_of(exc))
             return {}
         return {name: topic.id for name, topic in found.items() if not topic.denied}
 
@@ -186,7 +187,7 @@ class Supervisor:
                 return await self._attempt()
             except Exception as exc:  # noqa: BLE001 -- whatever it is, the next try may succeed
                 self.reachable = False
-                self._complain(_reason(exc), said_at)
+                self._complain(reason_of(exc), said_at)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
             pause = min(pause * 2, longest)
 
@@ -302,7 +303,7 @@ class Supervisor:
                 else:
                     await self._look_for_topics(connection)
         except Exception as exc:  # noqa: BLE001 -- a new connection costs less than a doubt
-            self.give_up(connection, f"probe failed: {_reason(exc)}")
+            self.give_up(connection, f"probe failed: {reason_of(exc)}")
 
     # --- ending --------------------------------------------------------------------------
 
@@ -319,7 +320,3 @@ class Supervisor:
                 await asyncio.wait(list(connection.in_flight), timeout=left)
         finally:
             await connection.abandon()
-
-
-def _reason(exc: BaseException) -> str:
-    return str(exc) or type(exc).__name__
