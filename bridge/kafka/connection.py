@@ -21,7 +21,7 @@ from aiokafka.structs import TopicPartition
 from bridge.errors import BridgeError
 from bridge.kafka import internals
 from bridge.kafka.diagnosis import why
-from bridge.kafka.metadata import Topic, describe, earliest_offsets
+from bridge.kafka.metadata import Topic, describe, offsets
 from bridge.kafka.security import TlsFiles, client_arguments
 from bridge.settings import Kafka
 
@@ -125,11 +125,11 @@ class Connection:
         """Those of the topics that exist, by name, as the cluster has them now."""
         return await describe(self._producer.client, names)
 
-    async def earliest_offsets(
-        self, topic: Topic, partitions: Collection[int]
+    async def offsets(
+        self, topic: Topic, partitions: Collection[int], which: int
     ) -> Mapping[int, int]:
-        """Where the log of each partition begins; without those that are not told."""
-        return await earliest_offsets(self._producer.client, topic, partitions)
+        """Where the log of each partition begins or ends; without those that are not told."""
+        return await offsets(self._producer.client, topic, partitions, which)
 
     async def find(self, names: Iterable[str]) -> dict[str, Topic]:
         """Describe the topics, and make those that exist known to the producer."""
