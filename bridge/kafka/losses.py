@@ -86,5 +86,5 @@ class Losses:
             partition=partition,
             first_offset=gone.start,
             records=len(gone),
-            to_mend="set unclean.leader.election.enable to false, ask the provider for what is gone",
+            to_mend="set unclean.leader.election.enable to false; ask the provider for the rest",
         )
