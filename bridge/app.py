@@ -1,7 +1,6 @@
 """The two ASGI applications: the public one with the endpoints, and the private one."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from bridge.nowhere import Nowhere
 from bridge.observation import Course, Observation, Observer
 from bridge.pipeline import Pipeline, Publisher
 from bridge.ratelimit import RateLimit
+from bridge.reader import Reader
 from bridge.settings import Endpoint, Settings
 from bridge.webhook import Webhook
 
@@ -92,8 +92,7 @@ def public_app(
         max_states=settings.server.max_in_flight_states,
     )
     metrics.watch_capacity(capacity)
-    # One thread: more would only take turns with it, and hold more documents in memory.
-    reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+    reader = Reader(capacity, settings.server.max_body_bytes)
     burials = RateLimit(per_second=BURIALS_PER_SECOND, burst=BURIALS_AT_ONCE)
     pipeline = Pipeline(publisher)
     applications: dict[str, ASGIApp] = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from bridge import parse, webhook
+from bridge import capacity, parse, webhook
 from bridge.errors import DocumentError
 from bridge.kafka import publisher
 from bridge.kafka.supervisor import Timing
@@ -33,7 +33,7 @@ TRIES = "three" if publisher.MAX_DELIVERIES == 3 else str(publisher.MAX_DELIVERI
         f"a probe (every {Timing().probe:.0f} s)",
         f"at most {TRIES} times each",
         NESTING,
-        f"Bodies over {webhook.INLINE_BYTES // 1024} KiB",
+        f"Bodies over {capacity.SMALL_BYTES // 1024} KiB",
         f"their records are put in line {publisher.SLICE} at a time",
     ],
 )
