@@ -29,7 +29,7 @@ TRIES = "three" if publisher.MAX_DELIVERIES == 3 else str(publisher.MAX_DELIVERI
 @pytest.mark.parametrize(
     "said",
     [
-        f"(`unlisted_ids`, up to {webhook.MAX_LOGGED_IDS} a line)",
+        f"(`unlisted_ids`, up to {webhook.MAX_LOGGED_IDS} a line",
         f"a probe (every {Timing().probe:.0f} s)",
         f"at most {TRIES} times each",
         NESTING,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge import app as applications
-from bridge import logs, parse
+from bridge import logs, parse, reader
 from bridge.metrics import Metrics
 from bridge.settings import Settings
 from tests.asgi import Reply, request
@@ -72,7 +72,7 @@ def main() -> None:
     make, _ = LARGE[options.name]
     body = make()
     assert len(body) <= LARGE_BYTES, len(body)
-    applications.ThreadPoolExecutor = Inline  # type: ignore[assignment,attr-defined]
+    reader.ThreadPoolExecutor = Inline  # type: ignore[assignment,attr-defined]
     logs.configure("info", "json")
     json.dump(asyncio.run(_cost(body, options.megabytes)), sys.stdout)
 
