@@ -43,14 +43,15 @@ def _hold(it: Target, number: int, body: Callable[[int], bytes]) -> str:
         clients = [stack.enter_context(_client(it)) for _ in range(number)]
         bodies = [body(n) for n in range(number)]
         with Watch(it) as watch, ThreadPoolExecutor(AT_ONCE) as senders:
-            answered = sum(senders.map(_post, clients, bodies))
+            begun = list(senders.map(_post, clients, bodies))
+        answered = [client for client, has in zip(clients, begun, strict=True) if has]
         held, gauges = resident(it.pid), it.in_flight()
-        ended, seconds = _wait(clients)
+        ended, seconds = _wait(answered)
     after = resident(it.pid)
     sizes = ", ".join(f"{n / MEGABYTE:.0f}" for n in (before, held, after))
     return (
-        f"{sizes} MB resident before, while held, at the end; {answered} begun to be answered; "
-        f"in flight while held: {gauges}; {ended} of {number} ended within {seconds:.0f} s; {watch}"
+        f"{sizes} MB resident before, while held, at the end; in flight while held: {gauges}; "
+        f"{ended} of the {len(answered)} that were answered ended within {seconds:.0f} s; {watch}"
     )
 
 
