@@ -128,3 +128,19 @@ class Outcome(NamedTuple):
     too_large: bool = False
     repeated: bool = False
     gap_seconds: float | None = None
+
+
+NOT_SENT = Outcome()
+
+
+@dataclass(slots=True)
+class Item:
+    """A state of a document, what is published of it, and what became of that.
+
+    `message` is None where the state is invalid and no topic takes its dead letter. Where its
+    event turns out to be too large, the state becomes an invalid one, with its dead letter.
+    """
+
+    state: State | InvalidState
+    message: Message | None
+    outcome: Outcome = NOT_SENT
