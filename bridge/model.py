@@ -6,8 +6,27 @@ third of the time.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+
+class Meaning(NamedTuple):
+    """What the provider's page says of a status word; all None for a word it does not name."""
+
+    final: bool | None = None
+    outcome: Literal["pending", "delivered", "undelivered"] | None = None
+    rank: int | None = None
+
+
+MEANINGS: Mapping[str, Meaning] = {
+    "send": Meaning(final=False, outcome="pending", rank=0),
+    "partly_deliver": Meaning(final=False, outcome="pending", rank=1),
+    "deliver": Meaning(final=False, outcome="delivered", rank=2),
+    "not_deliver": Meaning(final=True, outcome="undelivered", rank=3),
+    "expired": Meaning(final=True, outcome="undelivered", rank=3),
+    "read": Meaning(final=True, outcome="delivered", rank=4),
+}
 
 OTHER_STATUS = "other"  # stands for every status word that is not the provider's own
 # Every word that says why a body or a state is refused.
@@ -71,6 +90,24 @@ class Trace(NamedTuple):
 
     traceparent: str
     tracestate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where an endpoint's events come from and go to, and how they are written.
+
+    `dead_letter_topic` is None where invalid states are not to be published; `trace` is that of
+    the request at hand, where requests are traced.
+    """
+
+    endpoint: str
+    source: str
+    timezone: tzinfo
+    topic: str
+    dead_letter_topic: str | None
+    type_prefix: str
+    content_mode: Literal["structured", "binary"]
+    trace: Trace | None = None
 
 
 class Message(NamedTuple):

@@ -15,9 +15,8 @@ from xml.parsers import expat
 import xmltodict
 
 from bridge.errors import DocumentError
-from bridge.model import Document, InvalidState, Received, State
+from bridge.model import MEANINGS, Document, InvalidState, Received, State
 
-KNOWN_STATUSES = frozenset({"send", "partly_deliver", "deliver", "not_deliver", "expired", "read"})
 CHANNELS = frozenset({"sms", "viber"})
 
 MAX_DEPTH = 8  # elements within each other; an honest document has 2
@@ -356,7 +355,7 @@ def _sort(
         return
     if len(name) > MAX_NAME_CHARACTERS:
         raise _too_long(f"@{name}")
-    if word in KNOWN_STATUSES:
+    if word in MEANINGS:
         channels[name] = word
     else:
         attributes[name] = value
@@ -365,7 +364,7 @@ def _sort(
 def _status(status: str, channels: Mapping[str, str]) -> str:
     if not status and len(channels) == 1:
         (status,) = channels.values()
-    if status in KNOWN_STATUSES:
+    if status in MEANINGS:
         return status
     if not status:
         raise _Defect("missing_status", "no status")

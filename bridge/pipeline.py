@@ -8,21 +8,16 @@ from typing import Protocol
 
 from bridge.ack import acknowledged
 from bridge.errors import DocumentError
-from bridge.event import (
-    MEANINGS,
-    Stream,
-    rejected_body,
-    rejected_state,
-    status_message,
-    time_defect,
-)
+from bridge.event import rejected_body, rejected_state, status_message, time_defect
 from bridge.model import (
+    MEANINGS,
     OTHER_STATUS,
     Document,
     InvalidState,
     Message,
     Outcome,
     Result,
+    Route,
     State,
 )
 from bridge.parse import parse, received
@@ -43,6 +38,25 @@ class Publisher(Protocol):
         `on_too_large` may be called with a message and its outcome before all others have theirs.
         """
         ...
+
+
+class DryRun:
+    """A publisher that accepts every message and sends none; `note` is called with each."""
+
+    def __init__(self, note: Callable[[Message], None] = lambda _message: None) -> None:
+        self._note = note
+
+    async def publish(
+        self,
+        messages: Sequence[Message],
+        deadline: float,
+        on_too_large: OnTooLarge = lambda _message, _outcome: None,
+    ) -> list[Outcome]:
+        """Have each message published at once."""
+        del deadline, on_too_large
+        for message in messages:
+            self._note(message)
+        return [Outcome(Result.PUBLISHED)] * len(messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +112,15 @@ class Prepared:
     future_times: int = 0
 
 
-def prepare(stream: Stream, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:
+def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:
     """All that can be done of a body without Kafka, on any thread. Raises DocumentError."""
     document = parse(body, max_states=max_states)
     messages: list[Message | None] = []
     unreadable = future = 0
     for state in document.states:
-        messages.append(message_for(stream, state, received_at))
+        messages.append(message_for(route, state, received_at))
         if isinstance(state, State) and state.raw_time:
-            defect = time_defect(state.raw_time, stream.timezone, received_at)
+            defect = time_defect(state.raw_time, route.timezone, received_at)
             if defect is not None:
                 unreadable += defect == "unreadable"
                 future += defect == "future"
@@ -120,12 +134,12 @@ class Pipeline:
         self._publisher = publisher
 
     async def accept(
-        self, stream: Stream, prepared: Prepared, received_at: datetime, deadline: float
+        self, route: Route, prepared: Prepared, received_at: datetime, deadline: float
     ) -> Receipt:
         """Publish every state of the document, and say which ids are durably in Kafka."""
         document = prepared.document
         states = list(document.states)
-        letters = _Letters(stream, prepared, received_at, deadline, self._publish)
+        letters = _Letters(route, prepared, received_at, deadline, self._publish)
         outcomes = await self._publish(prepared.messages, deadline, letters.start)
         for message, outcome in zip(prepared.messages, outcomes, strict=True):
             if outcome.too_large and message is not None:
@@ -135,18 +149,18 @@ class Pipeline:
         listed, unlisted = acknowledged(states, durable, document.unprocessed_ids)
         return _receipt(listed, unlisted, states, outcomes, prepared.messages)
 
-    async def bury(
+    async def publish_dead_letter(
         self,
-        stream: Stream,
+        route: Route,
         error: DocumentError,
         body: bytes,
         received_at: datetime,
         deadline: float,
     ) -> Outcome | None:
         """Publish the dead letter of a body that is refused; None without a topic for it."""
-        if stream.dead_letter_topic is None:
+        if route.dead_letter_topic is None:
             return None
-        message = rejected_body(stream, stream.dead_letter_topic, error, body, received_at)
+        message = rejected_body(route, route.dead_letter_topic, error, body, received_at)
         (outcome,) = await self._publisher.publish([message], deadline)
         return outcome
 
@@ -176,13 +190,13 @@ class _Letters:
 
     def __init__(
         self,
-        stream: Stream,
+        route: Route,
         prepared: Prepared,
         received_at: datetime,
         deadline: float,
         publish: Callable[[Sequence[Message | None], float], Awaitable[list[Outcome]]],
     ) -> None:
-        self._stream = stream
+        self._route = route
         self._prepared = prepared
         self._received_at = received_at
         self._deadline = deadline
@@ -222,7 +236,7 @@ class _Letters:
 
     async def _publish_waiting(self) -> None:
         indices, self._waiting = self._waiting, []
-        letters = [message_for(self._stream, self._invalid[i], self._received_at) for i in indices]
+        letters = [message_for(self._route, self._invalid[i], self._received_at) for i in indices]
         outcomes = await self._publish(letters, self._deadline)
         self._settled.update(zip(indices, zip(letters, outcomes, strict=True), strict=True))
 
@@ -277,12 +291,10 @@ def _gaps(messages: Sequence[Message | None], outcomes: Sequence[Outcome]) -> di
     }
 
 
-def message_for(
-    stream: Stream, state: State | InvalidState, received_at: datetime
-) -> Message | None:
+def message_for(route: Route, state: State | InvalidState, received_at: datetime) -> Message | None:
     """The event or the dead letter of a state; None where no topic takes its dead letter."""
     if isinstance(state, State):
-        return status_message(stream, state, received_at)
-    if stream.dead_letter_topic is None:
+        return status_message(route, state, received_at)
+    if route.dead_letter_topic is None:
         return None
-    return rejected_state(stream, stream.dead_letter_topic, state, received_at)
+    return rejected_state(route, route.dead_letter_topic, state, received_at)

@@ -17,13 +17,12 @@ from starlette.types import Receive, Scope, Send
 from bridge.ack import answer
 from bridge.config.settings import Server
 from bridge.errors import DocumentError, RequestError
-from bridge.event import Stream
 from bridge.gateway.admission import Capacity, Lease
 from bridge.gateway.auth import Authenticator
 from bridge.gateway.client_address import Address, Networks, Proxies
 from bridge.gateway.request_ids import RequestIds
 from bridge.gateway.responses import Answer, Headers, refusal
-from bridge.model import Outcome, Result
+from bridge.model import Outcome, Result, Route
 from bridge.observability.metrics import EndpointMetrics, Metrics
 from bridge.observability.redelivery import Unlisted
 from bridge.observability.requests import Course, Observation, Observer
@@ -90,7 +89,7 @@ class Webhook:
 
     def __init__(
         self,
-        stream: Stream,
+        route: Route,
         *,
         authenticator: Authenticator | None,
         allow: Networks | None,
@@ -107,7 +106,7 @@ class Webhook:
         tracing: "EndpointTracing | None" = None,
         observer: Observer | None = None,
     ) -> None:
-        self._stream = stream
+        self._route = route
         self._authenticator = authenticator
         self._allow = allow
         self._proxies = proxies
@@ -115,7 +114,7 @@ class Webhook:
         self._capacity = capacity
         self._reader = reader
         self._burials = burials
-        self._metrics = EndpointMetrics(metrics, stream.endpoint)
+        self._metrics = EndpointMetrics(metrics, route.endpoint)
         self._unlisted = Unlisted()
         self._metrics.watch_unlisted(self._unlisted.oldest_seconds)
         self._server = server
@@ -127,7 +126,7 @@ class Webhook:
         self._clock = clock
         self._tracing = tracing
         self._observer = observer
-        self._log = log.bind(endpoint=stream.endpoint)
+        self._log = log.bind(endpoint=route.endpoint)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -232,7 +231,7 @@ class Webhook:
         client = self._client(scope)
         observer(
             Observation(
-                endpoint=self._stream.endpoint,
+                endpoint=self._route.endpoint,
                 request_id=exchange.request_id,
                 peer=None if client is None else str(client),
                 answered_at=self._clock(),
@@ -348,14 +347,14 @@ class Webhook:
             exchange.refused = True
             return self._overloaded()
         max_states = self._server.max_states
-        stream = self._stream
+        route = self._route
         if exchange.span is not None:
-            stream = replace(stream, trace=exchange.span.trace)
+            route = replace(route, trace=exchange.span.trace)
         try:
             if len(body) <= INLINE_BYTES:
-                prepared = prepare(stream, body, received_at, max_states=max_states)
+                prepared = prepare(route, body, received_at, max_states=max_states)
             else:
-                prepared = await self._prepare_aside(stream, body, received_at, deadline)
+                prepared = await self._prepare_aside(route, body, received_at, deadline)
         except TimeoutError:
             exchange.remainder = True
             self._metrics.overloaded.inc()
@@ -363,30 +362,30 @@ class Webhook:
             return _nothing_taken()
         except DocumentError as error:
             exchange.remainder = True
-            await self._bury(stream, error, body, received_at, deadline, exchange=exchange)
+            await self._bury(route, error, body, received_at, deadline, exchange=exchange)
             return refusal(HTTPStatus.BAD_REQUEST, str(error))
         if not exchange.lease.take_states(len(prepared.document.states)):
             exchange.refused = True
             return self._overloaded()
         began = time.perf_counter()
-        receipt = await self._pipeline.accept(stream, prepared, received_at, deadline)
+        receipt = await self._pipeline.accept(route, prepared, received_at, deadline)
         self._watch(self._account, prepared, receipt, exchange, time.perf_counter() - began)
         return (
             _nothing_taken() if receipt.refused else Answer(HTTPStatus.OK, answer(receipt.listed))
         )
 
     async def _prepare_aside(
-        self, stream: Stream, body: bytes, received_at: datetime, deadline: float
+        self, route: Route, body: bytes, received_at: datetime, deadline: float
     ) -> Prepared:
         """Read a large document beside the loop, so that small ones need not wait."""
         max_states = self._server.max_states
-        work = partial(prepare, stream, body, received_at, max_states=max_states)
+        work = partial(prepare, route, body, received_at, max_states=max_states)
         with self._timeouts.at(deadline):
             return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
     async def _bury(
         self,
-        stream: Stream,
+        route: Route,
         error: DocumentError,
         body: bytes,
         received_at: datetime,
@@ -397,7 +396,9 @@ class Webhook:
         """Keep a refused body for a look; the answer does not depend on it."""
         outcome: Outcome | None = None
         if self._burials.allows():
-            outcome = await self._pipeline.bury(stream, error, body, received_at, deadline)
+            outcome = await self._pipeline.publish_dead_letter(
+                route, error, body, received_at, deadline
+            )
         self._watch(self._account_refused, error, outcome, exchange)
 
     def _account_refused(
