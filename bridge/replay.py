@@ -41,7 +41,7 @@ from bridge.pipeline import (
 
 AT_ONCE = 100  # letters on their way together
 BYTES_AT_ONCE = 1024 * 1024  # of these letters: what is read before any of it is published
-FAILURES_IN_A_ROW = 3  # rounds of letters of which Kafka took none; then no more are tried
+FAILURES_IN_A_ROW = 3  # rounds of letters of which Kafka accepted none; then it stops
 STOP_SECONDS = 5.0
 CHILDREN = "child_elements"
 
@@ -108,14 +108,14 @@ class Filter:
     since: datetime | None = None
     limit: int | None = None
 
-    def takes(self, letter: Letter) -> bool:
+    def matches(self, letter: Letter) -> bool:
         """Whether reason and endpoint are among those that are meant."""
         return (not self.reasons or letter.content.reason in self.reasons) and (
             not self.endpoints or letter.content.endpoint in self.endpoints
         )
 
     @property
-    def picks(self) -> bool:
+    def by_content(self) -> bool:
         """Whether letters are chosen by what is in them."""
         return bool(self.reasons or self.endpoints)
 
@@ -150,7 +150,7 @@ async def _picked(
     count = 0
     async for record in records:
         letter = letter_of(record)
-        if wanted.takes(letter) if isinstance(letter, Letter) else not wanted.picks:
+        if wanted.matches(letter) if isinstance(letter, Letter) else not wanted.by_content:
             yield letter
             count += isinstance(letter, Letter)
             if count == wanted.limit:
@@ -393,7 +393,7 @@ def _why(prepared: Prepared, receipt: Receipt) -> str:
 
 
 def endpoint_of(settings: Settings, letter: Letter) -> Endpoint | None:
-    """The endpoint that has the letter's source, by its name where several have.
+    """The endpoint that has the letter's source, by its name if several have.
 
     Another source would make other events of the same states, so the name alone is not enough.
     """

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,14 +14,16 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from bridge.ack import answer
+from bridge.clip import ID_CHARACTERS, clipped
 from bridge.config.settings import Server
 from bridge.errors import DocumentError, RequestError
-from bridge.gateway.admission import Capacity, Lease
+from bridge.gateway.admission import SMALL_BYTES, Capacity, Lease, weight, weight_unread
 from bridge.gateway.auth import Authenticator
 from bridge.gateway.client_address import Address, Networks, Proxies
+from bridge.gateway.reader import Reader
 from bridge.gateway.request_ids import RequestIds
 from bridge.gateway.responses import Answer, Headers, refusal
-from bridge.model import Outcome, Result, Route
+from bridge.model import MAX_LISTED_CHARACTERS, Outcome, Result, Route
 from bridge.observability.metrics import EndpointMetrics, Metrics
 from bridge.observability.redelivery import Unlisted
 from bridge.observability.requests import Course, Observation, Observer
@@ -41,7 +42,6 @@ P = ParamSpec("P")
 RETRY_AFTER: Headers = ((b"retry-after", b"5"),)
 MAX_LOGGED_IDS = 100
 
-INLINE_BYTES = 32 * 1024  # some 350 states, 10 ms: docs/reliability.md has the measurement
 COMPLAINTS_PER_SECOND = 0.1  # of requests that are refused with one status
 COMPLAINTS_AT_ONCE = 5
 
@@ -96,7 +96,7 @@ class Webhook:
         proxies: Proxies,
         pipeline: Pipeline,
         capacity: Capacity,
-        reader: Executor,
+        reader: Reader,
         burials: RateLimit,
         metrics: Metrics,
         server: Server,
@@ -159,7 +159,9 @@ class Webhook:
         """What to answer, a fault of the program's own included: it acknowledges nothing."""
         try:
             return await self._answer(exchange, scope, receive), False
-        except Exception as exc:  # noqa: BLE001 -- the request's line tells it all
+        except (Exception, asyncio.CancelledError) as exc:  # the request's line tells it all
+            if isinstance(exc, asyncio.CancelledError) and self._draining() and _is_cancelled():
+                raise  # by the server: the drain's time is over
             exchange.refused = True
             exchange.facts["exc_info"] = exc
             return refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the gateway's own"), True
@@ -277,6 +279,7 @@ class Webhook:
         if length is not None and int(length) > self._server.max_body_bytes:
             exchange.facts["declared_bytes"] = int(length)
             return self._too_large()
+        exchange.lease.expected_bytes = int(length or 0)
         return None
 
     def _client(self, scope: Scope) -> Address | None:
@@ -302,8 +305,8 @@ class Webhook:
         """The whole body, or why not; None where the client left."""
         now = asyncio.get_running_loop().time()
         try:
-            with self._timeouts.at(now + self._server.body_timeout_seconds):
-                return await self._collect(receive, lease)
+            with self._timeouts.at(now + self._server.body_timeout_seconds) as wait:
+                return await self._collect(receive, lease, wait.end)
         except TimeoutError:
             return refusal(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time")
         except RequestError as error:
@@ -316,20 +319,29 @@ class Webhook:
                 HTTPStatus.SERVICE_UNAVAILABLE, "the gateway is stopping", headers=RETRY_AFTER
             )
 
-    async def _collect(self, receive: Receive, lease: Lease) -> bytes | Answer | None:
-        chunks: list[bytes] = []
+    async def _collect(
+        self, receive: Receive, lease: Lease, cut: Callable[[], None]
+    ) -> bytes | Answer | None:
+        body = bytearray()  # many small chunks would cost many times their bytes
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
             chunk: bytes = message.get("body", b"")
-            if not lease.take_bytes(len(chunk)):
-                return self._overloaded()
-            if lease.bytes > self._server.max_body_bytes:
+            if lease.bytes + len(chunk) > self._server.max_body_bytes:
                 return self._too_large()
-            chunks.append(chunk)
             if not message.get("more_body", False):
-                return chunk if len(chunks) == 1 else b"".join(chunks)
+                if not lease.take_bytes(len(chunk)):
+                    return self._overloaded()
+                if not body:
+                    return chunk
+                body += chunk
+                return bytes(body)
+            if not lease.take_part(len(chunk), cut):
+                return self._overloaded()
+            if lease.was_cut:
+                raise TimeoutError
+            body += chunk
 
     # --- the work ------------------------------------------------------------------------
 
@@ -343,18 +355,21 @@ class Webhook:
         if is_blank(body):
             exchange.remainder = True
             return refusal(HTTPStatus.BAD_REQUEST, "the body is empty")
-        if not exchange.lease.take_post():
-            exchange.refused = True
-            return self._overloaded()
-        max_states = self._server.max_states
         route = self._route
         if exchange.span is not None:
             route = replace(route, trace=exchange.span.trace)
+        prepare_it = partial(prepare, route, body, received_at, max_states=self._server.max_states)
+        lease = exchange.lease
         try:
-            if len(body) <= INLINE_BYTES:
-                prepared = prepare(route, body, received_at, max_states=max_states)
+            if len(body) > SMALL_BYTES:
+                unread = weight_unread(body, max_states=self._server.max_states)
+                with self._timeouts.at(deadline):
+                    prepared = await self._reader.read(prepare_it, unread, lease, deadline)
+            elif lease.take_post():
+                prepared = prepare_it()
             else:
-                prepared = await self._prepare_aside(route, body, received_at, deadline)
+                exchange.refused = True
+                return self._overloaded()
         except TimeoutError:
             exchange.remainder = True
             self._metrics.overloaded.inc()
@@ -362,9 +377,11 @@ class Webhook:
             return _nothing_taken()
         except DocumentError as error:
             exchange.remainder = True
+            lease.take_states(0)
             await self._bury(route, error, body, received_at, deadline, exchange=exchange)
             return refusal(HTTPStatus.BAD_REQUEST, str(error))
-        if not exchange.lease.take_states(len(prepared.document.states)):
+        states = len(prepared.document.states)
+        if not lease.take_states(weight(states, prepared.attributes, prepared.characters)):
             exchange.refused = True
             return self._overloaded()
         began = time.perf_counter()
@@ -373,15 +390,6 @@ class Webhook:
         return (
             _nothing_taken() if receipt.refused else Answer(HTTPStatus.OK, answer(receipt.listed))
         )
-
-    async def _prepare_aside(
-        self, route: Route, body: bytes, received_at: datetime, deadline: float
-    ) -> Prepared:
-        """Read a large document beside the loop, so that small ones need not wait."""
-        max_states = self._server.max_states
-        work = partial(prepare, route, body, received_at, max_states=max_states)
-        with self._timeouts.at(deadline):
-            return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
     async def _bury(
         self,
@@ -445,7 +453,7 @@ class Webhook:
         if unlisted or receipt.rejected:
             exchange.remainder = True
             facts["unlisted"] = len(unlisted)
-            facts["unlisted_ids"] = unlisted[:MAX_LOGGED_IDS]
+            facts["unlisted_ids"] = [clipped(i, ID_CHARACTERS) for i in unlisted[:MAX_LOGGED_IDS]]
             facts |= {result.value: results.get(result, 0) for result in Result}
             facts["rejected"] = receipt.rejected
             facts["errors"] = receipt.errors[:3]
@@ -475,10 +483,17 @@ class Webhook:
         unlisted = frozenset(receipt.unlisted)
         events = {
             message.event_id: state.id_sms not in unlisted
+            or len(state.id_sms) > MAX_LISTED_CHARACTERS  # is never listed: nothing waits for it
             for state, message in zip(prepared.document.states, prepared.messages, strict=True)
             if message is not None
         }
         return {**receipt.gaps, **self._unlisted.came(events)}.values()
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody has asked for the end of this task; else a fault of its own ends it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _nothing_taken() -> Answer:

@@ -15,15 +15,17 @@ from typing import Any, ClassVar
 
 import structlog
 
+from bridge.clip import reason_of
 from bridge.config.settings import Kafka
 from bridge.kafka import preflight
 from bridge.kafka.admin import create_topics, creation_command
 from bridge.kafka.causes import ADVICE, AWAY, explained, word_of
+from bridge.kafka.losses import Losses
 from bridge.kafka.preflight import Findings, report
 from bridge.kafka.producer import Connection
 from bridge.kafka.renewal import follow
 from bridge.kafka.security import TlsFiles
-from bridge.kafka.topic_metadata import Topic
+from bridge.kafka.topic_metadata import EARLIEST, Topic
 from bridge.model import Log
 
 log = structlog.get_logger(__name__)
@@ -84,6 +86,7 @@ class Supervisor:
         self._findings: dict[str, Findings] = {}
         self._inspected_at: dict[str, float] = {}
         self._throttle_said_at = -math.inf
+        self.losses = Losses()
         self.generation = 0  # of the connection
         self._connection: Connection | None = None
         self._connected = asyncio.Event()
@@ -158,10 +161,10 @@ class Supervisor:
             async with asyncio.timeout_at(deadline):
                 for name, topic in (await connection.describe(partitions)).items():
                     if (log_now := _log_of(topic)) is not None:
-                        starts = await connection.earliest_offsets(topic, partitions[name])
+                        starts = await connection.offsets(topic, partitions[name], EARLIEST)
                         logs[name] = replace(log_now, starts=starts)
         except Exception as exc:  # noqa: BLE001 -- without an answer there is no proof, that is all
-            log.info("topics not told", error=_reason(exc))
+            log.info("topics not told", error=reason_of(exc))
         return logs
 
     def max_message_bytes(self, topic: str) -> int | None:
@@ -216,7 +219,7 @@ class Supervisor:
                 return await self._attempt()
             except Exception as exc:  # noqa: BLE001 -- whatever it is, the next try may succeed
                 self.reachable = False
-                self._complain(_reason(exc), said_at)
+                self._complain(reason_of(exc), said_at)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
             pause = min(pause * 2, longest)
 
@@ -250,6 +253,7 @@ class Supervisor:
             command = creation_command(self._settings, topic)
             log.error("topic is missing", topic=topic, create_it_with=command)
         self._missing = missing
+        await self.losses.look(self._topics, connection.offsets)
         logs = {name: _log_of(topic) for name, topic in self._topics.items()}
         self._logs = {name: each for name, each in logs.items() if each is not None}
         self._tell_denials()
@@ -341,7 +345,7 @@ class Supervisor:
                     self.give_up(connection, "no broker answers")
         except Exception as exc:  # noqa: BLE001 -- a new connection costs less than a doubt
             if not connection.throttled:
-                self.give_up(connection, f"probe failed: {_reason(exc)}")
+                self.give_up(connection, f"probe failed: {reason_of(exc)}")
 
     # --- ending --------------------------------------------------------------------------
 
@@ -362,7 +366,3 @@ class Supervisor:
 
 def _log_of(topic: Topic) -> Log | None:
     return None if topic.id is None else Log(topic.id, topic.epochs)
-
-
-def _reason(exc: BaseException) -> str:
-    return str(exc) or type(exc).__name__
