@@ -8,15 +8,9 @@ from typing import Protocol
 
 from bridge.ack import acknowledged
 from bridge.errors import DocumentError
-from bridge.event import (
-    MEANINGS,
-    Stream,
-    rejected_body,
-    rejected_state,
-    status_message,
-    time_defect,
-)
+from bridge.event import rejected_body, rejected_state, status_message, time_defect
 from bridge.model import (
+    MEANINGS,
     OTHER_STATUS,
     Document,
     InvalidState,
@@ -24,6 +18,7 @@ from bridge.model import (
     Message,
     Outcome,
     Result,
+    Route,
     State,
 )
 from bridge.parse import parse, received
@@ -44,6 +39,25 @@ class Publisher(Protocol):
         `on_too_large` may be called with a message and its outcome before all others have theirs.
         """
         ...
+
+
+class DryRun:
+    """A publisher that accepts every message and sends none; `note` is called with each."""
+
+    def __init__(self, note: Callable[[Message], None] = lambda _message: None) -> None:
+        self._note = note
+
+    async def publish(
+        self,
+        messages: Sequence[Message],
+        deadline: float,
+        on_too_large: OnTooLarge = lambda _message, _outcome: None,
+    ) -> list[Outcome]:
+        """Have each message published at once."""
+        del deadline, on_too_large
+        for message in messages:
+            self._note(message)
+        return [Outcome(Result.PUBLISHED)] * len(messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +117,20 @@ class Prepared:
     characters: int = 0
 
 
-def prepare(stream: Stream, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:
+def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:
     """All that can be done of a body without Kafka, on any thread. Raises DocumentError."""
     document = _parsed(body, max_states)
     items: list[Item] = []
     unreadable = future = attributes = characters = 0
     for state in document.states:
-        items.append(Item(state, message_for(stream, state, received_at)))
+        items.append(Item(state, message_for(route, state, received_at)))
         held = state.element if isinstance(state, State) else state.received.attributes
         attributes += len(held)
         characters += sum(map(len, held)) + sum(map(len, held.values()))
         if isinstance(state, InvalidState):
             characters += len(state.received.text)
         elif state.raw_time:
-            defect = time_defect(state.raw_time, stream.timezone, received_at)
+            defect = time_defect(state.raw_time, route.timezone, received_at)
             if defect is not None:
                 unreadable += defect == "unreadable"
                 future += defect == "future"
@@ -140,11 +154,11 @@ class Pipeline:
         self._publisher = publisher
 
     async def accept(
-        self, stream: Stream, prepared: Prepared, received_at: datetime, deadline: float
+        self, route: Route, prepared: Prepared, received_at: datetime, deadline: float
     ) -> Receipt:
         """Publish every state of the document, and say which ids are durably in Kafka."""
         items = prepared.items
-        letters = _Letters(stream, items, received_at, deadline, self._publish)
+        letters = _Letters(route, items, received_at, deadline, self._publish)
         await self._publish(items, deadline, letters.start)
         for item in items:
             if item.outcome.too_large and item.message is not None:
@@ -154,16 +168,16 @@ class Pipeline:
 
     async def publish_dead_letter(
         self,
-        stream: Stream,
+        route: Route,
         error: DocumentError,
         body: bytes,
         received_at: datetime,
         deadline: float,
     ) -> Outcome | None:
         """Publish the dead letter of a body that is refused; None without a topic for it."""
-        if stream.dead_letter_topic is None:
+        if route.dead_letter_topic is None:
             return None
-        message = rejected_body(stream, stream.dead_letter_topic, error, body, received_at)
+        message = rejected_body(route, route.dead_letter_topic, error, body, received_at)
         (outcome,) = await self._publisher.publish([message], deadline)
         return outcome
 
@@ -193,13 +207,13 @@ class _Letters:
 
     def __init__(
         self,
-        stream: Stream,
+        route: Route,
         items: Sequence[Item],
         received_at: datetime,
         deadline: float,
         publish: Callable[[Sequence[Item], float], Awaitable[None]],
     ) -> None:
-        self._stream = stream
+        self._route = route
         self._items = items
         self._received_at = received_at
         self._deadline = deadline
@@ -216,7 +230,7 @@ class _Letters:
             if isinstance(state, State):
                 detail = outcome.error or TOO_LARGE
                 invalid = InvalidState(state.id_sms, TOO_LARGE, detail, received(state.element))
-                letter = Item(invalid, message_for(self._stream, invalid, self._received_at))
+                letter = Item(invalid, message_for(self._route, invalid, self._received_at))
                 self._letters.append((item, letter))
                 if not self._waiting:
                     self._publishing.append(asyncio.create_task(self._publish_waiting()))
@@ -285,12 +299,10 @@ def _receipt(prepared: Prepared) -> Receipt:
     )
 
 
-def message_for(
-    stream: Stream, state: State | InvalidState, received_at: datetime
-) -> Message | None:
+def message_for(route: Route, state: State | InvalidState, received_at: datetime) -> Message | None:
     """The event or the dead letter of a state; None where no topic takes its dead letter."""
     if isinstance(state, State):
-        return status_message(stream, state, received_at)
-    if stream.dead_letter_topic is None:
+        return status_message(route, state, received_at)
+    if route.dead_letter_topic is None:
         return None
-    return rejected_state(stream, stream.dead_letter_topic, state, received_at)
+    return rejected_state(route, route.dead_letter_topic, state, received_at)

@@ -18,7 +18,7 @@ from bridge.errors import DocumentError
 from bridge.gateway.admission import SMALL_BYTES
 from bridge.pipeline import prepare
 from tests.gateway import Gateway, configuration
-from tests.test_endurance import STREAM
+from tests.test_endurance import ROUTE
 
 MIB = 2**20
 LARGE_BYTES = 4 * MIB  # the shipped `max_body_bytes`
@@ -133,7 +133,7 @@ def test_the_worst_documents_stay_under_the_chart_s_limit_with_kafka_away(
 def test_a_refusal_holds_nothing_of_what_was_read(body: bytes) -> None:
     """It outlives its request's reading: dead letters wait for Kafka, the inspector keeps them."""
     with pytest.raises(DocumentError) as raised:
-        prepare(STREAM, body, datetime.now(UTC), max_states=10)
+        prepare(ROUTE, body, datetime.now(UTC), max_states=10)
 
     error = raised.value
     assert error.__context__ is None

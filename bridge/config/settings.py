@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from bridge.gateway.client_address import network_of
+from bridge.model import Route
 
 Place = tuple[str | int, ...]
 """Where a setting stands: ("endpoints", 0, "path")."""
@@ -394,6 +395,10 @@ class Kafka(Section):
         default_factory=Security, description="How the bridge and the brokers know each other."
     )
 
+    def with_dead_letters(self, topics: tuple[str, ...]) -> tuple[str, ...]:
+        """These topics, and that of dead letters if there is one."""
+        return (*topics, self.dead_letter_topic) if self.dead_letter_topic else topics
+
 
 class Basic(Section):
     """One user of HTTP basic authentication."""
@@ -574,6 +579,24 @@ class Settings(Section):
     def topics(self) -> tuple[str, ...]:
         """The distinct status topics, in order of the endpoints."""
         return tuple(dict.fromkeys(self.topic_of(endpoint) for endpoint in self.endpoints))
+
+    @property
+    def wanted_topics(self) -> tuple[str, ...]:
+        """The topics that must exist: those of status events, and that of dead letters."""
+        return self.kafka.with_dead_letters(self.topics)
+
+
+def route_of(settings: Settings, endpoint: Endpoint) -> Route:
+    """Where the endpoint's events come from and go to."""
+    return Route(
+        endpoint=endpoint.name,
+        source=endpoint.source,
+        timezone=ZoneInfo(endpoint.timezone),
+        topic=settings.topic_of(endpoint),
+        dead_letter_topic=settings.kafka.dead_letter_topic,
+        type_prefix=settings.events.type_prefix,
+        content_mode=settings.events.content_mode,
+    )
 
 
 @dataclass(frozen=True, slots=True)

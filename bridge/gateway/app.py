@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -11,8 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bridge.config.settings import Endpoint, Settings
-from bridge.event import Stream
+from bridge.config.settings import Endpoint, Settings, route_of
 from bridge.gateway.admission import Capacity
 from bridge.gateway.auth import Authenticator
 from bridge.gateway.checks import checks
@@ -43,19 +41,6 @@ class Health:
     def why_not_ready(self) -> str | None:
         """What `/readyz` says; None where the process is ready."""
         return "draining" if self.draining else self.hindrance()
-
-
-def stream_of(settings: Settings, endpoint: Endpoint) -> Stream:
-    """Where the endpoint's events come from and go to."""
-    return Stream(
-        endpoint=endpoint.name,
-        source=endpoint.source,
-        timezone=ZoneInfo(endpoint.timezone),
-        topic=settings.topic_of(endpoint),
-        dead_letter_topic=settings.kafka.dead_letter_topic,
-        type_prefix=settings.events.type_prefix,
-        content_mode=settings.events.content_mode,
-    )
 
 
 class Paths:
@@ -133,7 +118,7 @@ def _webhook(
     if observer is not None:
         observers.append(observer)
     return Webhook(
-        stream_of(settings, endpoint),
+        route_of(settings, endpoint),
         checks(
             Authenticator.of(endpoint.auth),
             Networks.of(allow) if allow else None,

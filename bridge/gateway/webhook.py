@@ -13,13 +13,13 @@ from starlette.types import Receive, Scope, Send
 
 from bridge.ack import answer
 from bridge.errors import DocumentError, RequestError
-from bridge.event import Stream
 from bridge.gateway.admission import SMALL_BYTES, Capacity, Lease, weight, weight_unread
 from bridge.gateway.checks import Check, Decision, refused, too_large
 from bridge.gateway.client_address import Proxies
 from bridge.gateway.reader import Reader
 from bridge.gateway.request_ids import RequestIds
 from bridge.gateway.responses import RETRY_AFTER, Answer, nothing_taken, overloaded, refusal
+from bridge.model import Route
 from bridge.observability.requests import Disposition, Observers, Request
 from bridge.parse import is_blank
 from bridge.pipeline import Pipeline, Prepared, prepare
@@ -71,14 +71,14 @@ class Webhook:
 
     def __init__(
         self,
-        stream: Stream,
+        route: Route,
         checks: Sequence[Check],
         shared: Shared,
         observers: Observers,
         *,
         tracing: "EndpointTracing | None" = None,
     ) -> None:
-        self._stream = stream
+        self._route = route
         self._checks = checks
         self._shared = shared
         self._limits = shared.limits
@@ -107,7 +107,7 @@ class Webhook:
     def _request(self, scope: Scope) -> Request:
         headers = dict(reversed(scope["headers"]))  # the first of a name counts
         request = Request(
-            endpoint=self._stream.endpoint,
+            endpoint=self._route.endpoint,
             request_id=self._request_ids.of(headers.get(b"x-request-id")),
             scope=scope,
             headers=headers,
@@ -212,11 +212,11 @@ class Webhook:
         if is_blank(body):
             blank = refusal(HTTPStatus.BAD_REQUEST, "the body is empty")
             return Disposition.UNREADABLE, blank
-        stream = self._stream
+        route = self._route
         if request.span is not None:
-            stream = replace(stream, trace=request.span.trace)
+            route = replace(route, trace=request.span.trace)
         try:
-            prepared = await self._prepare(stream, body, received_at, deadline, lease)
+            prepared = await self._prepare(route, body, received_at, deadline, lease)
         except TimeoutError:
             return Disposition.LATE, nothing_taken()
         except DocumentError as error:
@@ -224,7 +224,7 @@ class Webhook:
             request.error = error
             if self._shared.dead_letter_limit.allows():
                 request.dead_letter = await self._shared.pipeline.publish_dead_letter(
-                    stream, error, body, received_at, deadline
+                    route, error, body, received_at, deadline
                 )
             return Disposition.UNREADABLE, refusal(HTTPStatus.BAD_REQUEST, str(error))
         if prepared is None or not lease.take_states(
@@ -232,7 +232,7 @@ class Webhook:
         ):
             return Disposition.OVERLOADED, overloaded()
         began = time.perf_counter()
-        receipt = await self._shared.pipeline.accept(stream, prepared, received_at, deadline)
+        receipt = await self._shared.pipeline.accept(route, prepared, received_at, deadline)
         request.receipt = receipt
         request.publish_seconds = time.perf_counter() - began
         if receipt.refused:
@@ -240,14 +240,14 @@ class Webhook:
         return Disposition.READ, Answer(HTTPStatus.OK, answer(receipt.listed))
 
     async def _prepare(
-        self, stream: Stream, body: bytes, received_at: datetime, deadline: float, lease: Lease
+        self, route: Route, body: bytes, received_at: datetime, deadline: float, lease: Lease
     ) -> Prepared | None:
         """Read a document, a large one beside the loop; None if there is no room for it.
 
         Raises DocumentError, or TimeoutError past the deadline.
         """
         max_states = self._limits.max_states
-        work = partial(prepare, stream, body, received_at, max_states=max_states)
+        work = partial(prepare, route, body, received_at, max_states=max_states)
         if len(body) <= SMALL_BYTES:
             return work() if lease.take_post() else None
         unread = weight_unread(body, max_states=max_states)

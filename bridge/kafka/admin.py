@@ -62,3 +62,8 @@ def creation_command(settings: Kafka, topic: str) -> str:
             *(f"--config {name}={value}" for name, value in sorted(wanted.config.items())),
         ]
     )
+
+
+def missing_topic(settings: Kafka, topic: str) -> str:
+    """What to tell a person about a topic that does not exist."""
+    return f"topic {topic}: missing; to create it:\n  {creation_command(settings, topic)}"

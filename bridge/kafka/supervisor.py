@@ -74,8 +74,7 @@ class Supervisor:
         self.on_refusal: Callable[[str], None] = lambda _: None
         self.on_throttle: Callable[[float], None] = lambda _: None
         self._required = frozenset(topics)
-        dead_letters = settings.dead_letter_topic
-        self._wanted = self._required | ({dead_letters} if dead_letters else set())
+        self._wanted = frozenset(settings.with_dead_letters(tuple(topics)))
         self._files = TlsFiles(settings.security.tls) if settings.security.encrypted else None
         self._connect = connect or partial(Connection.open, files=self._files)
         self._inspect = inspect or partial(preflight.inspect, files=self._files)

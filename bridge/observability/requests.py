@@ -30,6 +30,9 @@ LINES_PER_SECOND = 0.1  # of requests that are refused with one status
 LINES_AT_ONCE = 5
 
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
 class Disposition(Enum):
     """What was done with a request; log level, metrics and the answer's kind follow from it."""
 
@@ -86,7 +89,7 @@ class Request:
     disposition: Disposition = Disposition.FAULT
     status: int | None = None
     answer: bytes = b""
-    answered_at: datetime = datetime.min.replace(tzinfo=UTC)
+    answered_at: datetime = _NEVER
     seconds: float = 0.0
 
     @property
