@@ -50,7 +50,7 @@ subscribers: $(READY) ## the four languages of docs/examples on a long day; STAT
 	@$(BIN)/python -m tests.subscribers --states $(or $(STATES),100000) --seed $(or $(SEED),7)
 
 .PHONY: bench
-bench: $(READY) ## how fast it is, against a plain gateway; ARGS=--write-readme keeps the figures
+bench: $(READY) ## how fast it is, against a plain gateway; ARGS=--write-figures keeps the figures
 	@command -v wrk >/dev/null || { echo "make: bench needs wrk: apt-get install wrk" >&2; exit 2; }
 	@$(BIN)/python -m benchmarks $(ARGS)
 
