@@ -495,7 +495,7 @@ class Endpoint(Section):
     )
     topic: TopicName | None = Field(
         default=None,
-        description="Topic of this endpoint's status events; kafka.topic where absent.",
+        description="Topic of this endpoint's status events; by default kafka.topic.",
         examples=["sms.status.brand"],
     )
 
