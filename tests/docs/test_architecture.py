@@ -8,7 +8,7 @@ import pytest
 
 from bridge.model import Result
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MAP = ROOT / "docs/architecture.md"
 PAGES = (ROOT / "CONTRIBUTING.md", MAP, ROOT / "docs/glossary.md")
 OUTSIDE = ("bridge/", "benchmarks/", "config/", "docs/", "helm/", "tests/")
