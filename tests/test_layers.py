@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "bridge"
 STAGES = ("parse", "event", "ack", "kafka")
-PURE = ("parse", "event", "ack", "model", "errors")
+PURE = ("parse", "event", "ack", "model", "errors", "clip")
 IMPURE = frozenset(
     {"aiokafka", "asyncio", "logging", "os", "random", "socket", "structlog", "time", "threading"}
 )
@@ -79,7 +79,7 @@ def test_the_pure_modules_know_no_io_no_clock_and_no_log(module: str) -> None:
 
 @pytest.mark.parametrize("module", PURE)
 def test_the_pure_modules_import_values_and_errors_alone(module: str) -> None:
-    assert parts_of(module) <= {"model", "errors"}
+    assert parts_of(module) <= {"model", "errors", "clip"}
 
 
 def test_the_pipeline_knows_neither_http_nor_the_client_of_kafka() -> None:

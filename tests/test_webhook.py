@@ -17,6 +17,7 @@ from bridge.gateway.app import Health, public_app
 from bridge.model import Message, Result
 from bridge.observability.metrics import Metrics
 from tests.asgi import Hang, Leave, Reply, request
+from tests.fake_kafka import until
 from tests.fakes import RecordingPublisher, Verdict
 
 TWO = b'<response><state id_sms="1">read</state><state id_sms="2">send</state></response>'
@@ -690,6 +691,35 @@ async def test_a_fault_of_the_program_s_own_is_a_500_and_one_line() -> None:
     assert str(line["exc_info"]) == "a bug"
     assert gateway.requests(500) == 1
     assert gateway.metrics.registry.get_sample_value("sms_bridge_in_flight_posts") == 0
+
+
+@pytest.mark.parametrize("draining", [False, True])
+async def test_a_cancellation_that_nobody_asked_for_is_a_fault_like_any_other(
+    *, draining: bool
+) -> None:
+    def broken(_: Message) -> Result:
+        raise asyncio.CancelledError
+
+    gateway = Gateway(RecordingPublisher(broken))
+    gateway.health.draining = draining
+    with capture_logs() as logs:
+        reply = await gateway.post(TWO)
+    assert is_problem(reply, 500)
+    (line,) = logs
+    assert (line["event"], line["log_level"], line["status"]) == ("request", "error", 500)
+    assert gateway.requests(500) == 1
+
+
+async def test_the_server_s_own_cancellation_at_the_end_of_the_drain_is_its_to_answer() -> None:
+    gateway = Gateway()
+    gateway.publisher.hold.clear()
+    held = asyncio.create_task(gateway.post(TWO))
+    await until(lambda: bool(gateway.publisher.calls))
+    gateway.health.draining = True
+    held.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await held
+    assert gateway.requests(500) == 0
 
 
 async def test_a_request_s_line_counts_its_states_by_outcome() -> None:

@@ -15,6 +15,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from bridge.ack import answer
+from bridge.clip import ID_CHARACTERS, clipped
 from bridge.config.settings import Server
 from bridge.errors import DocumentError, RequestError
 from bridge.event import Stream
@@ -160,7 +161,9 @@ class Webhook:
         """What to answer, a fault of the program's own included: it acknowledges nothing."""
         try:
             return await self._answer(exchange, scope, receive), False
-        except Exception as exc:  # noqa: BLE001 -- the request's line tells it all
+        except (Exception, asyncio.CancelledError) as exc:  # the request's line tells it all
+            if isinstance(exc, asyncio.CancelledError) and self._draining() and _is_cancelled():
+                raise  # by the server: the drain's time is over
             exchange.refused = True
             exchange.facts["exc_info"] = exc
             return refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the gateway's own"), True
@@ -444,7 +447,7 @@ class Webhook:
         if unlisted or receipt.rejected:
             exchange.remainder = True
             facts["unlisted"] = len(unlisted)
-            facts["unlisted_ids"] = unlisted[:MAX_LOGGED_IDS]
+            facts["unlisted_ids"] = [clipped(i, ID_CHARACTERS) for i in unlisted[:MAX_LOGGED_IDS]]
             facts |= {result.value: results.get(result, 0) for result in Result}
             facts["rejected"] = receipt.rejected
             facts["errors"] = receipt.errors[:3]
@@ -478,6 +481,12 @@ class Webhook:
             if message is not None
         }
         return {**receipt.gaps, **self._unlisted.came(events)}.values()
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody has asked for the end of this task; else a fault of its own ends it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _nothing_taken() -> Answer:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from aiokafka import errors
 
+from bridge.clip import reason_of
 from bridge.config.settings import Kafka
 from bridge.kafka.causes import explained
 from bridge.kafka.limits import Limits, record_bytes
@@ -275,7 +276,7 @@ class Publisher:
         """
         name = type(exc).__name__
         explanation = explained(name)
-        reason = str(exc) or name if explanation == name else explanation
+        reason = reason_of(exc) if explanation == name else explanation
         log.warning("batch failed", topic=lane.topic, partition=lane.partition, error=reason)
         count = sum(len(piece.indices) for piece in taken)
         if isinstance(exc, _TOO_LARGE):

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import structlog
 
+from bridge.clip import reason_of
 from bridge.config.settings import Kafka
 from bridge.kafka import preflight
 from bridge.kafka.admin import create_topics, creation_command
@@ -162,7 +163,7 @@ class Supervisor:
                         starts = await connection.earliest_offsets(topic, partitions[name])
                         logs[name] = replace(log_now, starts=starts)
         except Exception as exc:  # noqa: BLE001 -- without an answer there is no proof, that is all
-            log.info("topics not told", error=_reason(exc))
+            log.info("topics not told", error=reason_of(exc))
         return logs
 
     def max_message_bytes(self, topic: str) -> int | None:
@@ -217,7 +218,7 @@ class Supervisor:
                 return await self._attempt()
             except Exception as exc:  # noqa: BLE001 -- whatever it is, the next try may succeed
                 self.reachable = False
-                self._complain(_reason(exc), said_at)
+                self._complain(reason_of(exc), said_at)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
             pause = min(pause * 2, longest)
 
@@ -342,7 +343,7 @@ class Supervisor:
                     self.give_up(connection, "no broker answers")
         except Exception as exc:  # noqa: BLE001 -- a new connection costs less than a doubt
             if not connection.throttled:
-                self.give_up(connection, f"probe failed: {_reason(exc)}")
+                self.give_up(connection, f"probe failed: {reason_of(exc)}")
 
     # --- ending --------------------------------------------------------------------------
 
@@ -363,7 +364,3 @@ class Supervisor:
 
 def _log_of(topic: Topic) -> Log | None:
     return None if topic.id is None else Log(topic.id, topic.epochs)
-
-
-def _reason(exc: BaseException) -> str:
-    return str(exc) or type(exc).__name__

@@ -29,6 +29,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from bridge import __version__
+from bridge.clip import ID_CHARACTERS, clipped
 from bridge.model import Trace
 from bridge.ratelimit import Repeats
 
@@ -191,7 +192,7 @@ class EndpointTracing:
             "sms_bridge.request_id": request_id,
         }
         if not known:
-            attributes["http.request.method_original"] = method
+            attributes["http.request.method_original"] = clipped(method, ID_CHARACTERS)
         name = f"{method if known else 'HTTP'} {self._path}"
         span = self._tracing.server_span(name, scope["headers"], attributes)
         return RequestSpan(span, message_ids=self._tracing.message_ids)
@@ -216,8 +217,8 @@ class RequestSpan:
     def ids(self, *, listed: Sequence[str], unlisted: Sequence[str]) -> None:
         """Name the ids, where that was asked for."""
         if self._message_ids:
-            self._span.set_attribute("sms_bridge.listed_ids", listed[:MAX_IDS])
-            self._span.set_attribute("sms_bridge.unlisted_ids", unlisted[:MAX_IDS])
+            self._span.set_attribute("sms_bridge.listed_ids", _named(listed))
+            self._span.set_attribute("sms_bridge.unlisted_ids", _named(unlisted))
 
     def describe(self, status: int | None, facts: Mapping[str, Any]) -> None:
         """Say what became of the request; `status` is None where its client left."""
@@ -254,6 +255,10 @@ class _ScopeHeaders(Getter[Headers]):
 
 
 _GETTER = _ScopeHeaders()
+
+
+def _named(ids: Sequence[str]) -> list[str]:
+    return [clipped(id_sms, ID_CHARACTERS) for id_sms in ids[:MAX_IDS]]
 
 
 def _fail(span: Span, error_type: str) -> None:
