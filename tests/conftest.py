@@ -13,17 +13,17 @@ import pytest
 from playwright.sync_api import Browser
 
 from bridge.demo.embedded_broker import EmbeddedBroker
-from tests.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
-from tests.browser import ChromiumUnavailableError, launched_chromium
-from tests.clock import FaketimeUnavailableError, WallClock
 from tests.contract import asyncapi, events
 from tests.helm.binaries import MAJORS, HelmUnavailableError, helm_binary
 from tests.helm.chart import Helm
 from tests.helm.models import Models
 from tests.helm.models import models as installed_models
-from tests.npm import NpmUnavailableError
-from tests.secured import PASSWORD, USER, SecuredKafka
 from tests.subscribers.programs import LANGUAGES, Program, RuntimeUnavailableError, program
+from tests.support.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
+from tests.support.browser import ChromiumUnavailableError, launched_chromium
+from tests.support.clock import FaketimeUnavailableError, WallClock
+from tests.support.npm import NpmUnavailableError
+from tests.support.secured import PASSWORD, USER, SecuredKafka
 
 EXTERNAL_KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}

@@ -26,9 +26,9 @@ from benchmarks.figures import (
 )
 from benchmarks.load import NO_WRK, Generators
 from benchmarks.programs import TOPICS, Bridge, Broker, Program
-from tests.brokers import Record, read_topic, wait_until
-from tests.gateway import HOST
-from tests.reference import event_id
+from tests.support.brokers import Record, read_topic, wait_until
+from tests.support.gateway import HOST
+from tests.support.reference import event_id
 
 STATES = 20
 REQUEST_LINE = '"event":"request"'

@@ -48,10 +48,10 @@ from bridge.model import InvalidState, Message, Received, State
 from bridge.model import Result as Fate
 from bridge.parse import parse, received
 from bridge.pipeline import prepare
-from tests.brokers import ExternalKafka, read_topic
-from tests.fakes import RecordingPublisher
-from tests.gateway import Gateway, configuration
-from tests.reference import event_id
+from tests.support.brokers import ExternalKafka, read_topic
+from tests.support.fakes import RecordingPublisher
+from tests.support.gateway import Gateway, configuration
+from tests.support.reference import event_id
 
 RECEIVED_AT = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
 NOW = datetime(2026, 12, 1, tzinfo=UTC)

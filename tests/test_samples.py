@@ -22,8 +22,8 @@ from bridge.event import Stream
 from bridge.model import Message, Result
 from bridge.parse import is_blank
 from bridge.pipeline import Pipeline, prepare
-from tests.fakes import RecordingPublisher, Verdict
-from tests.reference import event_id
+from tests.support.fakes import RecordingPublisher, Verdict
+from tests.support.reference import event_id
 
 SAMPLES = Path(__file__).parent / "samples"
 NAMES = sorted(path.stem for path in SAMPLES.glob("*.xml"))

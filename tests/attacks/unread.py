@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 from tests.attacks.rig import MAX_BODY_BYTES, MEGABYTE, Row, Target, resident, target
-from tests.senders import document
-from tests.wire import post
+from tests.support.senders import document
+from tests.support.wire import post
 
 HELD_SECONDS = 35.0
 READ_BYTES = 15
