@@ -7,7 +7,7 @@ is durably in Kafka.
 from collections.abc import Collection, Iterable, Sequence
 from xml.sax.saxutils import escape
 
-from bridge.model import InvalidState, State
+from bridge.model import MAX_LISTED_CHARACTERS, InvalidState, State
 
 _HEAD = b'<?xml version="1.0" encoding="utf-8"?>\n<response>'
 _TAIL = b"</response>\n"
@@ -23,7 +23,7 @@ def acknowledged(
     """The ids to list and those not to, each once, in order of first appearance.
 
     `durable` says of each state whether Kafka has taken what it became. A blank id is neither:
-    there is nothing to list.
+    there is nothing to list. One that is too long to be listed is among the others.
     """
     whole: dict[str, bool] = {}
     for state, is_durable in zip(states, durable, strict=True):
@@ -31,6 +31,9 @@ def acknowledged(
             whole[state.id_sms] = is_durable and whole.get(state.id_sms, True)
     for id_sms in unprocessed_ids:
         if id_sms:
+            whole[id_sms] = False
+    for id_sms in whole:
+        if len(id_sms) > MAX_LISTED_CHARACTERS:
             whole[id_sms] = False
     listed = [id_sms for id_sms, is_durable in whole.items() if is_durable]
     unlisted = [id_sms for id_sms, is_durable in whole.items() if not is_durable]

@@ -27,6 +27,7 @@ FAR_FUTURE = timedelta(minutes=10)  # more than clocks differ, and less than tim
 _MAX_TEXT_BYTES = MAX_RECEIVED_BYTES * 4 // 3 + 4  # what Base64 takes at the most
 _MAX_SUBJECT_CHARACTERS = 256
 _RAW_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)", re.ASCII)
+_RAW_TIME_CHARACTERS = len("2011-01-01 12:57:46")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -198,9 +199,15 @@ def time_defect(
     return "future" if changed_at > _rfc3339(received_at + FAR_FUTURE) else None
 
 
-@lru_cache(maxsize=4096)
 def _changed_at(raw_time: str, timezone: tzinfo) -> str | None:
-    """`parse_time` in RFC 3339: the states of a document share many a second."""
+    """`parse_time` in RFC 3339."""
+    # What is longer is no time, and what is remembered must not be as long as a sender likes.
+    return _changed_at_of(raw_time, timezone) if len(raw_time) == _RAW_TIME_CHARACTERS else None
+
+
+@lru_cache(maxsize=4096)
+def _changed_at_of(raw_time: str, timezone: tzinfo) -> str | None:
+    """The states of a document share many a second."""
     changed_at = parse_time(raw_time, timezone)
     return None if changed_at is None else _rfc3339(changed_at)
 
@@ -288,20 +295,38 @@ def _extent(whole: bytes, *, truncated: bool) -> dict[str, Any]:
 
 # The SDK's JSON format and Kafka binding write the same, and check what cannot be wrong here,
 # at five times the cost: tests/test_event.py compares the two field by field.
+_HEADER_NAMES = {
+    "datacontenttype": "content-type",
+    **{
+        name: f"ce_{name}"
+        for name in (
+            *("specversion", "id", "source", "type", "time", "dataschema", "partitionkey"),
+            *("subject", "traceparent", "tracestate"),
+        )
+    },
+}
+# One copy for the many states of a document: they differ in the rest alone.
+_SHARED = frozenset({"specversion", "source", "datacontenttype", "dataschema"})
+_encoded = lru_cache(maxsize=64)(str.encode)
 _STRUCTURED_HEADERS = [("content-type", b"application/cloudevents+json")]
 
 
 def _structured(envelope: dict[str, Any]) -> tuple[bytes, list[tuple[str, bytes]]]:
-    return orjson.dumps(envelope), _STRUCTURED_HEADERS
+    return _written(envelope), _STRUCTURED_HEADERS
 
 
 def _binary(envelope: dict[str, Any]) -> tuple[bytes, list[tuple[str, bytes]]]:
     data = envelope.pop("data")
     headers = [
-        ("content-type" if name == "datacontenttype" else f"ce_{name}", value.encode())
+        (_HEADER_NAMES[name], _encoded(value) if name in _SHARED else value.encode())
         for name, value in envelope.items()
     ]
-    return orjson.dumps(data), headers
+    return _written(data), headers
+
+
+def _written(value: dict[str, Any]) -> bytes:
+    # A copy: what orjson returns keeps the buffer that it wrote to, some 4 KB or more.
+    return b"%b" % orjson.dumps(value)
 
 
 _WRITERS = {"structured": _structured, "binary": _binary}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+MAX_LISTED_CHARACTERS = 256  # of an id: a longer one is not listed, whatever becomes of its state
 OTHER_STATUS = "other"  # stands for every status word that is not the provider's own
 # Every word that says why a body or a state is refused.
 REASONS = frozenset(

@@ -89,28 +89,46 @@ class Prepared:
 
     A message is None where the state is invalid and no topic takes its dead letter. The dead
     letter of a state whose event turns out to be too large takes that event's place.
-    `unreadable_times` and `future_times` count states whose time is not one, or far ahead.
+    `unreadable_times` and `future_times` count states whose time is not one, or far ahead;
+    `attributes` and `characters` say how heavy the states are.
     """
 
     document: Document
     messages: list[Message | None]
     unreadable_times: int = 0
     future_times: int = 0
+    attributes: int = 0
+    characters: int = 0
 
 
 def prepare(stream: Stream, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:
     """All that can be done of a body without Kafka, on any thread. Raises DocumentError."""
-    document = parse(body, max_states=max_states)
+    document = _parsed(body, max_states)
     messages: list[Message | None] = []
-    unreadable = future = 0
+    unreadable = future = attributes = characters = 0
     for state in document.states:
         messages.append(message_for(stream, state, received_at))
-        if isinstance(state, State) and state.raw_time:
+        held = state.element if isinstance(state, State) else state.received.attributes
+        attributes += len(held)
+        characters += sum(map(len, held)) + sum(map(len, held.values()))
+        if isinstance(state, InvalidState):
+            characters += len(state.received.text)
+        elif state.raw_time:
             defect = time_defect(state.raw_time, stream.timezone, received_at)
             if defect is not None:
                 unreadable += defect == "unreadable"
                 future += defect == "future"
-    return Prepared(document, messages, unreadable, future)
+    return Prepared(document, messages, unreadable, future, attributes, characters)
+
+
+def _parsed(body: bytes, max_states: int) -> Document:
+    try:
+        return parse(body, max_states=max_states)
+    except DocumentError as error:
+        # The error is kept until its dead letter is durable, or longer where somebody watches. Its
+        # traceback holds all that had been read by then, many times the body's size.
+        refusal = DocumentError(error.reason, error.detail, error.line)
+    raise refusal
 
 
 class Pipeline:

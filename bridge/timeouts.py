@@ -84,6 +84,7 @@ class Timeout:
             raise TimeoutError from exc
 
     def end(self) -> None:
-        """Cancel what the block waits for."""
-        self.ended = True
-        self._task.cancel()
+        """Cancel what the block waits for, once."""
+        if not self.ended:
+            self.ended = True
+            self._task.cancel()

@@ -188,13 +188,15 @@ class Server(Section):
         default=33_554_432,
         ge=1,
         le=17_179_869_184,
-        description="Bytes of the bodies of all POSTs in flight; beyond it the answer is 503.",
+        description="Bytes of the bodies of all POSTs in flight; beyond it the answer is 503. "
+        "Bodies of which more is to come may hold three quarters, large documents as much.",
     )
     max_in_flight_states: Whole = Field(
         default=50_000,
         ge=1,
         le=10_000_000,
-        description="States of all POSTs in flight; beyond it the answer is 503.",
+        description="States of all POSTs in flight; beyond it the answer is 503. Each stands for "
+        "4 KiB of memory at most: states with many attributes or long values count as several.",
     )
     body_timeout_seconds: Seconds = Field(
         default=10,

@@ -1,7 +1,6 @@
 """The two ASGI applications: the public one with the endpoints, and the private one."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from bridge.gateway.admission import Capacity
 from bridge.gateway.auth import Authenticator
 from bridge.gateway.client_address import Networks, Proxies
 from bridge.gateway.not_found import Nowhere
+from bridge.gateway.reader import Reader
 from bridge.gateway.webhook import Webhook
 from bridge.observability.metrics import CONTENT_TYPE, Metrics
 from bridge.observability.requests import Course, Observation, Observer
@@ -92,8 +92,7 @@ def public_app(
         max_states=settings.server.max_in_flight_states,
     )
     metrics.watch_capacity(capacity)
-    # One thread: more would only take turns with it, and hold more documents in memory.
-    reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+    reader = Reader(capacity, settings.server.max_body_bytes)
     burials = RateLimit(per_second=BURIALS_PER_SECOND, burst=BURIALS_AT_ONCE)
     pipeline = Pipeline(publisher)
     applications: dict[str, ASGIApp] = {}

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,12 +18,13 @@ from bridge.clip import ID_CHARACTERS, clipped
 from bridge.config.settings import Server
 from bridge.errors import DocumentError, RequestError
 from bridge.event import Stream
-from bridge.gateway.admission import Capacity, Lease
+from bridge.gateway.admission import SMALL_BYTES, Capacity, Lease, weight, weight_unread
 from bridge.gateway.auth import Authenticator
 from bridge.gateway.client_address import Address, Networks, Proxies
+from bridge.gateway.reader import Reader
 from bridge.gateway.request_ids import RequestIds
 from bridge.gateway.responses import Answer, Headers, refusal
-from bridge.model import Outcome, Result
+from bridge.model import MAX_LISTED_CHARACTERS, Outcome, Result
 from bridge.observability.metrics import EndpointMetrics, Metrics
 from bridge.observability.redelivery import Unlisted
 from bridge.observability.requests import Course, Observation, Observer
@@ -43,7 +43,6 @@ P = ParamSpec("P")
 RETRY_AFTER: Headers = ((b"retry-after", b"5"),)
 MAX_LOGGED_IDS = 100
 
-INLINE_BYTES = 32 * 1024  # some 350 states, 10 ms: docs/reliability.md has the measurement
 COMPLAINTS_PER_SECOND = 0.1  # of requests that are refused with one status
 COMPLAINTS_AT_ONCE = 5
 
@@ -98,7 +97,7 @@ class Webhook:
         proxies: Proxies,
         pipeline: Pipeline,
         capacity: Capacity,
-        reader: Executor,
+        reader: Reader,
         burials: RateLimit,
         metrics: Metrics,
         server: Server,
@@ -281,6 +280,7 @@ class Webhook:
         if length is not None and int(length) > self._server.max_body_bytes:
             exchange.facts["declared_bytes"] = int(length)
             return self._too_large()
+        exchange.lease.expected_bytes = int(length or 0)
         return None
 
     def _client(self, scope: Scope) -> Address | None:
@@ -306,8 +306,8 @@ class Webhook:
         """The whole body, or why not; None where the client left."""
         now = asyncio.get_running_loop().time()
         try:
-            with self._timeouts.at(now + self._server.body_timeout_seconds):
-                return await self._collect(receive, lease)
+            with self._timeouts.at(now + self._server.body_timeout_seconds) as wait:
+                return await self._collect(receive, lease, wait.end)
         except TimeoutError:
             return refusal(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time")
         except RequestError as error:
@@ -320,20 +320,29 @@ class Webhook:
                 HTTPStatus.SERVICE_UNAVAILABLE, "the gateway is stopping", headers=RETRY_AFTER
             )
 
-    async def _collect(self, receive: Receive, lease: Lease) -> bytes | Answer | None:
-        chunks: list[bytes] = []
+    async def _collect(
+        self, receive: Receive, lease: Lease, cut: Callable[[], None]
+    ) -> bytes | Answer | None:
+        body = bytearray()  # many small chunks would cost many times their bytes
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
             chunk: bytes = message.get("body", b"")
-            if not lease.take_bytes(len(chunk)):
-                return self._overloaded()
-            if lease.bytes > self._server.max_body_bytes:
+            if lease.bytes + len(chunk) > self._server.max_body_bytes:
                 return self._too_large()
-            chunks.append(chunk)
             if not message.get("more_body", False):
-                return chunk if len(chunks) == 1 else b"".join(chunks)
+                if not lease.take_bytes(len(chunk)):
+                    return self._overloaded()
+                if not body:
+                    return chunk
+                body += chunk
+                return bytes(body)
+            if not lease.take_part(len(chunk), cut):
+                return self._overloaded()
+            if lease.was_cut:
+                raise TimeoutError
+            body += chunk
 
     # --- the work ------------------------------------------------------------------------
 
@@ -347,18 +356,21 @@ class Webhook:
         if is_blank(body):
             exchange.remainder = True
             return refusal(HTTPStatus.BAD_REQUEST, "the body is empty")
-        if not exchange.lease.take_post():
-            exchange.refused = True
-            return self._overloaded()
-        max_states = self._server.max_states
         stream = self._stream
         if exchange.span is not None:
             stream = replace(stream, trace=exchange.span.trace)
+        prepare_it = partial(prepare, stream, body, received_at, max_states=self._server.max_states)
+        lease = exchange.lease
         try:
-            if len(body) <= INLINE_BYTES:
-                prepared = prepare(stream, body, received_at, max_states=max_states)
+            if len(body) > SMALL_BYTES:
+                unread = weight_unread(body, max_states=self._server.max_states)
+                with self._timeouts.at(deadline):
+                    prepared = await self._reader.read(prepare_it, unread, lease, deadline)
+            elif lease.take_post():
+                prepared = prepare_it()
             else:
-                prepared = await self._prepare_aside(stream, body, received_at, deadline)
+                exchange.refused = True
+                return self._overloaded()
         except TimeoutError:
             exchange.remainder = True
             self._metrics.overloaded.inc()
@@ -366,9 +378,11 @@ class Webhook:
             return _nothing_taken()
         except DocumentError as error:
             exchange.remainder = True
+            lease.take_states(0)
             await self._bury(stream, error, body, received_at, deadline, exchange=exchange)
             return refusal(HTTPStatus.BAD_REQUEST, str(error))
-        if not exchange.lease.take_states(len(prepared.document.states)):
+        states = len(prepared.document.states)
+        if not lease.take_states(weight(states, prepared.attributes, prepared.characters)):
             exchange.refused = True
             return self._overloaded()
         began = time.perf_counter()
@@ -377,15 +391,6 @@ class Webhook:
         return (
             _nothing_taken() if receipt.refused else Answer(HTTPStatus.OK, answer(receipt.listed))
         )
-
-    async def _prepare_aside(
-        self, stream: Stream, body: bytes, received_at: datetime, deadline: float
-    ) -> Prepared:
-        """Read a large document beside the loop, so that small ones need not wait."""
-        max_states = self._server.max_states
-        work = partial(prepare, stream, body, received_at, max_states=max_states)
-        with self._timeouts.at(deadline):
-            return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
     async def _bury(
         self,
@@ -477,6 +482,7 @@ class Webhook:
         unlisted = frozenset(receipt.unlisted)
         events = {
             message.event_id: state.id_sms not in unlisted
+            or len(state.id_sms) > MAX_LISTED_CHARACTERS  # is never listed: nothing waits for it
             for state, message in zip(prepared.document.states, prepared.messages, strict=True)
             if message is not None
         }

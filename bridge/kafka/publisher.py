@@ -240,7 +240,12 @@ class Publisher:
                 headers=[piece.request.messages[piece.indices[0]].headers for piece in taken],
             )
         try:
-            _published(taken, lane.partition, await sending)
+            offset = await sending
+            if offset >= 0:
+                self._supervisor.losses.acknowledged(
+                    lane.topic, lane.partition, offset, batch.record_count()
+                )
+            _published(taken, lane.partition, offset)
         except AbandonedError as exc:
             self._again(lane, taken, Outcome(Result.UNKNOWN, error=str(exc)))
         except RefusedError as exc:

@@ -20,11 +20,12 @@ from bridge.config.settings import Kafka
 from bridge.kafka import preflight
 from bridge.kafka.admin import create_topics, creation_command
 from bridge.kafka.causes import ADVICE, AWAY, explained, word_of
+from bridge.kafka.losses import Losses
 from bridge.kafka.preflight import Findings, report
 from bridge.kafka.producer import Connection
 from bridge.kafka.renewal import follow
 from bridge.kafka.security import TlsFiles
-from bridge.kafka.topic_metadata import Topic
+from bridge.kafka.topic_metadata import EARLIEST, Topic
 from bridge.model import Log
 
 log = structlog.get_logger(__name__)
@@ -86,6 +87,7 @@ class Supervisor:
         self._findings: dict[str, Findings] = {}
         self._inspected_at: dict[str, float] = {}
         self._throttle_said_at = -math.inf
+        self.losses = Losses()
         self.generation = 0  # of the connection
         self._connection: Connection | None = None
         self._connected = asyncio.Event()
@@ -160,7 +162,7 @@ class Supervisor:
             async with asyncio.timeout_at(deadline):
                 for name, topic in (await connection.describe(partitions)).items():
                     if (log_now := _log_of(topic)) is not None:
-                        starts = await connection.earliest_offsets(topic, partitions[name])
+                        starts = await connection.offsets(topic, partitions[name], EARLIEST)
                         logs[name] = replace(log_now, starts=starts)
         except Exception as exc:  # noqa: BLE001 -- without an answer there is no proof, that is all
             log.info("topics not told", error=reason_of(exc))
@@ -252,6 +254,7 @@ class Supervisor:
             command = creation_command(self._settings, topic)
             log.error("topic is missing", topic=topic, create_it_with=command)
         self._missing = missing
+        await self.losses.look(self._topics, connection.offsets)
         logs = {name: _log_of(topic) for name, topic in self._topics.items()}
         self._logs = {name: each for name, each in logs.items() if each is not None}
         self._tell_denials()

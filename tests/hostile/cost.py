@@ -21,6 +21,7 @@ from typing import Any
 from bridge import parse
 from bridge.config.settings import Settings
 from bridge.gateway import app as applications
+from bridge.gateway import reader
 from bridge.observability import logging as logs
 from bridge.observability.metrics import Metrics
 from tests.fuzz import Shape
@@ -73,7 +74,7 @@ def main() -> None:
     make, _ = LARGE[options.name]
     body = make()
     assert len(body) <= LARGE_BYTES, len(body)
-    applications.ThreadPoolExecutor = Inline  # type: ignore[assignment,attr-defined]
+    reader.ThreadPoolExecutor = Inline  # type: ignore[assignment,attr-defined]
     logs.configure("info", "json")
     json.dump(asyncio.run(_cost(body, options.megabytes)), sys.stdout)
 
