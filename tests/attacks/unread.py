@@ -1,6 +1,5 @@
 """3: answers that are not read."""
 
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -88,5 +87,5 @@ def _wait(it: Target, number: int) -> tuple[int, float]:
 
 
 def _sockets(pid: int) -> int:
-    links = (os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir())
-    return sum(link.startswith("socket:") for link in links)
+    links = (file.readlink() for file in Path(f"/proc/{pid}/fd").iterdir())
+    return sum(link.name.startswith("socket:") for link in links)

@@ -3,6 +3,7 @@
 import re
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -139,3 +140,20 @@ def test_a_refusal_holds_nothing_of_what_was_read(body: bytes) -> None:
     assert error.__context__ is None
     assert error.__cause__ is None
     assert {Path(entry.path).name for entry in raised.traceback[1:]} == {"pipeline.py"}
+
+
+def test_a_record_holds_its_own_bytes_and_no_more() -> None:
+    """The buffer that JSON is written to is many times as large."""
+    body = document(with_attributes(3, "1234", 1000))
+    prepare(STREAM, body, datetime.now(UTC), max_states=1000)
+    tracemalloc.start()
+    try:
+        prepared = prepare(STREAM, body, datetime.now(UTC), max_states=1000)
+        written = tracemalloc.take_snapshot().filter_traces(
+            [tracemalloc.Filter(inclusive=True, filename_pattern="*/bridge/event.py")]
+        )
+    finally:
+        tracemalloc.stop()
+    values = sum(len(message.value) for message in prepared.messages if message is not None)
+    held = sum(trace.size for trace in written.traces)
+    assert values < held < 2 * values

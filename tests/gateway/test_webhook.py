@@ -634,6 +634,20 @@ async def test_the_slowest_bodies_are_cut_once_there_is_no_room(
     assert gateway.in_flight("bytes") == 0
 
 
+async def test_a_body_that_has_to_make_room_for_itself_is_a_408(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(capacity, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(capacity.Lease, "burden", lambda lease, _now: lease.bytes)
+    limits = {"max_in_flight_bytes": 100, "max_body_bytes": 100, "body_timeout_seconds": 0.3}
+    gateway = Gateway(server=limits)
+    other = asyncio.create_task(gateway.post(b"x" * 30, Hang))
+    await asyncio.sleep(0.01)
+    assert is_problem(await gateway.post(b"x" * 40, b"x" * 20, b"x" * 10), 408)
+    assert gateway.in_flight("bytes") == 30
+    assert (await other).status == 408
+
+
 async def test_a_body_that_is_cut_when_its_time_is_over_is_a_408(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
