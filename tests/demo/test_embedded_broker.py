@@ -50,9 +50,11 @@ async def test_an_idempotent_producer_writes_what_another_client_reads(
     assert [record.offset for record in records] == [0, 1]
 
 
-def test_the_topics_named_exist_when_the_address_is_known() -> None:
+def test_the_topics_named_exist_when_the_address_is_known(
+    new_embedded: type[EmbeddedBroker],
+) -> None:
     """A client that only looks finds them, with partitions that have a leader."""
-    with EmbeddedBroker("first", "second") as broker:
+    with new_embedded("first", "second") as broker:
         admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
         found = admin.list_topics(timeout=WAIT_SECONDS).topics
 
@@ -60,8 +62,10 @@ def test_the_topics_named_exist_when_the_address_is_known() -> None:
     assert all(p.leader == 1 for p in found["first"].partitions.values())
 
 
-async def test_a_frozen_broker_does_not_answer_and_a_thawed_one_still_has_its_records() -> None:
-    with EmbeddedBroker("sms.status") as broker:
+async def test_a_frozen_broker_does_not_answer_and_a_thawed_one_still_has_its_records(
+    new_embedded: type[EmbeddedBroker],
+) -> None:
+    with new_embedded("sms.status") as broker:
         await produce(broker.bootstrap_servers, "sms.status", [b"before"])
 
         broker.freeze()
@@ -73,8 +77,8 @@ async def test_a_frozen_broker_does_not_answer_and_a_thawed_one_still_has_its_re
         assert record.value == b"before"
 
 
-def test_a_frozen_broker_can_be_stopped() -> None:
-    broker = EmbeddedBroker()
+def test_a_frozen_broker_can_be_stopped(new_embedded: type[EmbeddedBroker]) -> None:
+    broker = new_embedded()
     broker.start()
     broker.freeze()
     started = time.monotonic()
@@ -95,6 +99,7 @@ def run_by_hand() -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.embedded
 def test_the_process_prints_one_address_and_ends_when_its_parents_pipe_closes() -> None:
     """A parent that dies closes the pipe, whatever it died of."""
     with run_by_hand() as process:
@@ -109,6 +114,7 @@ def test_the_process_prints_one_address_and_ends_when_its_parents_pipe_closes() 
     assert not answers(address, timeout=0.5)
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_process_with_status_0(signum: signal.Signals) -> None:
     with run_by_hand() as process:

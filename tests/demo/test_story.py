@@ -52,6 +52,7 @@ def demo(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     poll(lambda: not processes(mark), "the end of every process", timeout=5)
 
 
+@pytest.mark.embedded
 def test_the_demo_tells_the_story_and_misses_nothing() -> None:
     """500 states under load and 5 before: all acknowledged, all read back, and 0 at the end."""
     with demo("--messages", "500") as (process, _):
@@ -72,6 +73,7 @@ def test_the_demo_tells_the_story_and_misses_nothing() -> None:
     assert max(map(len, lines)) <= 80
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_nothing_running(number: signal.Signals) -> None:
     """The signal comes while the broker is frozen and the gateway waits for it."""
@@ -86,6 +88,7 @@ def test_an_interrupted_demo_leaves_nothing_running(number: signal.Signals) -> N
     assert process.returncode == 128 + number
 
 
+@pytest.mark.embedded
 def test_keep_leaves_all_running_until_ctrl_c() -> None:
     """What it prints can be used: `tail` takes the configuration, and the inspector answers."""
     with demo("--messages", "20", "--keep") as (process, _):

@@ -43,10 +43,10 @@ def _wall_clocks(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("seconds", [HOUR, -HOUR, DAY, -DAY])
 def test_a_request_that_waits_for_kafka_goes_on_waiting(
-    wall_clock: WallClock, topic: str, seconds: int
+    new_embedded: type[EmbeddedBroker], wall_clock: WallClock, topic: str, seconds: int
 ) -> None:
     """Neither does its time end early, nor is the producer taken for stalled, nor a repeat new."""
-    with EmbeddedBroker() as broker:
+    with new_embedded() as broker:
         for name in (topic, f"{topic}.rejected"):
             Producer({"bootstrap.servers": broker.bootstrap_servers}).list_topics(name, 10)
         patient = configuration(

@@ -20,11 +20,13 @@ def started(limit: int, config: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def test_64_open_files_are_enough(topic: str, tmp_path: Path) -> None:
+def test_64_open_files_are_enough(
+    new_embedded: type[EmbeddedBroker], topic: str, tmp_path: Path
+) -> None:
     """All three listeners, and a producer that is replaced, which doubles its connections."""
     server, admin, inspector = free_ports(3)
     config = tmp_path / "bridge.yaml"
-    with EmbeddedBroker() as broker:
+    with new_embedded() as broker:
         for name in (topic, f"{topic}.rejected"):
             Producer({"bootstrap.servers": broker.bootstrap_servers}).list_topics(name, 10)
         whole = configuration(

@@ -28,9 +28,9 @@ def settings(broker: EmbeddedBroker, topic: str, **server: float) -> dict[str, A
 
 
 @pytest.fixture
-def broker(topic: str) -> Iterator[EmbeddedBroker]:
+def broker(new_embedded: type[EmbeddedBroker], topic: str) -> Iterator[EmbeddedBroker]:
     """An in-memory broker to freeze and to end."""
-    with EmbeddedBroker(topic, f"{topic}.rejected") as running:
+    with new_embedded(topic, f"{topic}.rejected") as running:
         yield running
 
 

@@ -175,7 +175,7 @@ ENDINGS = ("at work", "a half-sent body", "the broker down")
 
 
 async def test_sigterm_in_the_middle_of_requests(
-    kafka: ExternalKafka, kafka_topic: str, rejected: str
+    new_embedded: type[EmbeddedBroker], kafka: ExternalKafka, kafka_topic: str, rejected: str
 ) -> None:
     """Status 0 in time, an answer to all that was sent before, and no false acknowledgement."""
     rng = random.Random(SEED)
@@ -183,7 +183,7 @@ async def test_sigterm_in_the_middle_of_requests(
     acknowledged: set[str] = set()
     for number in range(ENDS):
         kind = ENDINGS[number % len(ENDINGS)]
-        async with _to_be_ended(kafka, kafka_topic, rejected, kind) as gateway:
+        async with _to_be_ended(new_embedded, kafka, kafka_topic, rejected, kind) as gateway:
             load = Load(gateway.server_address, f"end{number}", states=3)
             seconds = await _end(gateway, load, kind, rng.uniform(0, 0.3))
         if kind == "the broker down":
@@ -204,7 +204,7 @@ async def test_sigterm_in_the_middle_of_requests(
 
 @asynccontextmanager
 async def _to_be_ended(
-    kafka: ExternalKafka, topic: str, rejected: str, kind: str
+    new_embedded: type[EmbeddedBroker], kafka: ExternalKafka, topic: str, rejected: str, kind: str
 ) -> AsyncIterator[Gateway]:
     server = {"drain_delay_seconds": DRAIN_DELAY, "shutdown_grace_seconds": GRACE}
     if kind != "the broker down":
@@ -212,7 +212,7 @@ async def _to_be_ended(
         with Gateway(config) as gateway:
             yield gateway
         return
-    with EmbeddedBroker(topic, rejected) as broker:
+    with new_embedded(topic, rejected) as broker:
         config = configuration(broker.bootstrap_servers, topic, rejected, server=server)
         config["kafka"]["publish_timeout_seconds"] = PUBLISH_TIMEOUT
         with Gateway(config) as gateway:
@@ -361,10 +361,10 @@ HALF_BODY = b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n<
 
 
 @pytest.fixture
-def on_embedded(topic: str) -> Iterator[Gateway]:
+def on_embedded(new_embedded: type[EmbeddedBroker], topic: str) -> Iterator[Gateway]:
     """The program on the in-memory broker."""
     with (
-        EmbeddedBroker(topic, f"{topic}.rejected") as broker,
+        new_embedded(topic, f"{topic}.rejected") as broker,
         Gateway(configuration(broker.bootstrap_servers, topic)) as running,
     ):
         yield running

@@ -18,9 +18,9 @@ POST_MS = 750.0 * FACTOR  # it also waits its turn for Kafka, behind 10,000 reco
 
 
 @pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
+def gateway(new_embedded: type[EmbeddedBroker]) -> Iterator[Gateway]:
     with (
-        EmbeddedBroker("fair", "fair.rejected") as broker,
+        new_embedded("fair", "fair.rejected") as broker,
         Gateway(configuration(broker.bootstrap_servers, "fair")) as running,
     ):
         yield running

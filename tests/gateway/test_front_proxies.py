@@ -42,7 +42,7 @@ class Front:
 
 
 @pytest.fixture(scope="module", params=["haproxy", "nginx"])
-def front(request: pytest.FixtureRequest) -> Iterator[Front]:
+def front(request: pytest.FixtureRequest, new_embedded: type[EmbeddedBroker]) -> Iterator[Front]:
     program = request.getfixturevalue(request.param)
     endpoint = {"source": "urn:example:sms:main", "timezone": "UTC"}
     auth = {"tokens": [TOKEN]}
@@ -51,7 +51,7 @@ def front(request: pytest.FixtureRequest) -> Iterator[Front]:
         endpoint | {"name": "token", "path": "/token", "auth": auth},
         endpoint | {"name": "both", "path": "/both", "auth": auth | {"allow": [PROVIDER]}},
     ]
-    with EmbeddedBroker("front", "front.rejected") as broker:
+    with new_embedded("front", "front.rejected") as broker:
         config = configuration(
             broker.bootstrap_servers,
             "front",

@@ -112,10 +112,10 @@ def post_all(gateway: Gateway, bodies: Sequence[bytes]) -> list[int]:
 
 @pytest.mark.parametrize("content_mode", ["structured", "binary"])
 def test_the_worst_documents_stay_under_the_chart_s_limit_with_kafka_away(
-    content_mode: str, topic: str
+    new_embedded: type[EmbeddedBroker], content_mode: str, topic: str
 ) -> None:
     """Twelve senders at once, a shape after the other, and nothing can be given to Kafka."""
-    with EmbeddedBroker(topic, f"{topic}.rejected") as broker:
+    with new_embedded(topic, f"{topic}.rejected") as broker:
         config = configuration(broker.bootstrap_servers, topic)
         config["events"]["content_mode"] = content_mode
         config["kafka"]["publish_timeout_seconds"] = PUBLISH_SECONDS

@@ -51,8 +51,8 @@ def gateway_on(
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker("wire", "wire.rejected") as broker:
+def broker(new_embedded: type[EmbeddedBroker]) -> Iterator[EmbeddedBroker]:
+    with new_embedded("wire", "wire.rejected") as broker:
         yield broker
 
 
@@ -371,10 +371,10 @@ def test_the_admin_listeners_refusals_are_seen_too(
 
 
 @pytest.fixture(scope="module")
-def full() -> Iterator[Gateway]:
+def full(new_embedded: type[EmbeddedBroker]) -> Iterator[Gateway]:
     """A gateway with room for one post, and that one waits for a broker that is frozen."""
     with (
-        EmbeddedBroker("wire", "wire.rejected") as broker,
+        new_embedded("wire", "wire.rejected") as broker,
         gateway_on(broker, max_in_flight=1) as g,
     ):
         broker.freeze()
@@ -506,9 +506,11 @@ def counted(gateway: Gateway) -> dict[int, int]:
     return codes
 
 
-def test_an_id_that_was_not_listed_is_clipped_in_the_log() -> None:
+def test_an_id_that_was_not_listed_is_clipped_in_the_log(
+    new_embedded: type[EmbeddedBroker],
+) -> None:
     """However long it is: with Kafka away, the line names it."""
-    with EmbeddedBroker("wire", "wire.rejected") as broker:
+    with new_embedded("wire", "wire.rejected") as broker:
         with gateway_on(broker, publish_timeout_seconds=0.2) as gateway:
             broker.freeze()
             with Wire(gateway.server_address) as wire:

@@ -32,8 +32,8 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker(TOPIC, f"{TOPIC}.rejected") as broker:
+def broker(new_embedded: type[EmbeddedBroker]) -> Iterator[EmbeddedBroker]:
+    with new_embedded(TOPIC, f"{TOPIC}.rejected") as broker:
         yield broker
 
 

@@ -110,9 +110,11 @@ async def test_closing_flushes(embedded: EmbeddedBroker, made_topic: str) -> Non
     assert record.value == b"last"
 
 
-async def test_abandoning_with_a_frozen_broker_leaves_no_task_and_no_socket(topic: str) -> None:
+async def test_abandoning_with_a_frozen_broker_leaves_no_task_and_no_socket(
+    new_embedded: type[EmbeddedBroker], topic: str
+) -> None:
     """Batches in flight, a request for metadata, and a peer that answers nothing any more."""
-    with EmbeddedBroker(topic) as broker:
+    with new_embedded(topic) as broker:
         before, sockets = asyncio.all_tasks(), open_sockets()
         for _ in range(3):
             connection = await Connection.open(settings(broker.bootstrap_servers, 2))
