@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import click
 
 from bridge.config.settings import Settings
-from bridge.gateway.client_address import network_of
+from bridge.config.types import network_of
 from bridge.kafka.admin import creation_command
 from bridge.kafka.preflight import Findings
 
