@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from bridge.cli import main as cli
 from bridge.config.conflicts import conflicts
 from bridge.config.settings import Settings
-from bridge.contract.config_schema import DOCUMENTS, DRAFT, config_schema
+from bridge.contract.config_schema import DRAFT, config_schema
+from bridge.contract.documents import DOCUMENTS
 
 SCHEMA = config_schema()
 VALIDATOR = Draft7Validator(SCHEMA)

@@ -375,7 +375,7 @@ def schema(document: str) -> None:
     """
     import json
 
-    from bridge.contract.config_schema import DOCUMENTS
+    from bridge.contract.documents import DOCUMENTS
 
     click.echo(json.dumps(DOCUMENTS[document](), indent=2, ensure_ascii=False))
 
