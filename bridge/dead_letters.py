@@ -27,8 +27,7 @@ from bridge.event import FAR_FUTURE, Stream, state_bytes
 from bridge.gateway.app import stream_of
 from bridge.kafka import Publisher as KafkaPublisher
 from bridge.kafka import Supervisor
-from bridge.kafka.admin import creation_command
-from bridge.kafka.cluster import look
+from bridge.kafka.admin import creation_command, describe_topics
 from bridge.kafka.consumer import SUBSCRIBE_SECONDS, Record, stored
 from bridge.model import Document, InvalidState, Message, Outcome, Received, Result
 from bridge.parse import MAX_ELEMENTS, parse_state
@@ -161,7 +160,7 @@ async def letters(
     topic = settings.kafka.dead_letter_topic
     if topic is None:
         raise BridgeError("kafka.dead_letter_topic is null: there are no dead letters")
-    if not await look(settings.kafka, [topic]):
+    if not await describe_topics(settings.kafka, [topic]):
         command = creation_command(settings.kafka, topic)
         raise BridgeError(f"topic {topic}: missing; to create it:\n  {command}")
     async with (

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from bridge.config.settings import CreateTopics, Kafka
 from bridge.errors import BridgeError
 from bridge.kafka import supervisor as module
+from bridge.kafka.admin import TopicDescription
 from bridge.kafka.causes import word_of
-from bridge.kafka.preflight import Findings
 from bridge.kafka.producer import InFlight
 from bridge.kafka.supervisor import Supervisor, Timing
 from bridge.kafka.topic_metadata import Topic
@@ -286,9 +286,9 @@ async def test_stop_ends_every_task_and_connection() -> None:
 
 
 def findings(replicas: int = 3, min_in_sync: int | None = 2, **more: Any) -> Inspect:
-    async def inspect(_: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+    async def inspect(_: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
         return [
-            Findings(replace(topic, replicas=replicas), min_in_sync, **more)
+            TopicDescription(replace(topic, replicas=replicas), min_in_sync, **more)
             for topic in topics.values()
         ]
 
@@ -316,7 +316,7 @@ async def test_with_require_it_is_ready_once_the_topic_is_mended() -> None:
     require = SETTINGS.model_copy(update={"durability": "require"})
     seen: list[int] = []
 
-    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
         seen.append(len(topics))
         return await findings(3, 1 if len(seen) < 3 else 2)(settings, topics)
 
@@ -339,7 +339,7 @@ async def test_what_the_topic_takes_is_read_again_and_kept_where_the_broker_is_s
     """It may be changed at any time; a look without an answer changes nothing."""
     seen: list[int] = []
 
-    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
         seen.append(len(topics))
         if len(seen) % 3 == 2:
             return await findings(2, None, unreadable="silent", unanswered=True)(settings, topics)
@@ -356,7 +356,7 @@ async def test_what_the_topic_takes_is_read_again_and_kept_where_the_broker_is_s
 async def test_what_the_topic_takes_is_not_read_with_each_probe() -> None:
     seen: list[int] = []
 
-    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
         seen.append(len(topics))
         return await durable(settings, topics)
 

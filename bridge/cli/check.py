@@ -6,8 +6,7 @@ import click
 
 from bridge.config.settings import Settings
 from bridge.config.types import network_of
-from bridge.kafka.admin import creation_command
-from bridge.kafka.preflight import Findings
+from bridge.kafka.admin import TopicDescription, creation_command
 
 
 def summary(settings: Settings) -> Iterator[str]:
@@ -49,7 +48,7 @@ def wanted_topics(settings: Settings) -> tuple[str, ...]:
     return (*settings.topics, dead_letters) if dead_letters else settings.topics
 
 
-def findings(settings: Settings, found: Mapping[str, Findings]) -> Iterator[str]:
+def findings(settings: Settings, found: Mapping[str, TopicDescription]) -> Iterator[str]:
     """What the cluster says of each topic, with the command that makes a missing one."""
     for name in wanted_topics(settings):
         if name in found:
@@ -70,14 +69,14 @@ def findings(settings: Settings, found: Mapping[str, Findings]) -> Iterator[str]
     yield from missing(settings, found)
 
 
-def not_durable(settings: Settings, found: Mapping[str, Findings]) -> bool:
+def not_durable(settings: Settings, found: Mapping[str, TopicDescription]) -> bool:
     """Whether `durability: require` would keep the gateway from being ready."""
     return settings.kafka.durability == "require" and any(
         found[name].at_risk for name in settings.topics if name in found
     )
 
 
-def denied(found: Mapping[str, Findings]) -> bool:
+def denied(found: Mapping[str, TopicDescription]) -> bool:
     """Whether a topic may not be written to, as far as the cluster tells."""
     return any(each.topic.must_allow for each in found.values())
 

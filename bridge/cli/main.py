@@ -168,11 +168,11 @@ def _check_kafka(settings: "Settings") -> None:
     import asyncio
 
     from bridge.cli.check import denied, findings, not_durable, wanted_topics
-    from bridge.kafka.cluster import examine
+    from bridge.kafka.admin import describe
 
     _hush_kafka()
     try:
-        found = asyncio.run(examine(settings.kafka, wanted_topics(settings)))
+        found = asyncio.run(describe(settings.kafka, wanted_topics(settings)))
     except BridgeError as exc:
         _fail(str(exc))
     for line in findings(settings, found):

@@ -16,7 +16,7 @@ from bridge.cli.check import missing, wanted_topics
 from bridge.config.settings import Settings
 from bridge.console import printable
 from bridge.errors import BridgeError
-from bridge.kafka.cluster import look
+from bridge.kafka.admin import describe_topics
 from bridge.kafka.consumer import Record, subscription
 
 _COLOURS = {"delivered": "green", "undelivered": "red", "pending": "yellow", None: "magenta"}
@@ -48,7 +48,7 @@ async def tail(
     Raises BridgeError where Kafka or a topic is not there.
     """
     topics = wanted_topics(settings)
-    if absent := list(missing(settings, await look(settings.kafka, topics))):
+    if absent := list(missing(settings, await describe_topics(settings.kafka, topics))):
         raise BridgeError("\n".join(absent))
     shown = 0
     async with subscription(settings.kafka, topics, from_beginning=from_beginning) as records:

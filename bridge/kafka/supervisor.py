@@ -16,10 +16,14 @@ from typing import Any, ClassVar
 import structlog
 
 from bridge.config.settings import Kafka
-from bridge.kafka import preflight
-from bridge.kafka.admin import create_topics, creation_command
+from bridge.kafka import admin
+from bridge.kafka.admin import (
+    TopicDescription,
+    create_topics,
+    creation_command,
+    log_warnings,
+)
 from bridge.kafka.causes import ADVICE, AWAY, explained, word_of
-from bridge.kafka.preflight import Findings, report
 from bridge.kafka.producer import Connection
 from bridge.kafka.renewal import follow
 from bridge.kafka.security import TlsFiles
@@ -63,7 +67,8 @@ class Supervisor:
         topics: Sequence[str],
         *,
         connect: Callable[[Kafka], Awaitable[Connection]] | None = None,
-        inspect: Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[Findings]]] | None = None,
+        inspect: Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[TopicDescription]]]
+        | None = None,
         timing: Timing = Timing(),
         on_rebuild: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -76,13 +81,13 @@ class Supervisor:
         self._wanted = self._required | ({dead_letters} if dead_letters else set())
         self._files = TlsFiles(settings.security.tls) if settings.security.encrypted else None
         self._connect = connect or partial(Connection.open, files=self._files)
-        self._inspect = inspect or partial(preflight.inspect, files=self._files)
+        self._inspect = inspect or partial(admin.describe_configs, files=self._files)
         self._timing = timing
         self._topics: dict[str, Topic] = {}
         self._logs: dict[str, Log] = {}
         self._missing: frozenset[str] = frozenset()
         self._denied: dict[str, str] = {}  # topic -> the operations to allow
-        self._findings: dict[str, Findings] = {}
+        self._findings: dict[str, TopicDescription] = {}
         self._inspected_at: dict[str, float] = {}
         self._throttle_said_at = -math.inf
         self.generation = 0  # of the connection
@@ -292,7 +297,7 @@ class Supervisor:
             if findings.unanswered and known is not None and known.topic.id == findings.topic.id:
                 continue  # what is known is better than nothing, and the next look is soon
             if known != findings:
-                report(findings, self._settings.durability)
+                log_warnings(findings, self._settings.durability)
             self._findings[name] = findings
             self._inspected_at[name] = time.monotonic()
 
