@@ -185,13 +185,16 @@ async def test_a_denied_topic_is_one_message_and_not_ready(kind: str, lacking: s
     with capture_logs() as logs:
         async with supervised(connection) as (supervisor, _):
             await until(lambda: connection.finds > 3)
-            assert supervisor.not_ready_because == f"topic status is denied: allow {lacking} on it"
+            assert (
+                supervisor.not_ready_because
+                == f"topic status not authorized: allow {lacking} on it"
+            )
             assert not supervisor.ready
             getattr(connection, kind).clear()
             await until(lambda: supervisor.ready)
     events = [log["event"] for log in logs]
-    assert events.count("topic is denied") == 1
-    assert events.count("topic is no longer denied") == 1
+    assert events.count("topic not authorized") == 1
+    assert events.count("topic authorized again") == 1
     assert "topic is missing" not in events
 
 
@@ -204,7 +207,7 @@ async def test_a_denied_dead_letter_topic_is_said_but_does_not_hold_it_up() -> N
             deadline = asyncio.get_running_loop().time() + 1
             asked = {"status": [0], "rejected": [0]}
             assert {*await supervisor.current_logs(asked, deadline)} == {"status"}
-    assert [log["topic"] for log in logs if log["event"] == "topic is denied"] == ["rejected"]
+    assert [log["topic"] for log in logs if log["event"] == "topic not authorized"] == ["rejected"]
 
 
 async def test_why_there_is_no_connection_is_said_once_and_where_it_is_looked_for() -> None:

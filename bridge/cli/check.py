@@ -54,7 +54,7 @@ def findings(settings: Settings, found: Mapping[str, TopicDescription]) -> Itera
         if name in found:
             topic = found[name].topic
             if topic.must_allow:
-                denied = click.style("denied", fg="red")
+                denied = click.style("not authorized", fg="red")
                 yield f"topic {name}: {denied}: allow {topic.must_allow} on it to the bridge's user"
             if topic.denied:
                 continue
@@ -62,7 +62,7 @@ def findings(settings: Settings, found: Mapping[str, TopicDescription]) -> Itera
             yield f"topic {name}: {click.style('exists', fg='green')}, {layout}"
             warning = click.style("warning", fg="yellow")
             for risk in found[name].at_risk:
-                what = f"acknowledged events can be lost with a broker: {risk}"
+                what = f"not durable: {risk}"
                 yield f"topic {name}: {warning}: {what}"
             for what in found[name].warnings:
                 yield f"topic {name}: {warning}: {what}"

@@ -180,7 +180,7 @@ def _check_kafka(settings: "Settings") -> None:
     if len(found) < len(wanted_topics(settings)):
         _fail("a topic is missing")
     if denied(found):
-        _fail("a topic is denied")
+        _fail("not authorized for a topic")
     if not_durable(settings, found):
         _fail("a topic is not durable enough, and durability is require")
 

@@ -84,7 +84,7 @@ def parse(
     """Turn YAML into settings; `file` is how problems name it.
 
     `${NAME}`, `${NAME:-default}` and `${file:PATH}` in values are replaced from `environ` and
-    the file system. With `placeholders`, what is not there counts as valid, and the settings
+    the file system. With `placeholders`, what is missing counts as valid, and the settings
     hold defaults or examples in its place: good for checking, not for serving.
 
     Raises ConfigError with every problem, in order of position.
@@ -296,7 +296,7 @@ class _Reader:
 def _referent(reference: str | None, environ: Mapping[str, str]) -> str:
     """Return what a reference stands for.
 
-    Raises LookupError where it is not there, ValueError where the reference is none.
+    Raises LookupError if that is missing, ValueError if the reference is none.
     """
     if reference and (variable := _VARIABLE.fullmatch(reference)):
         return _variable(variable[1], variable[2], environ)

@@ -1,4 +1,4 @@
-"""The types of single settings: what each accepts, and what a person is told otherwise.
+"""The types of single settings: what each accepts, and what is said otherwise.
 
 They know nothing of sections, files or the environment.
 """
@@ -39,7 +39,7 @@ def network_of(text: str) -> Network:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """Text that a regular expression describes, and what to tell a person otherwise.
+    """Text that a regular expression describes, and what to say otherwise.
 
     Pydantic's own `pattern` would tell the expression, and knows no lookaheads.
     """

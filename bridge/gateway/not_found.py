@@ -38,7 +38,7 @@ class Refusals:
                     status=int(status),
                     error=detail,
                     peer=peer,
-                    more_like_it=held_back,
+                    suppressed=held_back,
                 )
 
 
@@ -73,5 +73,5 @@ class Nowhere:
             seconds=round(time.perf_counter() - began, 6),
             peer=scope["client"][0] if scope["client"] else None,
             client=None if client is None else str(client),
-            more_like_it=held_back,
+            suppressed=held_back,
         )

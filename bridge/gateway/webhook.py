@@ -187,9 +187,7 @@ class Webhook:
             with suppress(Exception):
                 held_back = self._complaints.held_back("watching")
                 if held_back is not None:
-                    self._log.error(
-                        "a request was not watched", exc_info=exc, more_like_it=held_back
-                    )
+                    self._log.error("a request was not watched", exc_info=exc, suppressed=held_back)
 
     def _start_span(self, tracing: "EndpointTracing", exchange: _Exchange, scope: Scope) -> None:
         exchange.span = tracing.request(scope, exchange.request_id)
@@ -209,7 +207,7 @@ class Webhook:
             held_back = self._complaints.held_back(status)
             if held_back is None:
                 return
-            facts["more_like_it"] = held_back
+            facts["suppressed"] = held_back
             write = self._log.error if "exc_info" in facts else self._log.warning
         elif exchange.remainder:
             write = self._log.warning

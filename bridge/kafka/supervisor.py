@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How often the supervisor looks, in seconds.
+    """How often the supervisor does what, in seconds.
 
     `backoff` is the first and the longest pause between two attempts to connect, before jitter;
     `complaint` the least time between two lines that say that none succeeds, or that brokers
@@ -54,7 +54,7 @@ class Supervisor:
     """Keeps one connection at a time, from the first one that can be had on.
 
     `topics` must exist for it to be ready; the dead-letter topic only for dead letters.
-    `connect` and `inspect` reach the cluster. `on_rebuild` is told the cause of each replacement,
+    `connect` and `inspect` reach the cluster. `on_rebuild` gets the cause of each replacement,
     and `on_refusal` that of each batch refused without one, as one of a few words (causes.py);
     `on_throttle` the seconds for which a broker asks to be left alone.
     """
@@ -167,7 +167,7 @@ class Supervisor:
                         starts = await connection.earliest_offsets(topic, partitions[name])
                         logs[name] = replace(log_now, starts=starts)
         except Exception as exc:  # noqa: BLE001 -- without an answer there is no proof, that is all
-            log.info("topics not told", error=_reason(exc))
+            log.info("could not describe topics", error=_reason(exc))
         return logs
 
     def max_message_bytes(self, topic: str) -> int | None:
@@ -210,7 +210,7 @@ class Supervisor:
         self.on_throttle(seconds)
         if time.monotonic() - self._throttle_said_at > self._timing.complaint:
             self._throttle_said_at = time.monotonic()
-            log.warning("throttled by a broker", seconds=seconds, to_mend=ADVICE["throttled"])
+            log.warning("throttled by a broker", seconds=seconds, fix=ADVICE["throttled"])
 
     # --- opening -------------------------------------------------------------------------
 
@@ -267,9 +267,9 @@ class Supervisor:
         denied = {n: lacking for n, t in sorted(self._topics.items()) if (lacking := t.must_allow)}
         for name, lacking in denied.items():
             if self._denied.get(name) != lacking:
-                log.error("topic is denied", topic=name, to_mend=f"allow {lacking} on it")
+                log.error("topic not authorized", topic=name, fix=f"allow {lacking} on it")
         for name in sorted(self._denied.keys() & self._topics.keys() - denied.keys()):
-            log.info("topic is no longer denied", topic=name)
+            log.info("topic authorized again", topic=name)
         self._denied = denied
 
     def _settle_readiness(self, missing: frozenset[str]) -> None:
@@ -277,7 +277,7 @@ class Supervisor:
             self.not_ready_because = f"topic {', '.join(sorted(missing))} is missing"
         elif denied := sorted(self._required & self._denied.keys()):
             self.not_ready_because = "; ".join(
-                f"topic {name} is denied: allow {self._denied[name]} on it" for name in denied
+                f"topic {name} not authorized: allow {self._denied[name]} on it" for name in denied
             )
         elif self._withheld():
             self.not_ready_because = "a status topic is not durable, and durability is require"
@@ -338,7 +338,7 @@ class Supervisor:
         return self._timing.probe if settled else self._timing.missing_topic
 
     async def _probe(self, connection: Connection) -> None:
-        """Look at the cluster. A broker that throttles answers late, and is there all the same."""
+        """Ask the cluster. A broker that throttles answers late, and is there all the same."""
         try:
             async with asyncio.timeout(self._settings.publish_timeout_seconds):
                 if connection.throttled or await connection.refresh():
