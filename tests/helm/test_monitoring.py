@@ -34,9 +34,10 @@ NAMES = [rule["alert"] for rule in rules()]
 # What the runbook says to look for in the log: events, and keys of request lines.
 LOG_WORDS = (
     *("cannot reach Kafka", "replacing the producer", "batch failed", "topic is missing"),
-    *("topic is denied", "errors", "unlisted_ids", "past_max_states", "peer", "client"),
-    *("credentials", "more_like_it", "reason", "detail", "line", "dead_letter", "declared_bytes"),
-    *("create_it_with", "to_mend", "request_id", "trace_id"),
+    *("topic not authorized", "errors", "unlisted_ids", "past_max_states", "peer", "client"),
+    *("credentials", "suppressed", "reason", "detail", "line", "dead_letter", "declared_bytes"),
+    *("create_it_with", "fix", "request_id", "trace_id", "because"),
+    *("the topic is not durable", "topic configuration warning"),
 )
 
 
