@@ -22,9 +22,8 @@ from bridge.errors import BridgeError, DocumentError
 from bridge.event import FAR_FUTURE, state_bytes
 from bridge.kafka import Publisher as KafkaPublisher
 from bridge.kafka import Supervisor
-from bridge.kafka.admin import missing_topic
+from bridge.kafka.admin import describe_topics, missing_topic
 from bridge.kafka.cloudevent import read
-from bridge.kafka.cluster import look
 from bridge.kafka.consumer import SUBSCRIBE_SECONDS, Record, stored
 from bridge.model import InvalidState, Item, Received, Result, Route
 from bridge.parse import MAX_ELEMENTS, parse_state
@@ -135,7 +134,7 @@ async def letters(
     topic = settings.kafka.dead_letter_topic
     if topic is None:
         raise BridgeError("kafka.dead_letter_topic is null: there are no dead letters")
-    if not await look(settings.kafka, [topic]):
+    if not await describe_topics(settings.kafka, [topic]):
         raise BridgeError(missing_topic(settings.kafka, topic))
     async with (
         stored(settings.kafka, topic, wanted.since) as records,

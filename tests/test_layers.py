@@ -90,6 +90,14 @@ def test_the_pipeline_knows_neither_http_nor_the_client_of_kafka() -> None:
     assert not {name.split(".")[0] for name in imports_of("pipeline")} & foreign
 
 
+def test_the_configuration_knows_nothing_of_what_it_configures() -> None:
+    assert parts_of("config") <= {"errors"}
+
+
+def test_the_contract_is_written_from_the_settings_and_the_events_alone() -> None:
+    assert parts_of("contract") <= {"config", "errors", "event", "model"}
+
+
 @pytest.mark.parametrize(("library", "homes"), HOMES.items())
 def test_a_library_is_known_in_its_own_place_alone(library: str, homes: set[str]) -> None:
     users = {

@@ -8,9 +8,7 @@ import click
 from bridge.cli.common import config_option, fail, load_settings, run_with_kafka
 from bridge.config.settings import Settings
 from bridge.config.warnings import warnings
-from bridge.kafka.admin import missing_topic
-from bridge.kafka.cluster import examine
-from bridge.kafka.preflight import Findings
+from bridge.kafka.admin import TopicDescription, describe, missing_topic
 
 
 @click.command()
@@ -33,18 +31,18 @@ def check(config_file: Path, no_env: bool, connect: bool) -> None:
 
 def _check_kafka(settings: Settings) -> None:
     """Print what Kafka says of the topics; ends the program if one cannot be used."""
-    found = run_with_kafka(examine(settings.kafka, settings.wanted_topics))
+    found = run_with_kafka(describe(settings.kafka, settings.wanted_topics))
     for line in findings(settings, found):
         click.echo(line)
     if len(found) < len(settings.wanted_topics):
         fail("a topic is missing")
     if any(each.topic.must_allow for each in found.values()):
-        fail("a topic is denied")
+        fail("a topic is not authorized")
     if _not_durable(settings, found):
         fail("a topic is not durable enough, and durability is require")
 
 
-def _not_durable(settings: Settings, found: Mapping[str, Findings]) -> bool:
+def _not_durable(settings: Settings, found: Mapping[str, TopicDescription]) -> bool:
     """Whether `durability: require` would keep the gateway from being ready."""
     return settings.kafka.durability == "require" and any(
         found[name].at_risk for name in settings.topics if name in found
@@ -67,7 +65,7 @@ def summary(settings: Settings) -> Iterator[str]:
     yield f"dead letters -> {f'topic {topic}' if topic else none}"
 
 
-def findings(settings: Settings, found: Mapping[str, Findings]) -> Iterator[str]:
+def findings(settings: Settings, found: Mapping[str, TopicDescription]) -> Iterator[str]:
     """What the cluster says of each topic, with the command that creates a missing one."""
     for name in settings.wanted_topics:
         if name in found:
@@ -78,10 +76,10 @@ def findings(settings: Settings, found: Mapping[str, Findings]) -> Iterator[str]
             yield click.style(missing_topic(settings.kafka, name), fg="red")
 
 
-def _of_topic(found: Findings) -> Iterator[str]:
+def _of_topic(found: TopicDescription) -> Iterator[str]:
     topic = found.topic
     if topic.must_allow:
-        denied = click.style("denied", fg="red")
+        denied = click.style("not authorized", fg="red")
         yield f"{denied}: allow {topic.must_allow} on it to the bridge's user"
     if topic.denied:
         return
@@ -89,7 +87,7 @@ def _of_topic(found: Findings) -> Iterator[str]:
     yield f"{click.style('exists', fg='green')}, {layout}"
     warning = click.style("warning", fg="yellow")
     for risk in found.at_risk:
-        yield f"{warning}: acknowledged events can be lost with a broker: {risk}"
+        yield f"{warning}: not durable: {risk}"
     for what in found.warnings:
         yield f"{warning}: {what}"
 

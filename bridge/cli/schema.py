@@ -4,7 +4,7 @@ import json
 
 import click
 
-from bridge.contract.config_schema import DOCUMENTS
+from bridge.contract.documents import DOCUMENTS
 
 
 @click.command()

@@ -12,9 +12,8 @@ from bridge.cli.common import config_option, json_option, load_settings, run_wit
 from bridge.config.settings import Settings
 from bridge.console import printable
 from bridge.errors import BridgeError
-from bridge.kafka.admin import missing_topic
+from bridge.kafka.admin import describe_topics, missing_topic
 from bridge.kafka.cloudevent import Seen, moment_of, read
-from bridge.kafka.cluster import look
 from bridge.kafka.consumer import subscription
 
 _COLOURS = {"delivered": "green", "undelivered": "red", "pending": "yellow", None: "magenta"}
@@ -55,7 +54,7 @@ async def _follow(
     Raises BridgeError if Kafka cannot be reached or a topic is missing.
     """
     topics = settings.wanted_topics
-    found = await look(settings.kafka, topics)
+    found = await describe_topics(settings.kafka, topics)
     if missing := [missing_topic(settings.kafka, name) for name in topics if name not in found]:
         raise BridgeError("\n".join(missing))
     shown = 0

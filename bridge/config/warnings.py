@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from bridge.config.settings import Settings
-from bridge.gateway.client_address import network_of
+from bridge.config.types import network_of
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
