@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
-CLOSED, OPEN_80, OPEN_HALF, PART, START, PROCESSES, FAIR, WATCHED, SOAK = (
+CLOSED, OPEN_80, OPEN_HALF, PART, START, PROCESSES, FAIR, WATCHED, HOSTILE, SOAK = (
     "closed",
     "open at 80 % of the baseline",
     "open at half of its own",
@@ -15,6 +15,7 @@ CLOSED, OPEN_80, OPEN_HALF, PART, START, PROCESSES, FAIR, WATCHED, SOAK = (
     "processes",
     "fairness",
     "watched",
+    "hostile",
     "soak",
 )
 

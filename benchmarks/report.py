@@ -9,6 +9,7 @@ from statistics import median
 from benchmarks.figures import (
     CLOSED,
     FAIR,
+    HOSTILE,
     OPEN_80,
     OPEN_HALF,
     PART,
@@ -20,11 +21,13 @@ from benchmarks.figures import (
     Spread,
 )
 from benchmarks.watched import ALL, METRICS, OFF, TRACED, USUAL
+from tests.hostile.corpus import FULL
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- figures: written by the benchmark -->\n", "<!-- end of figures -->\n"
 NOISE = 1.05  # what two medians of the same thing may differ by
 SOAK_DRIFT = 1.1
+HOSTILE_ROWS = 12
 
 Row = Sequence[str]
 
@@ -102,6 +105,7 @@ def bars(results: Results) -> list[Bar]:
         *_flat_costs(results),
         *_flat_soak(results),
         *_cheap_watching(results),
+        *_bounded_hostility(results),
         _at_most("exec to `/livez`, of the imports alone", 2.0, _start_ratio(results)),
     ]
 
@@ -158,6 +162,22 @@ def _cheap_watching(results: Results) -> Iterator[Bar]:
         yield _at_least(what, 0.9, found)
 
 
+def _bounded_hostility(results: Results) -> Iterator[Bar]:
+    """Yield what the costliest body takes, of an honest one's; those within every limit apart."""
+    spreads = {name: spread for name, spread in _hostile(results).items() if spread}
+    for what, limit, full in (
+        ("hostile body of 4 MB: CPU of the costliest, of an honest one's", 1.5, False),
+        ("the same of those that keep to every limit", 2.0, True),
+    ):
+        found = [spread for name, spread in spreads.items() if (name in FULL) is full]
+        yield _at_most(what, limit, max(found, key=lambda s: s.median, default=None))
+
+
+def _hostile(results: Results) -> dict[str, Spread | None]:
+    names = dict.fromkeys(s.subject for s in results.samples if s.kind == HOSTILE)
+    return {name: results.spread(HOSTILE, name, 0, "of_honest") for name in names}
+
+
 def _start_ratio(results: Results) -> Spread | None:
     started = [s.figures for s in results.samples if s.kind == START]
     return Spread.of(f["livez_ms"] / f["imports_ms"] for f in started) if started else None
@@ -179,6 +199,7 @@ def _tables(results: Results) -> Iterator[tuple[str, Iterable[Row]]]:
     yield "Two gateway processes against one, on shared cores", _processes(results)
     yield "One-state posts beside documents of 10,000 states", _fairness(results)
     yield "Watched less and more", _watched(results)
+    yield "Hostile bodies of 4 MB, the costliest first", _hostile_rows(results)
     yield "Long run at full load, 100 states a document", _soak(results)
 
 
@@ -298,6 +319,14 @@ def _watched(results: Results) -> Iterator[Row]:
                 cells.append(_cell(results.ratio(WATCHED, name, (OFF,), states, figure), _short))
             cpu = results.spread(WATCHED, name, states, "cpu_us")
             yield f"{states:,}", name, *cells, _short(cpu.low) if cpu else ""
+
+
+def _hostile_rows(results: Results) -> Iterator[Row]:
+    yield "body", "CPU, of an honest one's of the same size", "CPU ms"
+    found = [(name, spread) for name, spread in _hostile(results).items() if spread]
+    for name, spread in sorted(found, key=lambda each: -each[1].median)[:HOSTILE_ROWS]:
+        cpu = results.spread(HOSTILE, name, 0, "cpu_ms")
+        yield name.replace("_", " "), _cell(spread, _short), _cell(cpu, _short)
 
 
 def _soak(results: Results) -> Iterator[Row]:

@@ -18,6 +18,7 @@ from benchmarks import programs, watched
 from benchmarks.figures import (
     CLOSED,
     FAIR,
+    HOSTILE,
     OPEN_80,
     OPEN_HALF,
     PART,
@@ -33,7 +34,7 @@ from benchmarks.load import Closed, Generators, Open, connections_for, require_w
 from benchmarks.programs import ROOT, Bridge, Broker, Program, pinned, resident_bytes
 from bridge.kafka.producer import MAX_BATCH_BYTES
 
-PHASES = ("load", "start", "processes", "fairness", "watched", "soak")
+PHASES = ("load", "start", "processes", "fairness", "watched", "hostile", "soak")
 IMPORTS = "import starlette, uvicorn, aiokafka, cloudevents, xmltodict, pydantic"
 WARM_UP_SECONDS = 2.0
 PART_SECONDS = 2.0
@@ -275,6 +276,16 @@ class _Run:
                     for name, bridge in _turned(bridges, number):
                         done = self._generators.closed([bridge], states, seconds)
                         self._add(WATCHED, name, states, number, _closed_figures(done, states))
+
+    def hostile(self) -> None:
+        """The costliest bodies, each beside an honest one of its size, in one process."""
+        command = [sys.executable, "-m", "benchmarks.hostile", "--rounds", str(self._plan.rounds)]
+        with pinned(self._cores):
+            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT)
+        for name, rounds in loads(done.stdout).items():
+            for number, (seconds, honest) in enumerate(rounds):
+                figures = {"cpu_ms": seconds * 1000, "of_honest": seconds / honest}
+                self._add(HOSTILE, name, 0, number, figures)
 
     def soak(self) -> None:
         """Full load in windows, to see whether anything grows."""

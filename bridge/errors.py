@@ -9,6 +9,8 @@ BridgeError
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from bridge.clip import DETAIL_CHARACTERS, clipped
+
 
 class BridgeError(Exception):
     """Anything that the bridge raises on purpose."""
@@ -58,13 +60,13 @@ class RequestError(BridgeError):
 class DocumentError(BridgeError):
     """The body is refused as a whole.
 
-    `reason` is one fixed word (the dead letter carries it); `detail` is for people. `line`
-    counts from 1, or is None where the parser names no place.
+    `reason` is one fixed word (the dead letter carries it); `detail` is for people, and clipped:
+    it may quote the body. `line` counts from 1, or is None where the parser names no place.
     """
 
     def __init__(self, reason: str, detail: str, line: int | None = None) -> None:
         self.reason = reason
-        self.detail = detail
+        self.detail = clipped(detail, DETAIL_CHARACTERS)
         self.line = line
         super().__init__(reason, detail)
 

@@ -1,7 +1,8 @@
 """Time limits for many short waits, with one timer of the loop for all of them.
 
-`asyncio.timeout` sets and cancels a timer each time, which costs a small request a tenth of its
-time. Here a wait only enters its name in a table; nearly all of them leave it long before.
+`asyncio.timeout_at` does the same, and sets and cancels a timer of the loop's each time: that
+costs a small request a tenth of its time (docs/reliability.md has the measurement). Here a wait
+only enters its name in a table; nearly all of them leave it long before.
 """
 
 import asyncio
@@ -29,8 +30,8 @@ class Timeouts:
             self._ring_at(wait.deadline)
 
     def leave(self, wait: "Timeout") -> None:
-        """Forget a wait that is over."""
-        del self._waits[wait]
+        """Forget a wait that is over, if it was not ended."""
+        self._waits.pop(wait, None)
 
     def _ring_at(self, when: float) -> None:
         if self._timer is not None:
@@ -43,10 +44,12 @@ class Timeouts:
         rang_at, self._rings_at, self._timer = self._rings_at, math.inf, None
         due = max(rang_at, asyncio.get_running_loop().time())
         for wait in [wait for wait in self._waits if wait.deadline <= due]:
+            # It ends once, though the loop may ring again before its task has run: a task that is
+            # cancelled twice and uncancelled once has a cancellation that nobody asked for.
+            self.leave(wait)
             wait.end()
-        left = [wait.deadline for wait in self._waits if not wait.ended]
-        if left:
-            self._ring_at(min(left))
+        if self._waits:
+            self._ring_at(min(wait.deadline for wait in self._waits))
 
 
 class Timeout:
@@ -81,6 +84,7 @@ class Timeout:
             raise TimeoutError from exc
 
     def end(self) -> None:
-        """Cancel what the block waits for."""
-        self.ended = True
-        self._task.cancel()
+        """Cancel what the block waits for, once."""
+        if not self.ended:
+            self.ended = True
+            self._task.cancel()

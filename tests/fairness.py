@@ -1,7 +1,8 @@
 """How long small requests take while large documents stream in: `python -m tests.fairness`.
 
-The real program on the in-memory broker. Small POSTs of one state and GETs of `/livez`, one at
-a time each, first alone and then beside two connections that post large bodies without a pause.
+The real program on the in-memory broker. Small POSTs of one state, middling ones of 41 kB and GETs
+of `/livez`, one at a time each, first alone and then beside connections that post large bodies
+without a pause.
 """
 
 import argparse
@@ -19,11 +20,16 @@ from tests.gateway import Gateway, configuration
 from tests.hostile.corpus import LARGE
 
 STATES = 10_000
+MIDDLING_STATES = 440
 PAUSE_SECONDS = 0.005  # between two small requests
 _STATE = (
     '<state id_sms="@@@@@@{:05}" time="2011-01-01 12:57:46" sms="read" viber="read">read</state>'
 )
 _MANY = f"<response>{''.join(_STATE.format(n) for n in range(STATES))}</response>".encode()
+_LARGEST = f"<response>{''.join(_STATE.format(n) for n in range(37_500))}</response>".encode()
+_MIDDLING = (
+    f"<response>{''.join(_STATE.format(n) for n in range(MIDDLING_STATES))}</response>".encode()
+)
 
 
 @dataclass(slots=True)
@@ -57,12 +63,27 @@ class Figures:
     """What was seen: the small POSTs, the health checks, and how many large bodies went in."""
 
     posts: Latencies = field(default_factory=Latencies)
+    middling: Latencies = field(default_factory=Latencies)
     health: Latencies = field(default_factory=Latencies)
     large: int = 0
-    refused: int = 0  # small POSTs that were not acknowledged
+    served: int = 0  # middling POSTs that were acknowledged
+    refused: int = 0  # small and middling POSTs that were not acknowledged
 
     def __str__(self) -> str:
-        return f"post: {self.posts}   livez: {self.health}   large bodies: {self.large}"
+        return (
+            f"post: {self.posts}   middling: {self.middling}   livez: {self.health}   "
+            f"large bodies: {self.large}"
+        )
+
+
+def largest(number: int) -> bytes:
+    """An honest document of 3.5 MB, of which 10,000 states are processed."""
+    return _LARGEST.replace(b"@@@@@@", b"%06d" % number)
+
+
+def middling(number: int) -> bytes:
+    """An honest document of 41 kB: too large to be read on the event loop."""
+    return _MIDDLING.replace(b"@@@@@@", b"%06d" % number)
 
 
 def many_states(number: int) -> bytes:
@@ -87,6 +108,12 @@ def measure(gateway: Gateway, seconds: float, *large: Callable[[int], bytes]) ->
         status, answer = _request(posts, "POST", "/webhook", body.encode())
         figures.refused += status != 200 or b"<id_sms>" not in answer
 
+    def middling_post() -> None:
+        status, answer = _request(others, "POST", "/webhook", middling(next(numbers)))
+        is_served = status == 200 and answer.count(b"<id_sms>") == MIDDLING_STATES
+        figures.served += is_served
+        figures.refused += not is_served
+
     def large_posts(make: Callable[[int], bytes]) -> None:
         with _connection(gateway.server_address) as connection:
             while not stop.is_set():
@@ -95,10 +122,12 @@ def measure(gateway: Gateway, seconds: float, *large: Callable[[int], bytes]) ->
 
     with (
         _connection(gateway.server_address) as posts,
+        _connection(gateway.server_address) as others,
         _connection(_admin_address(gateway)) as admin,
     ):
         threads = [
             threading.Thread(target=_time, args=(figures.posts, stop, small_post)),
+            threading.Thread(target=_time, args=(figures.middling, stop, middling_post)),
             threading.Thread(
                 target=_time, args=(figures.health, stop, lambda: _request(admin, "GET", "/livez"))
             ),
@@ -148,6 +177,7 @@ SCENES: dict[str, list[Callable[[], Callable[[int], bytes]]]] = {
     "alone": [],
     "10,000 states twice": [lambda: many_states, lambda: many_states],
     "10,000 states, hostile": [lambda: many_states, lambda: hostile("full_states")],
+    "largest six times": [lambda: largest] * 6,
     "hostile twice": [lambda: hostile("states"), lambda: hostile("references")],
 }
 

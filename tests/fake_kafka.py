@@ -12,7 +12,7 @@ from typing import Any
 from bridge.config.settings import Kafka
 from bridge.kafka.admin import TopicDescription
 from bridge.kafka.producer import Connection
-from bridge.kafka.topic_metadata import Leader, Topic
+from bridge.kafka.topic_metadata import EARLIEST, Leader, Topic
 from bridge.model import Message
 
 NODE = 1  # that leads every partition
@@ -71,7 +71,7 @@ class FakeConnection(Connection):
         self.topics = set(topics)
         self.topic_id = b"first"
         self.epoch = 0
-        self.start = 0
+        self.start = self.end = 0
         self.unwritable: set[str] = set()
         self.denied: set[str] = set()
         self.answering = True
@@ -123,11 +123,11 @@ class FakeConnection(Connection):
     async def describe(self, names: Iterable[str]) -> dict[str, Topic]:
         return await self.find(names)
 
-    async def earliest_offsets(
-        self, topic: Topic, partitions: Collection[int]
+    async def offsets(
+        self, topic: Topic, partitions: Collection[int], which: int
     ) -> Mapping[int, int]:
         del topic
-        return dict.fromkeys(partitions, self.start)
+        return dict.fromkeys(partitions, self.start if which == EARLIEST else self.end)
 
     async def refresh(self) -> bool:
         return self.answering

@@ -37,6 +37,7 @@ from tests.reference import MAX_RECORD_BYTES
 SOURCE = "urn:example:sms:main"
 PREFIX = "com.example.messaging"
 MAX_BODY_BYTES = 4 * 1024 * 1024
+MAX_LISTED = 256  # characters of an id
 TOPIC, REJECTED = "sms.status", "sms.status.rejected"
 BODY_REASONS = frozenset(
     {"not_xml", "encoding", "doctype", "misplaced_state", "wrong_root", "too_deep"}
@@ -259,6 +260,7 @@ class _Expectation:
 
     def add(self, element: Element, *, processed: bool) -> None:
         durable = self._is_durable(element) if processed else False
+        durable = durable and len(element.id_sms) <= MAX_LISTED
         if element.id_sms:
             self._whole[element.id_sms] = durable and self._whole.get(element.id_sms, True)
 

@@ -81,11 +81,23 @@ class ScriptedBroker:
     acknowledgements, and the producer ids of its batches.
     `producer_ids` likewise: the error codes of InitProducerId, None for no answer at all.
     `topics` and `leaderless` may be changed at any time. `answering` holds all answers to
-    Produce back while it is cleared.
+    Produce back while it is cleared. `name` is what the nodes call themselves, `address` where they
+    listen.
     """
 
-    def __init__(self, *topics: str, partitions: int = 2, nodes: int = 1) -> None:
+    def __init__(
+        self,
+        *topics: str,
+        partitions: int = 2,
+        nodes: int = 1,
+        name: str = HOST,
+        address: str = HOST,
+        port: int = 0,
+    ) -> None:
         self.topics = set(topics)
+        self._name = name
+        self._address = address
+        self._port = port
         self.leaderless: set[str] = set()
         self.error_of_missing: int | None = UNKNOWN_TOPIC  # None: the answer has no word of it
         self.partitions: dict[tuple[str, int], Partition] = defaultdict(Partition)
@@ -103,7 +115,9 @@ class ScriptedBroker:
 
     async def __aenter__(self) -> Self:
         for node in range(len(self.answering)):
-            self._listeners.append(await asyncio.start_server(self._accept(node), HOST, 0))
+            self._listeners.append(
+                await asyncio.start_server(self._accept(node), self._address, self._port)
+            )
         return self
 
     async def __aexit__(
@@ -121,7 +135,7 @@ class ScriptedBroker:
     @property
     def bootstrap_servers(self) -> tuple[str, ...]:
         """host:port of every node."""
-        return tuple(f"{HOST}:{port}" for port in self._ports)
+        return tuple(f"{self._name}:{port}" for port in self._ports)
 
     @property
     def _ports(self) -> list[int]:
@@ -223,7 +237,7 @@ class ScriptedBroker:
             )
             for code, name, ps in self._described(request.topics)
         ]
-        brokers = [(node, HOST, port, None) for node, port in enumerate(self._ports)]
+        brokers = [(node, self._name, port, None) for node, port in enumerate(self._ports)]
         return request.RESPONSE_TYPE(0, brokers, "scripted", 0, topics)
 
     def _metadata_v12(self, request: Any) -> Any:
@@ -239,7 +253,9 @@ class ScriptedBroker:
             )
             for code, name, partitions in self._described([name for _, name, _ in request.topics])
         ]
-        brokers = [(node, HOST, port, None, _NO_TAGS) for node, port in enumerate(self._ports)]
+        brokers = [
+            (node, self._name, port, None, _NO_TAGS) for node, port in enumerate(self._ports)
+        ]
         return request.RESPONSE_TYPE(0, brokers, "scripted", 0, topics, _NO_TAGS)
 
     def _described(

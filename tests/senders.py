@@ -66,16 +66,20 @@ class Sender:
         self._address = address
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def post(self, body: bytes) -> Post:
-        """Send one document and read the answer, however long it takes."""
-        head = f"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-        return await self.request(head.encode() + body)
+    async def post(self, *pieces: bytes) -> Post:
+        """Send one document and read the answer, however long it takes.
+
+        A moment passes between its pieces.
+        """
+        size = sum(map(len, pieces))
+        head = f"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
+        return await self.request(head + pieces[0], *pieces[1:])
 
     async def get(self, path: str) -> Post:
         """Ask for a path."""
         return await self.request(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
 
-    async def request(self, data: bytes) -> Post:
+    async def request(self, *pieces: bytes) -> Post:
         """Send these bytes and read one answer."""
         started = time.monotonic()
         try:
@@ -83,7 +87,10 @@ class Sender:
                 self._streams = await asyncio.open_connection(*self._address)
                 started = time.monotonic()
             reader, writer = self._streams
-            writer.write(data)
+            for number, piece in enumerate(pieces):
+                if number:
+                    await asyncio.sleep(WAKE_SECONDS)
+                writer.write(piece)
             status, head, content = await read_answer(reader)
         except (OSError, EOFError):
             self.close()

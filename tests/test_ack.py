@@ -141,6 +141,16 @@ def test_an_id_is_listed_if_and_only_if_all_its_states_are_durable(case: Case) -
     assert len(unlisted) == len(set(unlisted))
 
 
+@pytest.mark.parametrize(("length", "is_listed"), [(256, True), (257, False), (4_000_000, False)])
+def test_an_id_of_over_256_characters_is_never_listed(length: int, is_listed: bool) -> None:
+    """An answer that repeats what it was sent could be as large as a body."""
+    long = "x" * length
+    listed, unlisted = acknowledged([invalid(long), state("1")], [True, True])
+
+    assert listed == ([long, "1"] if is_listed else ["1"])
+    assert unlisted == ([] if is_listed else [long])
+
+
 # --- the answer --------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from benchmarks.__main__ import main
 from benchmarks.figures import (
     CLOSED,
     FAIR,
+    HOSTILE,
     OPEN_80,
     OPEN_HALF,
     PART,
@@ -194,6 +195,24 @@ def test_the_cost_of_being_watched_is_a_bar_and_a_table() -> None:
     assert (bar.found, bar.met) == (Spread(0.8, 0.88, 0.95), False)
     (row,) = [line for line in report.lines(results) if f"| {watched.USUAL} |" in line]
     assert row.startswith(f"| 1 | {watched.USUAL} | 44 (8 to 95) | 0.88 (0.8 to 0.95) |")
+
+
+def test_a_hostile_body_is_held_against_an_honest_one_of_its_size() -> None:
+    results = Results()
+    for name, ratios in {
+        "nested": (0.1, 0.2, 3.0),
+        "cut": (1.6, 1.7, 1.8),
+        "bad_ids": (1.9,),
+    }.items():
+        for number, ratio in enumerate(ratios):
+            figures = {"of_honest": ratio, "cpu_ms": 400 * ratio}
+            results.add(HOSTILE, name, 0, number, figures)
+    refused, full = [bar for bar in report.bars(results) if bar.found]
+
+    assert (refused.found, refused.met) == (Spread(1.6, 1.7, 1.8), False)
+    assert (full.found, full.met) == (Spread(1.9, 1.9, 1.9), True)
+    rows = [line for line in report.lines(results) if line.startswith(("| bad", "| cut", "| nes"))]
+    assert [row.split(" | ")[0] for row in rows] == ["| bad ids", "| cut", "| nested"]
 
 
 def test_a_bar_is_held_against_the_median_of_the_ratios_within_rounds() -> None:

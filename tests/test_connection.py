@@ -3,9 +3,12 @@
 import asyncio
 import gc
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiokafka.errors import UnknownTopicOrPartitionError
@@ -14,10 +17,10 @@ from confluent_kafka import Producer
 from bridge.config.settings import Kafka
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.errors import BridgeError
-from bridge.kafka.producer import Connection, partition_of
+from bridge.kafka.producer import MAX_PAUSE_SECONDS, Connection, InFlight, partition_of
 from bridge.kafka.topic_metadata import _topic
 from tests.brokers import read_topic
-from tests.fake_kafka import until
+from tests.fake_kafka import NODE, FakeConnection, until
 
 
 def settings(bootstrap_servers: str, timeout: float = 5) -> Kafka:
@@ -128,6 +131,30 @@ async def test_abandoning_with_a_frozen_broker_leaves_no_task_and_no_socket(topi
         await until(lambda: asyncio.all_tasks() == before)
         gc.collect()
         await until(lambda: open_sockets() == sockets)
+
+
+async def test_a_broker_that_answers_others_slowly_is_not_stalled() -> None:
+    """A batch waits for its turn with the broker: that is no silence. Errors are no answer."""
+    connection = FakeConnection()
+    connection.in_flight[asyncio.Future()] = InFlight("status", 0, time.monotonic() - 50)
+    connection.answered(NODE, answer(19))
+    connection.answered(NODE + 1, answer(0))
+    assert connection.oldest_seconds() >= 50
+    assert connection.why_stalled() == "NotEnoughReplicasError"
+    connection.answered(NODE, answer(0))
+    assert connection.oldest_seconds() < 50
+
+
+async def test_a_batch_that_others_answers_leave_out_is_stalled_in_the_end() -> None:
+    connection = FakeConnection()
+    connection.in_flight[asyncio.Future()] = InFlight("status", 0, time.monotonic() - 200)
+    connection.answered(NODE, answer(0))
+    assert connection.oldest_seconds() >= 200 - MAX_PAUSE_SECONDS
+
+
+def answer(code: int) -> Any:
+    """A broker's answer to a Produce, about one partition."""
+    return SimpleNamespace(topics=[("status", [(0, code, 1)])], throttle_time_ms=0)
 
 
 def test_an_id_of_zeros_is_none() -> None:

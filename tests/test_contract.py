@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator
 
 from bridge.contract import event_schemas as contract
 from bridge.contract.documents import DOCUMENTS
-from bridge.event import Stream, status_message
-from bridge.model import State
+from bridge.event import status_message
+from bridge.model import Route, State
 from tests.contract import events, generate
 from tests.contract.compatibility import incompatible
 
@@ -27,7 +27,7 @@ RELEASES = ROOT / "docs/schemas"
 SCHEMAS: dict[str, dict[str, Any]] = {
     name: DOCUMENTS[name]() for name in ("status", "rejected", "envelope", "rejected-envelope")
 }
-STREAM = Stream("main", "urn:example:sms:main", UTC, "s", "r", "com.example", "structured")
+ROUTE = Route("main", "urn:example:sms:main", UTC, "s", "r", "com.example", "structured")
 AT = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
 
 
@@ -150,8 +150,8 @@ def test_new_words_and_new_fields_are_valid() -> None:
 def test_an_event_that_is_not_as_described_fails_the_test_that_makes_it() -> None:
     """The check around all tests is awake, in both directions: writing, and reading a topic."""
     with pytest.raises(events.ContractError, match="id_sms"):
-        status_message(STREAM, State("with space", "read", (), {}, None, {}), AT)
-    good = status_message(STREAM, State("1", "read", (), {}, None, {}), AT)
+        status_message(ROUTE, State("with space", "read", (), {}, None, {}), AT)
+    good = status_message(ROUTE, State("1", "read", (), {}, None, {}), AT)
     binary = [("content-type", b"application/json"), ("ce_specversion", b"1.0")]
     binary += [(f"ce_{k}", v.encode()) for k, v in EVENTS[0].items() if isinstance(v, str)]
 

@@ -21,8 +21,7 @@ import pytest
 
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.duplicates import Deduplicator, RecentEvents
-from bridge.event import Stream
-from bridge.model import Log, Message, Result
+from bridge.model import Log, Message, Result, Route
 from bridge.pipeline import Pipeline, prepare
 from tests.brokers import ExternalKafka, KafkaCluster, read_topic
 from tests.fake_kafka import until
@@ -249,7 +248,7 @@ async def _end(gateway: Gateway, load: Load, kind: str, after: float) -> float:
 
 BAD = b'<state id_sms="victim">?</state>'
 HALVES = long_or_short(1000, 200)
-STREAM = Stream(
+ROUTE = Route(
     endpoint="main",
     source="urn:example:sms:main",
     timezone=ZoneInfo("UTC"),
@@ -299,8 +298,8 @@ async def test_an_id_of_which_one_state_fails_is_never_acknowledged(verdict: Ver
     pipeline, rng, now = Pipeline(publisher), random.Random(SEED), datetime.now(UTC)
     for number in range(1000):  # in process they cost next to nothing
         body = _states(rng, "victim", f"victim.{number}", f"good.{number}", "good")
-        prepared = prepare(STREAM, body, now, max_states=100)
-        receipt = await pipeline.accept(STREAM, prepared, now, 0.0)
+        prepared = prepare(ROUTE, body, now, max_states=100)
+        receipt = await pipeline.accept(ROUTE, prepared, now, 0.0)
         assert set(receipt.listed) == {f"good.{number}", "good"}
         assert set(receipt.unlisted) == {"victim", f"victim.{number}"}
 
@@ -370,6 +369,12 @@ def on_embedded(topic: str) -> Iterator[Gateway]:
         yield running
 
 
+def _in_flight_bytes(gateway: Gateway) -> float:
+    metrics = gateway.admin("/metrics").body.decode()
+    (line,) = [m for m in metrics.splitlines() if m.startswith("sms_bridge_in_flight_bytes ")]
+    return float(line.split()[1])
+
+
 def _admin_address(gateway: Gateway) -> tuple[str, int]:
     (listening,) = [line for line in gateway.logs() if line["event"] == "listening"]
     host, port = listening["admin"].rsplit(":", 1)
@@ -434,6 +439,56 @@ async def test_thousands_of_slow_connections(on_embedded: Gateway) -> None:
         assert {a.status for a in answers} == {200}
         assert all(answer.listed for answer in answers)
         say(slow=len(writers), posts=len(answers), slowest=max(a.seconds for a in answers))
+
+
+STOPPED = (9, 64)
+STOPPED_BYTES = 4 * MIB
+STOPPED_HEAD = f"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: {STOPPED_BYTES}\r\n\r\n"
+PIECE = b"<response>".ljust(0x10000)
+
+
+async def _stop_short(gateway: Gateway) -> None:
+    """Send all of a large body but its last ten bytes, and wait; over again once it is refused."""
+    while True:
+        with suppress(OSError):
+            reader, writer = await asyncio.open_connection(*gateway.server_address)
+            try:
+                writer.write(STOPPED_HEAD.encode())
+                for left in range(STOPPED_BYTES - 10, 0, -len(PIECE)):
+                    writer.write(PIECE[:left])
+                    await writer.drain()
+                await reader.read()
+            finally:
+                writer.transport.abort()
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("count", STOPPED)
+async def test_large_bodies_that_stop_short_of_their_end(on_embedded: Gateway, count: int) -> None:
+    """They hold megabytes each, and honest posts are served all the while: also in two pieces."""
+    tasks: list[asyncio.Task[None]] = []
+
+    async def end() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(end)
+        await stack.enter_async_context(alive_meanwhile(on_embedded))
+        tasks += [asyncio.create_task(_stop_short(on_embedded)) for _ in range(count)]
+        await until(lambda: _in_flight_bytes(on_embedded) > 8 * MIB, seconds=10)
+        sender = Sender(on_embedded.server_address)
+        answers: list[Post] = []
+        began = time.monotonic()
+        while time.monotonic() - began < SLOW_SECONDS:
+            body = document(*(f"{len(answers)}.{n}" for n in range(10)))
+            pieces = (body[:500], body[500:]) if len(answers) % 2 else (body,)
+            answers.append(await sender.post(*pieces))
+        sender.close()
+    say(stopped=count, posts=len(answers), slowest=max(a.seconds for a in answers))
+    assert {a.status for a in answers} == {200}
+    assert all(len(answer.listed) == 10 for answer in answers)
 
 
 async def _pour(gateway: Gateway, head: bytes, piece: bytes, size: int) -> tuple[int, bytes]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bridge.demo.embedded_broker import EmbeddedBroker
-from tests.fairness import Figures, hostile, many_states, measure
+from tests.fairness import Figures, hostile, largest, many_states, measure
 from tests.gateway import Gateway, configuration
 
 SECONDS = 4.0
@@ -44,3 +44,15 @@ def test_large_documents_do_not_hold_up_small_ones(
     assert figures.refused == 0
     assert figures.health.quantile(0.9) < HEALTH_MS, f"{figures}"
     assert figures.posts.quantile(0.9) < POST_MS, f"{figures}"
+
+
+def test_middling_documents_do_not_wait_for_large_ones(gateway: Gateway) -> None:
+    """One sender's turn comes as often as all of six others' together, and more often.
+
+    In one line with them it would come once for each of theirs.
+    """
+    figures: Figures = measure(gateway, SECONDS, *[largest] * 6)
+
+    assert figures.large >= 6
+    assert figures.refused == 0
+    assert figures.served > figures.large, f"{figures}"

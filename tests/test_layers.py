@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "bridge"
 STAGES = ("parse", "event", "ack", "kafka")
-PURE = ("parse", "event", "ack", "model", "errors")
+PURE = ("parse", "event", "ack", "model", "errors", "clip")
 IMPURE = frozenset(
     {"aiokafka", "asyncio", "logging", "os", "random", "socket", "structlog", "time", "threading"}
 )
@@ -16,7 +16,8 @@ IMPURE = frozenset(
 HOMES = {
     "aiokafka": {"kafka"},
     "xmltodict": {"parse", "demo"},
-    "cloudevents": {"event", "cli"},
+    "click": {"cli", "console", "demo"},
+    "cloudevents": {"kafka"},
     "uvicorn": {"gateway"},
     "httptools": {"gateway", "simulate"},
     "starlette": {"gateway", "inspector"},
@@ -79,7 +80,7 @@ def test_the_pure_modules_know_no_io_no_clock_and_no_log(module: str) -> None:
 
 @pytest.mark.parametrize("module", PURE)
 def test_the_pure_modules_import_values_and_errors_alone(module: str) -> None:
-    assert parts_of(module) <= {"model", "errors"}
+    assert parts_of(module) <= {"model", "errors", "clip"}
 
 
 def test_the_pipeline_knows_neither_http_nor_the_client_of_kafka() -> None:
@@ -90,7 +91,7 @@ def test_the_pipeline_knows_neither_http_nor_the_client_of_kafka() -> None:
 
 
 def test_the_configuration_knows_nothing_of_what_it_configures() -> None:
-    assert parts_of("config") <= {"errors"}
+    assert parts_of("config") <= {"errors", "model"}
 
 
 def test_the_contract_is_written_from_the_settings_and_the_events_alone() -> None:
@@ -113,6 +114,22 @@ def test_only_the_server_knows_the_inspector() -> None:
     """Who is watched must not notice: requests know the observation, and not who looks at it."""
     users = {module_of(path) for path in files() if "inspector" in parts_of(module_of(path))}
     assert users == {"gateway"}
+
+
+def test_the_replay_knows_neither_http_nor_the_terminal() -> None:
+    parts = {"config", "errors", "event", "kafka", "model", "parse", "pipeline"}
+    assert parts_of("replay") <= parts
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.stem)
+def test_a_command_imports_no_other_command(path: Path) -> None:
+    """Else who calls one would pay for two. And only `serve` knows the gateway."""
+    names = [name.split(".") for name in imported(path)]
+    commands = {name[2] for name in names if name[:2] == ["bridge", "cli"]}
+    parts = {name[1] for name in names if name[0] == "bridge" and len(name) > 1}
+
+    assert commands <= ({"common"} - {path.stem})
+    assert path.stem == "serve" or "gateway" not in parts
 
 
 def test_nothing_imports_the_entry_points() -> None:

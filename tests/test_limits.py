@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -173,5 +174,22 @@ async def test_a_limit_that_changes_is_noticed(kafka: ExternalKafka, topic: str)
         await until(lambda: supervisor.max_message_bytes(topic) == 30_000, seconds=20)
         assert (await publish(p, [record]))[0].result is Result.PUBLISHED
         kafka.configure_topic(topic, {"max.message.bytes": "10000"})
-        assert (await publish(p, [record]))[0].too_large
+        async with asyncio.timeout(20):  # until the broker knows of it
+            while not (await publish(p, [record]))[0].too_large:
+                pass
+        assert supervisor.generation == 1
+
+
+async def test_refused_times_cost_no_connection(kafka: ExternalKafka, topic: str) -> None:
+    """A clock that is off, or a topic that takes no times but its own: said, and no storm."""
+    kafka.create_topic(topic, 1, config={"message.timestamp.before.max.ms": "1000"})
+    async with publisher(kafka, topic) as (p, supervisor):
+        refused: list[str] = []
+        supervisor.on_refusal = refused.append
+        outcomes = await publish(p, [message(b"%d" % n, topic=topic) for n in range(50)])
+        assert {o.result for o in outcomes} == {Result.FAILED}
+        assert "message.timestamp.before.max.ms" in str(outcomes[0].error)
+        assert refused == ["timestamp"]
+        now = message(b"now", topic=topic)._replace(timestamp_ms=int(time.time() * 1000))
+        assert (await publish(p, [now]))[0].result is Result.PUBLISHED
         assert supervisor.generation == 1

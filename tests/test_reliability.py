@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from bridge import parse
 from bridge.errors import DocumentError
+from bridge.gateway import admission as capacity
 from bridge.gateway import webhook
 from bridge.kafka import publisher
 from bridge.kafka.supervisor import Timing
@@ -30,11 +31,11 @@ TRIES = "three" if publisher.MAX_DELIVERIES == 3 else str(publisher.MAX_DELIVERI
 @pytest.mark.parametrize(
     "said",
     [
-        f"(`unlisted_ids`, up to {webhook.MAX_LOGGED_IDS} a line)",
+        f"(`unlisted_ids`, up to {webhook.MAX_LOGGED_IDS} a line",
         f"a probe (every {Timing().probe:.0f} s)",
         f"at most {TRIES} times each",
         NESTING,
-        f"Bodies over {webhook.INLINE_BYTES // 1024} KiB",
+        f"Bodies over {capacity.SMALL_BYTES // 1024} KiB",
         f"their records are put in line {publisher.SLICE} at a time",
     ],
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -13,10 +14,12 @@ from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
 from bridge.config.settings import Settings
+from bridge.gateway import admission as capacity
 from bridge.gateway.app import Health, public_app
 from bridge.model import Message, Result
 from bridge.observability.metrics import Metrics
 from tests.asgi import Hang, Leave, Reply, request
+from tests.fake_kafka import until
 from tests.fakes import RecordingPublisher, Verdict
 
 TWO = b'<response><state id_sms="1">read</state><state id_sms="2">send</state></response>'
@@ -266,6 +269,20 @@ async def test_a_blank_id_is_never_listed_though_its_dead_letter_is_durable() ->
     reply = await gateway.post(b'<response><state id_sms=" ">read</state></response>')
     assert (reply.status, ids(reply)) == (200, [])
     assert reasons(gateway) == ["missing_id"]
+
+
+async def test_an_id_of_over_256_characters_is_a_dead_letter_and_not_listed() -> None:
+    """It is among the unlisted in the log, and nobody waits for its acknowledgement."""
+    gateway = Gateway()
+    body = f'<response><state id_sms="{"9" * 257}">read</state></response>'.encode()
+    with capture_logs() as logs:
+        reply = await gateway.post(body)
+    assert (reply.status, ids(reply)) == (200, [])
+    assert reasons(gateway) == ["invalid_id"]
+    assert [(log["listed"], log["unlisted"]) for log in logs] == [(0, 1)]
+    assert len(logs[0]["unlisted_ids"][0]) < 100
+    oldest = "sms_bridge_oldest_unlisted_seconds"
+    assert gateway.metrics.registry.get_sample_value(oldest, {"endpoint": "main"}) == 0
 
 
 async def test_an_event_too_large_for_the_topic_becomes_a_dead_letter() -> None:
@@ -555,6 +572,87 @@ async def test_slow_senders_take_no_place_from_others() -> None:
     assert {reply.status for reply in await asyncio.gather(*slow)} == {408}
 
 
+@pytest.mark.parametrize("size", [20_000, 200_000])
+async def test_heavy_states_count_as_several_while_they_are_in_flight(size: int) -> None:
+    """However they are read: what they cost in memory is bounded by it."""
+    attributes = "".join(f' a{n}=""' for n in range(60))
+    state = f'<state id_sms="1"{attributes}>read</state>'
+    count = size // len(state)
+    gateway = Gateway()
+    gateway.publisher.hold.clear()
+    held = asyncio.create_task(gateway.post(f"<response>{state * count}</response>".encode()))
+    while not gateway.publisher.calls:
+        await asyncio.sleep(0.001)
+    assert gateway.in_flight("posts") == 1
+    assert gateway.in_flight("states") > 3 * count
+    gateway.publisher.hold.set()
+    assert (await held).status == 200
+    assert gateway.in_flight("states") == 0
+
+
+MIB = 2**20
+STOPPED = b"<response>".ljust(4 * MIB - 10)  # and the rest never comes
+
+
+async def stopped(gateway: Gateway, count: int) -> list[asyncio.Task[Reply]]:
+    """So many POSTs of which the last ten bytes are missing."""
+    tasks = [asyncio.create_task(gateway.post(STOPPED, Hang)) for _ in range(count)]
+    await asyncio.sleep(0.01)
+    return tasks
+
+
+@pytest.mark.parametrize("count", [9, 64])
+async def test_bodies_that_stop_short_of_their_end_keep_nobody_out(count: int) -> None:
+    gateway = Gateway(server={"body_timeout_seconds": 0.3})
+    slow = await stopped(gateway, count)
+    for _ in range(50):
+        assert ids(await gateway.post(TWO)) == ["1", "2"]
+        assert ids(await gateway.post(TWO[:20], TWO[20:])) == ["1", "2"]
+    middling = TWO[:10] + b" " * 40_000 + TWO[10:]
+    assert ids(await gateway.post(middling[:20_000], middling[20_000:])) == ["1", "2"]
+    assert gateway.in_flight("bytes") <= 24 * MIB
+    assert {reply.status for reply in await asyncio.gather(*slow)} == {408, 503}
+    assert gateway.in_flight("bytes") == 0
+
+
+async def test_the_slowest_bodies_are_cut_once_there_is_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At once, not when their time is over, and like all others that did not come in time."""
+    monkeypatch.setattr(capacity, "PROGRESS_SECONDS", 0.0)
+    gateway = Gateway(server={"body_timeout_seconds": 30})
+    slow = await stopped(gateway, 9)
+    cut = [task for task in slow if task.done()]
+    assert cut == slow[:3]
+    for task in cut:
+        reply = await task
+        assert is_problem(reply, 408)
+    assert gateway.requests(408) == 3
+    for task in slow[3:]:
+        task.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    assert gateway.in_flight("bytes") == 0
+
+
+async def test_a_body_that_is_cut_when_its_time_is_over_is_a_408(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both in one turn of the loop."""
+    monkeypatch.setattr(capacity, "PROGRESS_SECONDS", 0.0)
+    gateway = Gateway(server={"body_timeout_seconds": 0.05})
+    (first,) = await stopped(gateway, 1)
+    time.sleep(0.1)  # noqa: ASYNC251 -- its end is due, and so are these
+    others = await stopped(gateway, 8)
+    replies = await asyncio.gather(first, *others)
+    assert {reply.status for reply in replies} == {408}
+
+
+async def test_many_small_chunks_cost_no_more_than_their_bytes() -> None:
+    body = TWO[:10] + b" " * 50_000 + TWO[10:]
+    chunks = [body[i : i + 2] for i in range(0, len(body), 2)]
+    assert ids(await Gateway().post(*chunks)) == ["1", "2"]
+
+
 async def test_one_document_with_more_states_than_the_limit_is_not_locked_out() -> None:
     assert (await Gateway(server={"max_in_flight_states": 1}).post(TWO)).status == 200
 
@@ -690,6 +788,35 @@ async def test_a_fault_of_the_program_s_own_is_a_500_and_one_line() -> None:
     assert str(line["exc_info"]) == "a bug"
     assert gateway.requests(500) == 1
     assert gateway.metrics.registry.get_sample_value("sms_bridge_in_flight_posts") == 0
+
+
+@pytest.mark.parametrize("draining", [False, True])
+async def test_a_cancellation_that_nobody_asked_for_is_a_fault_like_any_other(
+    *, draining: bool
+) -> None:
+    def broken(_: Message) -> Result:
+        raise asyncio.CancelledError
+
+    gateway = Gateway(RecordingPublisher(broken))
+    gateway.health.draining = draining
+    with capture_logs() as logs:
+        reply = await gateway.post(TWO)
+    assert is_problem(reply, 500)
+    (line,) = logs
+    assert (line["event"], line["log_level"], line["status"]) == ("request", "error", 500)
+    assert gateway.requests(500) == 1
+
+
+async def test_the_server_s_own_cancellation_at_the_end_of_the_drain_is_its_to_answer() -> None:
+    gateway = Gateway()
+    gateway.publisher.hold.clear()
+    held = asyncio.create_task(gateway.post(TWO))
+    await until(lambda: bool(gateway.publisher.calls))
+    gateway.health.draining = True
+    held.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await held
+    assert gateway.requests(500) == 0
 
 
 async def test_a_request_s_line_counts_its_states_by_outcome() -> None:

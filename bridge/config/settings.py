@@ -39,6 +39,7 @@ from bridge.config.types import (
     UrlPath,
     Whole,
 )
+from bridge.model import Route
 
 Place = tuple[str | int, ...]
 """Where a setting stands: ("endpoints", 0, "path")."""
@@ -114,13 +115,15 @@ class Server(Section):
         default=33_554_432,
         ge=1,
         le=17_179_869_184,
-        description="Bytes of the bodies of all POSTs in flight; beyond it the answer is 503.",
+        description="Bytes of the bodies of all POSTs in flight; beyond it the answer is 503. "
+        "Bodies of which more is to come may hold three quarters, large documents as much.",
     )
     max_in_flight_states: Whole = Field(
         default=50_000,
         ge=1,
         le=10_000_000,
-        description="States of all POSTs in flight; beyond it the answer is 503.",
+        description="States of all POSTs in flight; beyond it the answer is 503. Each stands for "
+        "4 KiB of memory at most: states with many attributes or long values count as several.",
     )
     body_timeout_seconds: Seconds = Field(
         default=10,
@@ -310,6 +313,10 @@ class Kafka(Section):
         default_factory=Security, description="How the bridge and the brokers know each other."
     )
 
+    def with_dead_letters(self, topics: tuple[str, ...]) -> tuple[str, ...]:
+        """These topics, and that of dead letters if there is one."""
+        return (*topics, self.dead_letter_topic) if self.dead_letter_topic else topics
+
 
 class Basic(Section):
     """One user of HTTP basic authentication."""
@@ -453,3 +460,21 @@ class Settings(Section):
     def topics(self) -> tuple[str, ...]:
         """The distinct status topics, in order of the endpoints."""
         return tuple(dict.fromkeys(self.topic_of(endpoint) for endpoint in self.endpoints))
+
+    @property
+    def wanted_topics(self) -> tuple[str, ...]:
+        """The topics that must exist: those of status events, and that of dead letters."""
+        return self.kafka.with_dead_letters(self.topics)
+
+
+def route_of(settings: Settings, endpoint: Endpoint) -> Route:
+    """Where the endpoint's events come from and go to."""
+    return Route(
+        endpoint=endpoint.name,
+        source=endpoint.source,
+        timezone=endpoint.tzinfo,
+        topic=settings.topic_of(endpoint),
+        dead_letter_topic=settings.kafka.dead_letter_topic,
+        type_prefix=settings.events.type_prefix,
+        content_mode=settings.events.content_mode,
+    )

@@ -228,6 +228,11 @@ def creation_command(settings: Kafka, topic: str) -> str:
     )
 
 
+def missing_topic(settings: Kafka, topic: str) -> str:
+    """What to tell a person about a topic that does not exist."""
+    return f"topic {topic}: missing; to create it:\n  {creation_command(settings, topic)}"
+
+
 @asynccontextmanager
 async def _admin_client(
     settings: Kafka, files: TlsFiles | None

@@ -15,7 +15,7 @@ from aiokafka.structs import TopicPartition
 _END_SECONDS = 1.0  # for each step of an end that cannot be a graceful one
 
 
-class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]  # it has no types
+class InvalidRecordError(errors.BrokerResponseError):
     """INVALID_RECORD, a code that the client has no name for."""
 
     errno = 87

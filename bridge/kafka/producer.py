@@ -6,6 +6,7 @@ means (publisher.py).
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from bridge.errors import BridgeError
 from bridge.kafka import internals
 from bridge.kafka.diagnosis import why
 from bridge.kafka.security import TlsFiles, client_arguments
-from bridge.kafka.topic_metadata import Topic, describe, earliest_offsets
+from bridge.kafka.topic_metadata import Topic, describe, offsets
 
 MAX_RECORD_BYTES = 1024 * 1024  # the producer's own limit, and the brokers' default
 MAX_BATCH_BYTES = 512 * 1024
@@ -83,7 +84,9 @@ class Connection:
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.in_flight: dict[asyncio.Future[int], InFlight] = {}
         self.on_throttle: Callable[[float], None] = lambda _: None
-        self._paused_until: dict[int, float] = {}  # by node, on the monotonic clock
+        # By node, on the monotonic clock: the time of its last good answer, or until when it asked
+        # to be left alone.
+        self._paused_until: dict[int, float] = {}
         self._errors: dict[tuple[str, int], str] = {}  # of what is in flight, as last answered
         self._abandoned = asyncio.Event()
 
@@ -122,11 +125,11 @@ class Connection:
         """Those of the topics that exist, by name, as the cluster has them now."""
         return await describe(self._producer.client, names)
 
-    async def earliest_offsets(
-        self, topic: Topic, partitions: Collection[int]
+    async def offsets(
+        self, topic: Topic, partitions: Collection[int], which: int
     ) -> Mapping[int, int]:
-        """Where the log of each partition begins; without those that the leader does not say."""
-        return await earliest_offsets(self._producer.client, topic, partitions)
+        """Where the log of each partition begins or ends; without those not known."""
+        return await offsets(self._producer.client, topic, partitions, which)
 
     async def find(self, names: Iterable[str]) -> dict[str, Topic]:
         """Describe the topics, and make those that exist known to the producer."""
@@ -208,8 +211,6 @@ class Connection:
         return max(self._paused_until.values(), default=0.0) > time.monotonic()
 
     def _paused(self, topic: str, partition: int) -> float:
-        if not self._paused_until:
-            return 0.0
         leader = self._producer.client.cluster.leader_for_partition(
             TopicPartition(topic, partition)
         )
@@ -228,15 +229,15 @@ class Connection:
 
         Who waits does not see an error in it that goes away by itself; it is kept.
         """
-        for topic, partitions in response.topics:
-            for partition, code, *_ in partitions:
-                if code:
-                    self._errors[topic, partition] = errors.for_code(code).__name__
-        seconds = getattr(response, "throttle_time_ms", 0) / 1000
-        if seconds > 0:
-            pause = min(seconds, MAX_PAUSE_SECONDS)
-            self._paused_until[node] = time.monotonic() + pause
+        codes = [(topic, *told) for topic, partitions in response.topics for told in partitions]
+        for topic, partition, code, *_ in codes:
+            if code:
+                self._errors[topic, partition] = errors.for_code(code).__name__
+        pause = min(getattr(response, "throttle_time_ms", 0) / 1000, MAX_PAUSE_SECONDS)
+        if pause > 0:
             self.on_throttle(pause)
+        if pause > 0 or not any(code for _, _, code, *_ in codes):
+            self._paused_until[node] = time.monotonic() + pause
 
     def fail(self, cause: str) -> None:
         """Ask for a replacement; the first cause stands."""
@@ -246,12 +247,15 @@ class Connection:
     def oldest_seconds(self) -> float:
         """For how long the oldest batch could have been answered; 0 where there is none.
 
-        While its broker has asked to be left alone, it could not.
+        It could not while its broker has asked to be left alone, or answered others: it is sent
+        one Produce at a time.
         """
-        if not self.in_flight:
-            return 0.0
-        due = min(max(b.since, self._paused(b.topic, b.partition)) for b in self.in_flight.values())
-        return max(time.monotonic() - due, 0.0)
+        since = min(map(self._could_be_answered, self.in_flight.values()), default=math.inf)
+        return max(time.monotonic() - since, 0.0)
+
+    def _could_be_answered(self, batch: InFlight) -> float:
+        paused = self._paused(batch.topic, batch.partition)
+        return max(batch.since, min(paused, batch.since + MAX_PAUSE_SECONDS))
 
     def why_stalled(self) -> str:
         """What a broker says of the oldest batch each time; `stalled` where it says nothing."""

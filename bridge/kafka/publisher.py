@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from aiokafka import errors
 
+from bridge.clip import reason_of
 from bridge.config.settings import Kafka
 from bridge.kafka.causes import explained
 from bridge.kafka.limits import Limits, record_bytes
@@ -241,7 +242,12 @@ class Publisher:
                 headers=[piece.request.messages[piece.indices[0]].headers for piece in taken],
             )
         try:
-            _published(taken, lane.partition, await sending)
+            offset = await sending
+            if offset >= 0:
+                self._supervisor.losses.acknowledged(
+                    lane.topic, lane.partition, offset, batch.record_count()
+                )
+            _published(taken, lane.partition, offset)
         except AbandonedError as exc:
             self._again(lane, taken, Outcome(Result.UNKNOWN, error=str(exc)))
         except RefusedError as exc:
@@ -277,7 +283,7 @@ class Publisher:
         """
         name = type(exc).__name__
         explanation = explained(name)
-        reason = str(exc) or name if explanation == name else explanation
+        reason = reason_of(exc) if explanation == name else explanation
         log.warning("batch failed", topic=lane.topic, partition=lane.partition, error=reason)
         count = sum(len(piece.indices) for piece in taken)
         if isinstance(exc, _TOO_LARGE):

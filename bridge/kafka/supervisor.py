@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import structlog
 
+from bridge.clip import reason_of
 from bridge.config.settings import Kafka
 from bridge.kafka import admin
 from bridge.kafka.admin import (
@@ -24,10 +25,11 @@ from bridge.kafka.admin import (
     log_warnings,
 )
 from bridge.kafka.causes import ADVICE, AWAY, explained, word_of
+from bridge.kafka.losses import Losses
 from bridge.kafka.producer import Connection
 from bridge.kafka.renewal import follow
 from bridge.kafka.security import TlsFiles
-from bridge.kafka.topic_metadata import Topic
+from bridge.kafka.topic_metadata import EARLIEST, Topic
 from bridge.model import Log
 
 log = structlog.get_logger(__name__)
@@ -77,8 +79,7 @@ class Supervisor:
         self.on_refusal: Callable[[str], None] = lambda _: None
         self.on_throttle: Callable[[float], None] = lambda _: None
         self._required = frozenset(topics)
-        dead_letters = settings.dead_letter_topic
-        self._wanted = self._required | ({dead_letters} if dead_letters else set())
+        self._wanted = frozenset(settings.with_dead_letters(tuple(topics)))
         self._files = TlsFiles(settings.security.tls) if settings.security.encrypted else None
         self._connect = connect or partial(Connection.open, files=self._files)
         self._inspect = inspect or partial(admin.describe_configs, files=self._files)
@@ -90,6 +91,7 @@ class Supervisor:
         self._findings: dict[str, TopicDescription] = {}
         self._inspected_at: dict[str, float] = {}
         self._throttle_said_at = -math.inf
+        self.losses = Losses()
         self.generation = 0  # of the connection
         self._connection: Connection | None = None
         self._connected = asyncio.Event()
@@ -164,10 +166,10 @@ class Supervisor:
             async with asyncio.timeout_at(deadline):
                 for name, topic in (await connection.describe(partitions)).items():
                     if (log_now := _log_of(topic)) is not None:
-                        starts = await connection.earliest_offsets(topic, partitions[name])
+                        starts = await connection.offsets(topic, partitions[name], EARLIEST)
                         logs[name] = replace(log_now, starts=starts)
         except Exception as exc:  # noqa: BLE001 -- without an answer there is no proof, that is all
-            log.info("could not describe topics", error=_reason(exc))
+            log.info("could not describe topics", error=reason_of(exc))
         return logs
 
     def max_message_bytes(self, topic: str) -> int | None:
@@ -222,7 +224,7 @@ class Supervisor:
                 return await self._attempt()
             except Exception as exc:  # noqa: BLE001 -- whatever it is, the next try may succeed
                 self.reachable = False
-                self._complain(_reason(exc), said_at)
+                self._complain(reason_of(exc), said_at)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
             pause = min(pause * 2, longest)
 
@@ -256,6 +258,7 @@ class Supervisor:
             command = creation_command(self._settings, topic)
             log.error("topic is missing", topic=topic, create_it_with=command)
         self._missing = missing
+        await self.losses.compare(self._topics, connection.offsets)
         logs = {name: _log_of(topic) for name, topic in self._topics.items()}
         self._logs = {name: each for name, each in logs.items() if each is not None}
         self._tell_denials()
@@ -347,7 +350,7 @@ class Supervisor:
                     self.give_up(connection, "no broker answers")
         except Exception as exc:  # noqa: BLE001 -- a new connection costs less than a doubt
             if not connection.throttled:
-                self.give_up(connection, f"probe failed: {_reason(exc)}")
+                self.give_up(connection, f"probe failed: {reason_of(exc)}")
 
     # --- ending --------------------------------------------------------------------------
 
@@ -368,7 +371,3 @@ class Supervisor:
 
 def _log_of(topic: Topic) -> Log | None:
     return None if topic.id is None else Log(topic.id, topic.epochs)
-
-
-def _reason(exc: BaseException) -> str:
-    return str(exc) or type(exc).__name__

@@ -38,6 +38,7 @@ _NO_ID = bytes(16)  # from a broker that has none to tell
 _NO_TAGS: dict[int, bytes] = {}
 _ANY_REPLICA = -1
 _READ_UNCOMMITTED = 0
+EARLIEST, LATEST = OffsetResetStrategy.EARLIEST, OffsetResetStrategy.LATEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +87,22 @@ async def describe(client: AIOKafkaClient, names: Iterable[str]) -> dict[str, To
     return {t["topic"]: _topic(t) for t in topics if t["error_code"] in {_NO_ERROR, _DENIED}}
 
 
-async def earliest_offsets(
-    client: AIOKafkaClient, topic: Topic, partitions: Iterable[int]
+async def offsets(
+    client: AIOKafkaClient, topic: Topic, partitions: Iterable[int], which: int
 ) -> dict[int, int]:
-    """Where the log of each partition begins, as its leader says; without those not known.
+    """Where the log of each partition begins (EARLIEST) or ends (LATEST), as its leader says.
 
-    Raises KafkaError.
+    Without those that the leader does not say. Raises KafkaError.
     """
-    by_node: dict[int, list[int]] = {}
+    by_node: dict[int, list[tuple[int, int]]] = {}
     for partition in partitions:
         if partition in topic.leaders:
-            by_node.setdefault(topic.leaders[partition].node, []).append(partition)
-    answers = await asyncio.gather(
-        *(_ask(client, node, _earliest(topic.name, asked)) for node, asked in by_node.items())
-    )
+            by_node.setdefault(topic.leaders[partition].node, []).append((partition, which))
+    requests = {
+        node: OffsetRequest(_ANY_REPLICA, _READ_UNCOMMITTED, [(topic.name, asked)])
+        for node, asked in by_node.items()
+    }
+    answers = await asyncio.gather(*(_ask(client, *request) for request in requests.items()))
     return {
         partition: offset
         for answer in answers
@@ -107,11 +110,6 @@ async def earliest_offsets(
         for partition, code, _, offset in told
         if code == _NO_ERROR
     }
-
-
-def _earliest(topic: str, partitions: Iterable[int]) -> OffsetRequest:
-    asked = [(partition, OffsetResetStrategy.EARLIEST) for partition in partitions]
-    return OffsetRequest(_ANY_REPLICA, _READ_UNCOMMITTED, [(topic, asked)])
 
 
 async def _ask(client: AIOKafkaClient, node: int | None, request: Any) -> Any:

@@ -8,14 +8,16 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, BinaryIO, Literal, cast
 
 import orjson
 import structlog
 from structlog.typing import Processor
 
+from bridge.clip import clipped
 from bridge.observability.log_writer import Sink
 from bridge.ratelimit import Repeats as KindLimits
 
@@ -27,6 +29,11 @@ LIBRARIES = ("aiokafka", "asyncio", "uvicorn")  # that say the same of each of m
 OWN_REPEATING = "bridge.kafka."  # ours that do so: webhook.py watches over its own lines
 OWN_PER_SECOND = 0.1
 OWN_AT_ONCE = 20
+
+MAX_LINE_BYTES = 16 * 1024
+# Characters of each text, and entries of each list, in a line that is longer: as many as fit.
+CLIPPED_TO = (8192, 1024, 64)
+KEPT_ALWAYS = ("event", "logger", "level", "timestamp")
 
 
 def configure(level: str, form: Format) -> None:
@@ -187,20 +194,57 @@ def _json_line(logger: Any, method: str, line: structlog.typing.EventDict) -> by
     line["logger"] = logger.name
     line["level"] = method
     line["timestamp"] = datetime.now(UTC)
+    return _dumps(line)
+
+
+def _dumps(line: Mapping[str, Any], **options: object) -> bytes:
+    """One line in JSON, no longer than a line may be, whatever it was to say."""
+    del options  # the standard library's, which the encoder does not know
+    written = _written(line)
+    for limit in CLIPPED_TO:
+        if len(written) <= MAX_LINE_BYTES:
+            return written
+        written = _written({name: _clipped(value, limit) for name, value in line.items()})
+    if len(written) <= MAX_LINE_BYTES:
+        return written
+    kept = {name: _clipped(line[name], CLIPPED_TO[-1]) for name in KEPT_ALWAYS if name in line}
+    return _written(kept | {"clipped": True})
+
+
+def _written(line: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(line, str, orjson.OPT_UTC_Z)
     except TypeError:  # text that is none, a number beyond 64 bits: better told than missing
         return orjson.dumps({name: ascii(value) for name, value in line.items()})
 
 
-def _dumps(value: object, **options: object) -> bytes:
-    del options  # the standard library's, which the encoder does not know
-    return orjson.dumps(value, default=str)
+def _clipped(value: Any, limit: int) -> Any:
+    if value is None or isinstance(value, (bool, float, datetime)):
+        return value
+    if isinstance(value, Mapping):
+        items = islice(value.items(), limit)
+        return {clipped(str(name), limit): _clipped(each, limit) for name, each in items}
+    if isinstance(value, (list, tuple)):
+        return [_clipped(each, limit) for each in value[:limit]]
+    if isinstance(value, int) and value.bit_length() <= 64:  # noqa: PLR2004 -- as JSON has them
+        return value
+    return clipped(str(value), limit)
 
 
 def _as_text(_: object, __: str, line: Any) -> str:
-    return line.decode() if isinstance(line, bytes) else str(line)
+    return line.decode() if isinstance(line, bytes) else _short(str(line))
 
 
 def _as_bytes(_: object, __: str, line: Any) -> bytes:
-    return line if isinstance(line, bytes) else str(line).encode(errors="backslashreplace")
+    if isinstance(line, bytes):
+        return line
+    return _short(str(line)).encode(errors="backslashreplace")
+
+
+def _short(text: str) -> str:
+    """A line for people, with what follows it of a traceback."""
+    raw = text.encode(errors="backslashreplace")
+    if len(raw) <= MAX_LINE_BYTES:
+        return text
+    kept = raw[: MAX_LINE_BYTES - 64].decode(errors="ignore")
+    return f"{kept}… ({len(text)} characters)"

@@ -15,10 +15,9 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0 as CONTENT_TYPE
 
 from bridge import __version__
-from bridge.event import MEANINGS
 from bridge.gateway.admission import Capacity
 from bridge.gateway.connections import Connections
-from bridge.model import OTHER_STATUS, REASONS, Result
+from bridge.model import MEANINGS, OTHER_STATUS, REASONS, Result
 from bridge.observability.counters import Counter, Histogram
 
 __all__ = ["CODES", "CONTENT_TYPE", "NO_ENDPOINT", "EndpointMetrics", "Metrics"]
@@ -36,15 +35,27 @@ BYTES = (256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0
 STATES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1000.0, 5000.0, 10000.0)
 
 
+class Losses(Protocol):
+    """What sees that acknowledged records are gone."""
+
+    on_loss: Callable[[int], None]
+
+
 class Producer(Protocol):
     """What is known of Kafka; `state` is one of `states`, `reachable` as it last answered.
 
-    `on_refusal` is called with the cause of a batch refused, `on_throttle` with seconds to wait.
+    `on_refusal` is called with the cause of a batch refused, `on_throttle` with seconds to wait,
+    `losses.on_loss` with a number of records.
     """
 
     states: ClassVar[tuple[str, ...]]
     on_refusal: Callable[[str], None]
     on_throttle: Callable[[float], None]
+
+    @property
+    def losses(self) -> Losses:
+        """What sees that acknowledged records are gone."""
+        ...
 
     @property
     def state(self) -> str:
@@ -174,6 +185,9 @@ class Metrics:
         self._throttled = self._counter(
             "throttled_seconds", "Time for which brokers asked not to be sent to, by their quotas."
         ).labels()
+        self._lost_records = self._counter(
+            "lost_records", "Records that brokers had acknowledged, and lost with a leader."
+        ).labels()
         build = Info("sms_bridge_build", "The program's version.", registry=self.registry)
         build.info({"version": __version__, "python": platform.python_version()})
 
@@ -206,6 +220,7 @@ class Metrics:
             self._refused_batches.labels(cause)
         producer.on_refusal = lambda cause: self._refused_batches.labels(cause).inc()
         producer.on_throttle = self._throttled.inc
+        producer.losses.on_loss = self._lost_records.inc
 
     def rebuilt(self, cause: str) -> None:
         """Count a producer that is replaced."""

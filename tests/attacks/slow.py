@@ -8,6 +8,7 @@ from tests.attacks.rig import MAX_BODY_BYTES, SECONDS, Honest, Row, Watch, attac
 from tests.wire import Address, Wire, head
 
 MISSING_BYTES = 10
+AGAIN_SECONDS = 0.5
 
 
 def run() -> Iterator[Row]:
@@ -28,6 +29,6 @@ def run() -> Iterator[Row]:
 def _stop_short(address: Address, data: bytes, stop: threading.Event) -> None:
     with Wire(address) as wire:
         wire.send(data)
-        while not stop.wait(0.05):
-            if wire.answered:
-                return
+        while not stop.wait(0.05) and not wire.answered:
+            pass
+    stop.wait(AGAIN_SECONDS)

@@ -11,6 +11,7 @@ from tests.gateway import Gateway, configuration
 from tests.wire import Wire, post
 
 STATES, STATE_BYTES = 100, 24_000
+VALUE_BYTES = 4000  # of an attribute: more would make the state invalid
 MAX_MESSAGE_BYTES = 20_000
 
 
@@ -57,8 +58,7 @@ def _figure(gateway: Gateway) -> str:
 
 
 def _document(number: int) -> bytes:
-    each = (
-        f'<state id_sms="{number}.{n}" time="" note="{"x" * STATE_BYTES}">read</state>'
-        for n in range(STATES)
-    )
+    values = (f' note{n}="{"x" * VALUE_BYTES}"' for n in range(STATE_BYTES // VALUE_BYTES))
+    notes = "".join(values)
+    each = (f'<state id_sms="{number}.{n}" time=""{notes}>read</state>' for n in range(STATES))
     return f"<response>{''.join(each)}</response>".encode()

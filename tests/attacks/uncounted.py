@@ -22,20 +22,28 @@ BLOCKS = {
 def run() -> Iterator[Row]:
     """Each from four connections, without a token and with one."""
     for name, (block, begin) in BLOCKS.items():
-        for lines, who in (((), "without a token"), ((BEARER,), "with a token")):
+        for lines, again, who in (
+            ((), False, "without a token"),
+            ((), True, "without a token, begun again when answered"),
+            ((BEARER,), True, "with a token"),
+        ):
+            head_lines = "".join(f"\r\n{line}" for line in lines).encode() + b"\r\n"
+            first = begin.replace(b"\r\n", head_lines, 1)
             with target() as it:
-                first = begin.replace(
-                    b"\r\n", "".join(f"\r\n{x}" for x in lines).encode() + b"\r\n", 1
-                )
                 honest = Honest(it.public, "/token", (BEARER,))
-                yield f"{name}, {who}", beside(it, CONNECTIONS, _endless(it, first, block), honest)
+                attack = _endless(it, first, block, again=again)
+                yield f"{name}, {who}", beside(it, CONNECTIONS, attack, honest)
 
 
-def _endless(it: Target, first: bytes, block: bytes) -> Callable[[threading.Event], None]:
+def _endless(
+    it: Target, first: bytes, block: bytes, *, again: bool
+) -> Callable[[threading.Event], None]:
+    """Send on whatever is answered, or `again`, on another connection, as soon as it is."""
+
     def attack(stop: threading.Event) -> None:
         with Wire(it.public, timeout=1.0) as wire:
             wire.send(first)
-            while not stop.is_set():
+            while not stop.is_set() and not (again and wire.answered):
                 wire.send(block)
 
     return attack

@@ -148,7 +148,10 @@ IDS: Mapping[str, Case] = {
     "mark_within": (_state("1\ufeff"), Expected(200, ("1\ufeff",))),
     "other_digits": (_state("\u0661"), Expected(200, ("\u0661",))),
     "beyond_the_plane": (_state("\U0001f600"), Expected(200, ("\U0001f600",))),
-    "long": (_state("9" * 100_000), Expected(200, ("9" * 100_000,))),
+    "long": (_state("9" * 256), Expected(200, ("9" * 256,))),
+    "too_long_to_be_listed": (_state("9" * 257), NOTHING),
+    "much_too_long": (_state(" " + "9" * 100_000), NOTHING),
+    "long_by_white_space": (_state(" " * 300 + "9" * 256), Expected(200, ("9" * 256,))),
     "template": (_state("${HOME} %s {0} {{1}}"), Expected(200, ("${HOME} %s {0} {{1}}",))),
     "composed_and_decomposed": (
         (

@@ -1,0 +1,119 @@
+"""Reads documents beside the event loop, so that small ones need not wait.
+
+Middling documents and large ones have a lane each, with a thread of its own: with one for both, a
+middling one waits for as many large ones as others have sent. More threads would only take turns
+with these, and hold more documents in memory.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from bridge.gateway.admission import MIDDLING_BYTES, Capacity, Lease
+
+T = TypeVar("T")
+
+# The largest document of a lane lets smaller ones pass that came so many seconds after it, others
+# less in proportion: the small ones go first, and the large ones have their turn all the same.
+HANDICAP_SECONDS = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class _Document:
+    """One that waits, or is read. What it takes up is `held` until whoever asked has it."""
+
+    work: Callable[[], Any]
+    due: float
+    deadline: float
+    weight: int
+    lease: Lease
+    held: Lease
+    answer: asyncio.Future[Any] = field(repr=False)
+
+
+class _Lane:
+    """Documents that wait for one thread; which of them is next depends on itself alone."""
+
+    def __init__(self, name: str, largest: int, capacity: Capacity) -> None:
+        self.largest = largest
+        self._capacity = capacity
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"reader-{name}")
+        self._waiting: dict[_Document, None] = {}
+        self._busy = False
+
+    async def read(
+        self, work: Callable[[], T], weight: int, lease: Lease, deadline: float, now: float
+    ) -> T:
+        size = min(lease.bytes, self.largest)
+        document = _Document(
+            work,
+            due=now + HANDICAP_SECONDS * size / self.largest,
+            deadline=deadline,
+            weight=weight,
+            lease=lease,
+            held=Lease(self._capacity),
+            answer=asyncio.get_running_loop().create_future(),
+        )
+        self._waiting[document] = None
+        self.go_on()
+        try:
+            answer: T = await document.answer
+        finally:
+            self._waiting.pop(document, None)
+            del document  # an error's traceback would hold it, and it the error
+        return answer
+
+    def go_on(self) -> None:
+        """Start with the next document, if there is room for it."""
+        while self._waiting and not self._busy:
+            document = min(self._waiting, key=lambda waiting: waiting.due)
+            loop = document.answer.get_loop()
+            gone = document.answer.done() or document.deadline <= loop.time()
+            if not gone and not document.held.take_turn(document.weight, document.lease.bytes):
+                break  # until something is given back
+            del self._waiting[document]
+            if not gone:
+                self._busy = True
+                reading = loop.run_in_executor(self._thread, document.work)
+                reading.add_done_callback(partial(self._finish, document))
+
+    def _finish(self, document: _Document, reading: asyncio.Future[Any]) -> None:
+        self._busy = False
+        error = reading.exception()
+        if document.answer.done():  # its time is over: what was read is of no use
+            document.held.release()
+        else:
+            document.held.hand_over(document.lease)
+            if error is not None:
+                document.answer.set_exception(error)
+            else:
+                document.answer.set_result(reading.result())
+        self.go_on()
+
+
+class Reader:
+    """The lanes, and the capacity that documents which are read take up."""
+
+    def __init__(self, capacity: Capacity, max_body_bytes: int) -> None:
+        self._lanes = (
+            _Lane("middling", MIDDLING_BYTES, capacity),
+            _Lane("large", max(max_body_bytes, MIDDLING_BYTES), capacity),
+        )
+        capacity.freed = self._go_on
+
+    async def read(self, work: Callable[[], T], weight: int, lease: Lease, deadline: float) -> T:
+        """What `work` returns or raises; by then the lease has its post and states.
+
+        A document whose caller is cancelled, or whose deadline passes, before its turn is not
+        read at all.
+        """
+        now = asyncio.get_running_loop().time()
+        lane = self._lanes[lease.bytes > MIDDLING_BYTES]
+        return await lane.read(work, weight, lease, deadline, now)
+
+    def _go_on(self) -> None:
+        for lane in self._lanes:
+            lane.go_on()
