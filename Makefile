@@ -84,7 +84,7 @@ schema: $(READY) ## write the generated files anew: the chart's, and the contrac
 
 .PHONY: screenshots
 screenshots: $(READY) ## take the pictures of docs/inspector.md anew; needs Chromium
-	@$(BIN)/python -m tests.browser
+	@$(BIN)/python -m tests.support.browser
 
 .PHONY: clean
 clean: ## remove what was built here; the downloaded Kafka stays in the user's cache

@@ -128,7 +128,7 @@ def _records(topic: str) -> list[Message]:
     for number, template in enumerate(templates(100, POOL_STATES)):
         body = document(template, prefix(0, number))
         prepared = prepare(route, body, datetime.now(UTC), max_states=100)
-        records += [message for message in prepared.messages if message is not None]
+        records += [item.message for item in prepared.items if item.message is not None]
     return records
 
 

@@ -11,10 +11,10 @@ import time
 
 from bridge.gateway.app import Health, public_app
 from bridge.observability.metrics import Metrics
-from tests.asgi import request
-from tests.fakes import RecordingPublisher
 from tests.fuzz import Shape, quiet
 from tests.hostile.corpus import LARGE
+from tests.support.asgi import request
+from tests.support.fakes import RecordingPublisher
 
 HONEST = "full_states"
 

@@ -18,8 +18,8 @@ import yaml
 
 from benchmarks.baseline import AIOKAFKA_BATCH_BYTES
 from bridge.demo.embedded_broker import EmbeddedBroker
-from tests.brokers import KafkaCluster, KafkaUnavailableError, free_ports, wait_until
-from tests.gateway import HOST, configuration
+from tests.support.brokers import KafkaCluster, KafkaUnavailableError, free_ports, wait_until
+from tests.support.gateway import HOST, configuration
 
 TOPICS = ("bench.bridge", "bench.baseline", "bench.ceiling")
 PARTITIONS = 6

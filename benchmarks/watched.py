@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from benchmarks.programs import Bridge
-from tests.brokers import free_ports
-from tests.gateway import HOST
+from tests.support.brokers import free_ports
+from tests.support.gateway import HOST
 
 OFF, METRICS, USUAL, TRACED, ALL = (
     "nothing",

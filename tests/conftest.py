@@ -1,41 +1,23 @@
-"""Fixtures that several test files share: brokers and topics. No test logic."""
+"""Marks what needs something from outside, and has the brokers; a folder's conftest the rest."""
 
 import os
-import shutil
 import signal
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
-from functools import cache
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
 
 from bridge.demo.embedded_broker import EmbeddedBroker
-from tests.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
-from tests.browser import ChromiumUnavailableError, launched_chromium
-from tests.clock import FaketimeUnavailableError, WallClock
-from tests.contract import asyncapi, events
-from tests.helm.binaries import MAJORS, HelmUnavailableError, helm_binary
-from tests.helm.chart import Helm
-from tests.helm.models import Models
-from tests.helm.models import models as installed_models
-from tests.npm import NpmUnavailableError
-from tests.secured import PASSWORD, USER, SecuredKafka
-from tests.subscribers.programs import LANGUAGES, Program, RuntimeUnavailableError, program
+from tests.contract import events
+from tests.support.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
+from tests.support.needs import skipped_without
 
 EXTERNAL_KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
-# An external cluster is a choice that explains the skips of what would kill it.
-MUST_RUN = {
-    "kafka": IN_CI and not EXTERNAL_KAFKA,
-    **dict.fromkeys(
-        ("helm", "image", "npm", "prometheus", "proxies", "browser", "runtimes", "faketime"), IN_CI
-    ),
-}
 # What asks for one of these needs what the mark says.
 FIXTURES = {
+    "embedded": {"embedded", "new_embedded"},
     "kafka": {"kafka", "new_kafka", "secured_kafka"},
     "helm": {"helm", "helm4", "models"},
     "image": {"image"},
@@ -46,20 +28,29 @@ FIXTURES = {
     "runtimes": {"subscriber"},
     "faketime": {"wall_clock"},
 }
+# An external cluster is a choice that explains the skips of what would kill it.
+MUST_RUN = dict.fromkeys(FIXTURES.keys() - {"embedded"}, IN_CI) | {
+    "kafka": IN_CI and not EXTERNAL_KAFKA
+}
 
 
 def pytest_configure() -> None:
-    """Let programs that the tests start be interrupted, even where these run in the background."""
+    """Let programs that the tests start be interrupted, even if these run in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what asks for something from outside: `-m "not kafka"` never starts one."""
+    """Mark what asks for something from outside: `-m "not kafka"` never starts one.
+
+    What needs nothing and is not slow is `fast`: that is what `make check` runs.
+    """
     for item in items:
         for mark, fixtures in FIXTURES.items():
             if isinstance(item, pytest.Function) and fixtures & {*item.fixturenames}:
                 item.add_marker(mark)
+        if not any(item.get_closest_marker(mark) for mark in ("slow", *FIXTURES)):
+            item.add_marker("fast")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -83,10 +74,27 @@ def _every_event_is_as_described() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _signals_are_left_alone() -> Iterator[None]:
+    """A handler that a test leaves behind would swallow Ctrl-C for the rest of the run."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    changed = [number.name for number in before if signal.getsignal(number) != before[number]]
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert changed == []
+
+
 @pytest.fixture(scope="session")
-def embedded() -> Iterator[EmbeddedBroker]:
+def new_embedded() -> type[EmbeddedBroker]:
+    """The in-memory broker, for tests that start one of their own."""
+    return EmbeddedBroker
+
+
+@pytest.fixture(scope="session")
+def embedded(new_embedded: type[EmbeddedBroker]) -> Iterator[EmbeddedBroker]:
     """One in-memory broker for all tests that leave it running."""
-    with EmbeddedBroker() as broker:
+    with new_embedded() as broker:
         yield broker
 
 
@@ -96,17 +104,11 @@ def kafka() -> Iterator[ExternalKafka]:
     if EXTERNAL_KAFKA:
         yield ExternalKafka(EXTERNAL_KAFKA)
         return
-    cluster = _start(KafkaCluster())
+    cluster = KafkaCluster()
+    with skipped_without("real Kafka", KafkaUnavailableError):
+        cluster.start()
     yield cluster
     cluster.stop()
-
-
-def _start(cluster: KafkaCluster) -> KafkaCluster:
-    try:
-        cluster.start()
-    except KafkaUnavailableError as exc:
-        pytest.skip(f"no real Kafka: {exc}")
-    return cluster
 
 
 @pytest.fixture
@@ -125,20 +127,11 @@ def new_kafka() -> Iterator[Callable[[KafkaCluster], KafkaCluster]]:
 
         def start(cluster: KafkaCluster) -> KafkaCluster:
             clusters.callback(cluster.stop)
-            return _start(cluster)
+            with skipped_without("real Kafka", KafkaUnavailableError):
+                cluster.start()
+            return cluster
 
         yield start
-
-
-@pytest.fixture(scope="session")
-def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
-    """One real Kafka that asks who is there, for all tests that leave it as it was."""
-    cluster = SecuredKafka(tmp_path_factory.mktemp("keys"))
-    _start(cluster)
-    cluster.know(USER, PASSWORD)
-    cluster.allow("test.", prefix=True)
-    yield cluster
-    cluster.stop()
 
 
 @pytest.fixture
@@ -154,106 +147,3 @@ def kafka_topic(kafka: ExternalKafka, topic: str) -> Iterator[str]:
     yield topic
     if not isinstance(kafka, KafkaCluster):
         kafka.delete_topic(topic)
-
-
-@pytest.fixture(scope="session", params=MAJORS)
-def helm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    """Helm itself, one major version after the other."""
-    return _helm(request.param, tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="session")
-def helm4(tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    """The newer Helm, where the major makes no difference."""
-    return _helm(MAJORS[-1], tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="session")
-def models() -> Models:
-    """The models of custom resources."""
-    try:
-        return installed_models()
-    except NpmUnavailableError as exc:
-        pytest.skip(f"no models of custom resources: {exc}")
-
-
-@pytest.fixture(scope="session")
-def asyncapi_parser() -> asyncapi.Parser:
-    """AsyncAPI's official parser."""
-    try:
-        return asyncapi.parser()
-    except NpmUnavailableError as exc:
-        pytest.skip(f"no AsyncAPI parser: {exc}")
-
-
-@pytest.fixture(scope="session")
-def promtool() -> str:
-    """The program that checks rules."""
-    return _found("promtool", "prometheus")
-
-
-@pytest.fixture(scope="session")
-def prometheus() -> str:
-    """Prometheus itself: the program."""
-    return _found("prometheus", "prometheus")
-
-
-@pytest.fixture(scope="session")
-def haproxy() -> str:
-    """HAProxy: the program."""
-    return _found("haproxy", "haproxy")
-
-
-@pytest.fixture(scope="session")
-def nginx() -> str:
-    """The web server nginx, which is a proxy here: the program."""
-    return _found("nginx", "nginx")
-
-
-@pytest.fixture
-def wall_clock(tmp_path: Path) -> WallClock:
-    """A wall clock for a program that is started with it, to move while that runs."""
-    try:
-        return WallClock(tmp_path / "offset")
-    except FaketimeUnavailableError as exc:
-        pytest.skip(f"no wall clock to move: {exc}")
-
-
-def _found(program: str, package: str) -> str:
-    # Debian keeps some of them where only root looks.
-    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
-    if path is None:
-        pytest.skip(f"no {program}: install Debian's package {package}")
-    return path
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """A real browser: the system's Chromium, without a window.
-
-    Its driver has a loop running in this thread, which other modules' tests must not meet.
-    """
-    with ExitStack() as stack:
-        try:
-            browser = stack.enter_context(launched_chromium())
-        except ChromiumUnavailableError as exc:
-            pytest.skip(f"no browser: {exc}")
-        yield browser
-
-
-@pytest.fixture(scope="session", params=LANGUAGES)
-def subscriber(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """The program of docs/examples, one language after the other."""
-    try:
-        return program(request.param, tmp_path_factory.mktemp(request.param))
-    except RuntimeUnavailableError as exc:
-        pytest.skip(f"no {request.param}: {exc}")
-
-
-@cache
-def _helm(major: str, directory: Path) -> Helm:
-    """One a major, since it remembers what it rendered."""
-    try:
-        return Helm(helm_binary(major), major, directory / f"helm{major}")
-    except HelmUnavailableError as exc:
-        pytest.skip(f"no Helm: {exc}")

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from bridge.demo.embedded_broker import EmbeddedBroker
-from tests.gateway import Gateway, configuration
 from tests.hostile.corpus import LARGE
+from tests.support.gateway import Gateway, configuration
 
 STATES = 10_000
 MIDDLING_STATES = 440

@@ -27,12 +27,12 @@ from bridge.config.settings import Settings
 from bridge.gateway.app import Health, public_app
 from bridge.model import Message, Result
 from bridge.observability.metrics import Metrics
-from tests.asgi import Reply, request
 from tests.contract.events import check
-from tests.fakes import RecordingPublisher, Verdict
 from tests.hostile import inputs, reading
 from tests.hostile.reading import Element, Meaning, RefusedError
-from tests.reference import MAX_RECORD_BYTES
+from tests.support.asgi import Reply, request
+from tests.support.fakes import RecordingPublisher, Verdict
+from tests.support.reference import MAX_RECORD_BYTES
 
 SOURCE = "urn:example:sms:main"
 PREFIX = "com.example.messaging"

@@ -26,9 +26,9 @@ from benchmarks.figures import (
 )
 from benchmarks.load import NO_WRK, Generators
 from benchmarks.programs import TOPICS, Bridge, Broker, Program
-from tests.brokers import Record, read_topic, wait_until
-from tests.gateway import HOST
-from tests.reference import event_id
+from tests.support.brokers import Record, read_topic, wait_until
+from tests.support.gateway import HOST
+from tests.support.reference import event_id
 
 STATES = 20
 REQUEST_LINE = '"event":"request"'
@@ -61,6 +61,7 @@ def events(records: list[Record]) -> dict[str, dict[str, Any]]:
     return {event["id"]: event for event in found}
 
 
+@pytest.mark.embedded
 def test_the_baseline_answers_and_publishes_as_the_bridge_does(broker: Broker) -> None:
     """From one document an independent client reads the same ids, keys, headers and fields."""
     body = document(STATES)
@@ -92,6 +93,7 @@ def test_the_baseline_answers_and_publishes_as_the_bridge_does(broker: Broker) -
     }
 
 
+@pytest.mark.embedded
 @needs_wrk
 def test_every_state_that_a_generator_counts_has_an_id_of_its_own(broker: Broker) -> None:
     """Both generators: as many different events as states, and none of them suppressed."""
@@ -129,6 +131,7 @@ def test_documents_of_a_template_differ_in_their_ids_alone() -> None:
     assert len(first) == len(second) == bodies.document_bytes(template)
 
 
+@pytest.mark.embedded
 @needs_wrk
 def test_a_short_run_measures_prints_and_draws_everything(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -158,6 +161,7 @@ def requests_counted(bridge: Bridge) -> float:
     return sum(float(s[-1]) for s in samples if s[0].startswith("sms_bridge_requests_total"))
 
 
+@pytest.mark.embedded
 def test_what_is_watched_less_and_more_is_the_same_gateway(broker: Broker) -> None:
     """Each answers and publishes; what is off is off, and what is on is on."""
     body = document(STATES, number=77)

@@ -27,8 +27,8 @@ from bridge.observability import logging as logs
 from bridge.observability.metrics import Metrics
 from bridge.observability.tracing.spans import Tracing
 from bridge.pipeline import OnTooLarge
-from tests.asgi import request
-from tests.fake_kafka import FakeConnection, durable, message
+from tests.support.asgi import request
+from tests.support.fake_kafka import FakeConnection, durable, message
 
 LONG = 100_000  # characters: six times a line
 MARK_CHARACTERS = 40

@@ -44,10 +44,10 @@ from bridge.replay import (
     letter_of,
     replay,
 )
-from tests.brokers import ExternalKafka, read_topic
-from tests.fakes import RecordingPublisher
-from tests.gateway import Gateway, configuration
-from tests.reference import event_id
+from tests.support.brokers import ExternalKafka, read_topic
+from tests.support.fakes import RecordingPublisher
+from tests.support.gateway import Gateway, configuration
+from tests.support.reference import event_id
 
 RECEIVED_AT = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
@@ -302,9 +302,10 @@ async def test_a_body_from_its_letter_is_what_the_webhook_reads(name: str) -> No
         assert publisher.messages == []
         return
     prepared = prepare(ROUTE, body, RECEIVED_AT, max_states=10_000)
-    expected = {m.value for m in prepared.messages if m is not None and m.topic == ROUTE.topic}
+    messages = [item.message for item in prepared.items]
+    expected = {m.value for m in messages if m is not None and m.topic == ROUTE.topic}
     assert {m.value for m in publisher.messages} == expected
-    bad = any(isinstance(state, InvalidState) for state in prepared.document.states)
+    bad = any(isinstance(item.state, InvalidState) for item in prepared.items)
     assert said.word == ("still_invalid" if bad else "replayed")
 
 

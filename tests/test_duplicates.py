@@ -11,8 +11,8 @@ from bridge.config.settings import Kafka
 from bridge.duplicates import REPEATED, Deduplicator, RecentEvents
 from bridge.kafka import Publisher, Supervisor
 from bridge.model import Log, Message, Outcome, Result
-from tests.brokers import ExternalKafka, read_topic
-from tests.fakes import RecordingPublisher
+from tests.support.brokers import ExternalKafka, read_topic
+from tests.support.fakes import RecordingPublisher
 
 EPOCHS = {0: 5, 1: 5}
 

@@ -23,8 +23,8 @@ from bridge.event import (
     status_message,
 )
 from bridge.model import MEANINGS, InvalidState, Message, Received, Route, State
-from tests.reference import MAX_RECORD_BYTES, digest
-from tests.reference import event_id as reference_id
+from tests.support.reference import MAX_RECORD_BYTES, digest
+from tests.support.reference import event_id as reference_id
 
 SOURCE = "urn:example:sms:main"
 EARLY = datetime(1, 1, 2, tzinfo=UTC)

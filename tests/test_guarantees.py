@@ -19,8 +19,8 @@ from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.kafka.producer import partition_of
 from bridge.model import MEANINGS
 from bridge.subscriber import StatusEvent, latest, read
-from tests.brokers import KafkaUnavailableError, Record, kafka_libraries, read_topic
-from tests.gateway import Gateway, configuration
+from tests.support.brokers import KafkaUnavailableError, Record, kafka_libraries, read_topic
+from tests.support.gateway import Gateway, configuration
 
 PROGRAM = Path(__file__).parent / "kafka/Partition.java"
 

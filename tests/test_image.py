@@ -22,8 +22,8 @@ from confluent_kafka import Producer
 
 from bridge import __version__
 from bridge.demo.embedded_broker import EmbeddedBroker
-from tests.brokers import wait_until
-from tests.gateway import configuration
+from tests.support.brokers import wait_until
+from tests.support.gateway import configuration
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = ROOT / "Dockerfile"

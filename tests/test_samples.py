@@ -21,8 +21,8 @@ from bridge.errors import DocumentError
 from bridge.model import Message, Result, Route
 from bridge.parse import is_blank
 from bridge.pipeline import Pipeline, prepare
-from tests.fakes import RecordingPublisher, Verdict
-from tests.reference import event_id
+from tests.support.fakes import RecordingPublisher, Verdict
+from tests.support.reference import event_id
 
 SAMPLES = Path(__file__).parent / "samples"
 NAMES = sorted(path.stem for path in SAMPLES.glob("*.xml"))

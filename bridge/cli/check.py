@@ -37,7 +37,7 @@ def _check_kafka(settings: Settings) -> None:
     if len(found) < len(settings.wanted_topics):
         fail("a topic is missing")
     if any(each.topic.must_allow for each in found.values()):
-        fail("not authorized for a topic")
+        fail("a topic is not authorized")
     if _not_durable(settings, found):
         fail("a topic is not durable enough, and durability is require")
 

@@ -110,9 +110,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--topic", action="append", default=[], help="to make at the start")
     topics = parser.parse_args(argv).topic
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
     try:
+        _require_confluent_kafka()
+        signal.signal(signal.SIGTERM, _leave)
+        signal.signal(signal.SIGINT, _leave)
         cluster = _start_cluster()
         _make_topics(cluster, topics)
         print(_address(cluster), flush=True)  # noqa: T201
@@ -132,7 +133,6 @@ def _require_confluent_kafka() -> None:
 
 def _start_cluster() -> Any:
     """Return the producer that hosts the cluster: it lives as long as this object."""
-    _require_confluent_kafka()
     from confluent_kafka import Producer  # noqa: PLC0415  optional
 
     return Producer(

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from tests.attacks.rig import Row, Target, target
-from tests.wire import Wire, head
+from tests.support.wire import Wire, head
 
 SLOW_SECONDS = 15.0
 SETTLE_SECONDS = 0.5

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tests.attacks.rig import SECONDS, Row, Watch, attackers, target
-from tests.wire import Wire, post
+from tests.support.wire import Wire, post
 
 DOCUMENTS = 12
 STATES = 3900

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 from tests.attacks.rig import Row, Target, target
-from tests.senders import document
-from tests.wire import Address, Wire, head, post
+from tests.support.senders import document
+from tests.support.wire import Address, Wire, head, post
 
 TIMES = 10
 SETTLE_SECONDS = 1.0

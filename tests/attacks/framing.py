@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from tests.attacks.rig import Row, target
-from tests.senders import document
-from tests.wire import Wire, chunk, head, post
+from tests.support.senders import document
+from tests.support.wire import Wire, chunk, head, post
 
 UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAA")
 

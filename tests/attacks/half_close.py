@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from tests.attacks.rig import Row, Target, target
-from tests.brokers import wait_until
-from tests.senders import document
-from tests.wire import Wire, chunked_post, head, post
+from tests.support.brokers import wait_until
+from tests.support.senders import document
+from tests.support.wire import Wire, chunked_post, head, post
 
 
 def run() -> Iterator[Row]:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from tests.attacks.rig import Row, Target, target
-from tests.brokers import wait_until
-from tests.senders import document
-from tests.wire import Wire, post
+from tests.support.brokers import wait_until
+from tests.support.senders import document
+from tests.support.wire import Wire, post
 
 LONG = 3_800_000
 HEAD = 60_000

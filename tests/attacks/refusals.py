@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from tests.attacks.rig import Row, target
-from tests.brokers import wait_until
-from tests.senders import document
-from tests.wire import Address, Wire, chunked_post, post
+from tests.support.brokers import wait_until
+from tests.support.senders import document
+from tests.support.wire import Address, Wire, chunked_post, post
 
 Request = tuple[str, str, tuple[str, ...]]  # method, path, more lines of the head
 

@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from bridge.demo.embedded_broker import EmbeddedBroker
-from tests.gateway import Gateway, configuration
-from tests.senders import document, memory
-from tests.wire import Address, Wire, head, post
+from tests.support.gateway import Gateway, configuration
+from tests.support.senders import document, memory
+from tests.support.wire import Address, Wire, head, post
 
 Row = tuple[str, str]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from tests.attacks.rig import MAX_BODY_BYTES, SECONDS, Honest, Row, Watch, attackers, target
-from tests.wire import Address, Wire, head
+from tests.support.wire import Address, Wire, head
 
 MISSING_BYTES = 10
 AGAIN_SECONDS = 0.5

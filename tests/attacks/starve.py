@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 from tests.attacks.rig import SECONDS, Honest, Row, Watch, attackers, target
-from tests.wire import Wire, post
+from tests.support.wire import Wire, post
 
 CONNECTIONS = 6
 LARGE_STATES, LARGE_BYTES = 10_000, 3_500_000

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tests.attacks.rig import ENDPOINTS, SECONDS, TOPIC, Honest, Row, attackers
-from tests.brokers import KafkaCluster, KafkaUnavailableError
-from tests.gateway import Gateway, configuration
-from tests.wire import Wire, post
+from tests.support.brokers import KafkaCluster, KafkaUnavailableError
+from tests.support.gateway import Gateway, configuration
+from tests.support.wire import Wire, post
 
 STATES, STATE_BYTES = 100, 24_000
 VALUE_BYTES = 4000  # of an attribute: more would make the state invalid

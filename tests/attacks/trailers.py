@@ -4,9 +4,9 @@ import shutil
 from collections.abc import Iterator
 
 from tests.attacks.rig import ALLOWED, ENDPOINTS, TOKEN, Row, target
-from tests.front_proxies import FrontProxy
-from tests.senders import document
-from tests.wire import Address, Wire, chunked_post
+from tests.support.front_proxies import FrontProxy
+from tests.support.senders import document
+from tests.support.wire import Address, Wire, chunked_post
 
 TIMES = 5
 PROVIDER, STRANGER = "127.0.0.5", "127.0.0.6"

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 from tests.attacks.rig import TOKEN, Honest, Row, Target, beside, target
-from tests.senders import document
-from tests.wire import Wire, chunk, chunked_post, head
+from tests.support.senders import document
+from tests.support.wire import Wire, chunk, chunked_post, head
 
 CONNECTIONS = 4
 BEARER = f"Authorization: Bearer {TOKEN}"

@@ -1,6 +1,5 @@
 """3: answers that are not read."""
 
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -9,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.attacks.rig import MAX_BODY_BYTES, MEGABYTE, Row, Target, Watch, resident, target
-from tests.senders import document
-from tests.wire import post
+from tests.support.senders import document
+from tests.support.wire import post
 
 HELD_SECONDS = 35.0
 READ_BYTES = 15
@@ -88,5 +87,5 @@ def _wait(it: Target, number: int) -> tuple[int, float]:
 
 
 def _sockets(pid: int) -> int:
-    links = (os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir())
-    return sum(link.startswith("socket:") for link in links)
+    links = (file.readlink() for file in Path(f"/proc/{pid}/fd").iterdir())
+    return sum(link.name.startswith("socket:") for link in links)

@@ -14,13 +14,13 @@ from statistics import median
 from confluent_kafka import Message
 
 from bridge.gateway.server import ACCEPTS
-from tests.brokers import headers_of
 from tests.chaos.load import Journal, Load, Pair, Post
 from tests.chaos.program import Sample
 from tests.chaos.reader import read
 from tests.chaos.rig import Rig
 from tests.chaos.sentinel import Stall, stalled_seconds
 from tests.contract.events import check
+from tests.support.brokers import headers_of
 
 LEEWAY_SECONDS = 0.5
 MAX_SOCKETS = 120  # under load: the providers' connections, and those of two producers

@@ -9,10 +9,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.brokers import free_ports
 from tests.chaos.rig import Rig, Settings
-from tests.gateway import HOST
-from tests.proxy import BOTH, Conditions, Direction, Proxy
+from tests.support.brokers import free_ports
+from tests.support.gateway import HOST
+from tests.support.proxy import BOTH, Conditions, Direction, Proxy
 
 HELD_BACK = Conditions(latency_seconds=0.15)  # so that posts are in flight at any moment
 RECORD_BYTES = 400  # no request with a record in it is shorter

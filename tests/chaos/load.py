@@ -17,7 +17,7 @@ from bridge import simulate
 from bridge.simulate import Plan, SentState, states
 from bridge.simulate.client import Answer, FaultError, Pool, Target
 from bridge.simulate.run import deliver
-from tests import reference
+from tests.support import reference
 
 ATTEMPTS = 5
 RETRY_SECONDS = 1.5

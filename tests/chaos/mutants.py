@@ -19,10 +19,10 @@ from pathlib import Path
 import click
 
 import bridge
-from tests.brokers import KafkaCluster
 from tests.chaos.check import Verdict
 from tests.chaos.rig import Network, Settings, new_cluster
 from tests.chaos.run import run
+from tests.support.brokers import KafkaCluster
 
 PACKAGE = Path(bridge.__file__).parent
 MISSING = "acknowledged and missing"

@@ -19,8 +19,8 @@ from typing import Any
 
 import yaml
 
-from tests.brokers import wait_until
-from tests.gateway import HOST
+from tests.support.brokers import wait_until
+from tests.support.gateway import HOST
 
 READY_SECONDS = 30.0
 SAMPLE_SECONDS = 1.0

@@ -15,11 +15,11 @@ from typing import Any
 
 import click
 
-from tests.brokers import KafkaCluster, free_ports
 from tests.chaos.load import Journal
 from tests.chaos.program import Program
-from tests.gateway import HOST, configuration
-from tests.proxy import Address, Conditions, Proxy
+from tests.support.brokers import KafkaCluster, free_ports
+from tests.support.gateway import HOST, configuration
+from tests.support.proxy import Address, Conditions, Proxy
 
 SOURCE = "urn:example:sms:main"
 PARTITIONS = 6

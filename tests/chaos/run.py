@@ -8,12 +8,12 @@ import uuid
 from functools import partial
 from pathlib import Path
 
-from tests.brokers import KafkaCluster
 from tests.chaos.check import Audit, Facts, Recovery, Topics, Verdict, judge
 from tests.chaos.faults import Fault, kinds, schedule
 from tests.chaos.load import JournalingPool, Load, post_xml, run_plan
 from tests.chaos.rig import SOURCE, Network, Rig, Settings, rig
 from tests.chaos.sentinel import Sentinel
+from tests.support.brokers import KafkaCluster
 
 WARM_UP_SECONDS = 1.5
 RECOVERY_SECONDS = 20.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.npm import Packages, packages
+from tests.support.npm import Packages, packages
 
 HERE = Path(__file__).parent
 SCRIPT = HERE / "validate.mjs"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.npm import Packages, packages
+from tests.support.npm import Packages, packages
 
 SCRIPT = Path(__file__).parent / "validate.mjs"
 PINS = [Path(__file__).parent / "models" / name for name in ("package.json", "package-lock.json")]

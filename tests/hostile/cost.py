@@ -24,10 +24,10 @@ from bridge.gateway import app as applications
 from bridge.gateway import reader
 from bridge.observability import logging as logs
 from bridge.observability.metrics import Metrics
-from tests.asgi import Reply, request
-from tests.fakes import RecordingPublisher
 from tests.fuzz import Shape
 from tests.hostile.corpus import LARGE, LARGE_BYTES, STATE
+from tests.support.asgi import Reply, request
+from tests.support.fakes import RecordingPublisher
 
 WARM_UP = f"<response>{STATE * 2000}</response>".encode()
 MEGABYTE = 2**20

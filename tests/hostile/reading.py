@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 from xml.parsers import expat
 
-from tests.reference import digest, event_id
+from tests.support.reference import digest, event_id
 
 STATUSES = frozenset({"send", "partly_deliver", "deliver", "not_deliver", "expired", "read"})
 UTF16_NAMES = frozenset({"utf-16", "utf-16le", "utf-16be", "utf16"})

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from tests.brokers import KafkaCluster
 from tests.subscribers.programs import LANGUAGES, RuntimeUnavailableError, program
 from tests.subscribers.proof import Recording, Verdict, judge, record
+from tests.support.brokers import KafkaCluster
 
 TOPIC = "sms.status"
 PARTITIONS = 6

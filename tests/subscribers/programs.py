@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.brokers import KafkaUnavailableError, copied_libraries
 from tests.helm.cache import kept
-from tests.npm import NpmUnavailableError, packages
+from tests.support.brokers import KafkaUnavailableError, copied_libraries
+from tests.support.npm import NpmUnavailableError, packages
 
 HERE = Path(__file__).parents[2] / "docs/examples"
 BUILD_TIMEOUT_SECONDS = 600

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from bridge.simulate import SentState
 from bridge.subscriber import Message, StatusEvent, latest, read
-from tests.brokers import ExternalKafka, read_topic
-from tests.gateway import Gateway, configuration
 from tests.subscribers.programs import Output, Row
 from tests.subscribers.stream import Day, day, post
+from tests.support.brokers import ExternalKafka, read_topic
+from tests.support.gateway import Gateway, configuration
 
 MODES = ("structured", "binary")
 READ_TIMEOUT_SECONDS = 300

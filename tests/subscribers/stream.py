@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from bridge.simulate import SentState, render
-from tests.gateway import Gateway
+from tests.support.gateway import Gateway
 
 SHARE = 0.05  # of the states: so many come twice, and so many late
 PER_POST = 100

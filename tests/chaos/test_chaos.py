@@ -1,0 +1,262 @@
+"""The promise under fire, in short: every kind of fault once, two mutants, many replacements.
+
+`python -m tests.chaos` and `python -m tests.chaos.mutants` are the long forms.
+"""
+
+import asyncio
+import gc
+import logging
+import math
+import os
+import signal
+import time
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from bridge.config.settings import Kafka
+from bridge.kafka import Publisher, Supervisor
+from bridge.kafka.supervisor import Timing
+from bridge.model import Message
+from bridge.simulate import SentState
+from bridge.simulate import render as render_states
+from tests.chaos.__main__ import render
+from tests.chaos.check import Audit, Topics, answers_in_time
+from tests.chaos.faults import FAULTS, kinds, schedule
+from tests.chaos.load import Journal, Pair, Post
+from tests.chaos.mutants import (
+    ACKNOWLEDGES_ANY,
+    ACKNOWLEDGES_PENDING,
+    MUTANTS,
+    PACKAGE,
+    AnchorError,
+    Mutant,
+    attack,
+    mutated,
+)
+from tests.chaos.program import open_sockets
+from tests.chaos.rig import Network, Settings, new_cluster
+from tests.chaos.run import run
+from tests.chaos.sentinel import Sentinel, Stall, stalled_seconds
+from tests.support.brokers import KafkaCluster, KafkaUnavailableError, wait_until
+from tests.support.fake_kafka import until
+from tests.support.proxy import BOTH, Conditions
+
+REPLACEMENTS = 100
+WARM_UP = 10
+SHORT = Settings(seconds=90, seed=1, quiet_seconds=12, quiet_log=True)
+MAX_GROWTH_BYTES = 512 * 1024
+
+Rigged = tuple[KafkaCluster, Network]
+
+
+@pytest.fixture(scope="module")
+def rigged() -> Iterator[Rigged]:
+    """One node behind proxies, for all tests here: each leaves it whole."""
+    cluster, network = new_cluster(1)
+    try:
+        cluster.start()
+    except KafkaUnavailableError as exc:
+        pytest.skip(f"no real Kafka: {exc}")
+    yield cluster, network
+    cluster.stop()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_mutant_still_fits_the_package(mutant: Mutant) -> None:
+    """What it changes is there, once, and the changed copy is what an interpreter imports."""
+    with mutated(mutant) as directory:
+        changed = (directory / "bridge" / mutant.file).read_text()
+    assert changed != (PACKAGE / mutant.file).read_text()
+
+
+def test_a_mutant_that_fits_no_more_says_so() -> None:
+    lost = replace(ACKNOWLEDGES_ANY, anchor="not to be found")
+    with pytest.raises(AnchorError, match="0 times"), mutated(lost):
+        pass
+
+
+def test_the_same_seed_gives_the_same_faults() -> None:
+    """Each kind that the cluster can bear comes once before any comes again."""
+    for nodes in (1, 3):
+        names = {kind.name for kind in FAULTS.values() if kind.nodes <= nodes}
+        settings = Settings(seed=7, nodes=nodes)
+        first, second = ([f.name for f in islice(schedule(settings), 40)] for _ in range(2))
+        assert first == second
+        assert sorted(first[: len(names)]) == sorted(names)
+        assert first != [f.name for f in islice(schedule(replace(settings, seed=8)), 40)]
+
+
+def test_the_journal_believes_only_the_answers_body() -> None:
+    """An id that was not posted is foreign; whole is what lists every id that was."""
+    journal = Journal()
+    body = render_states([SentState(i, "read", "", None, "read") for i in ("1", "2")])
+    answers = [b"<response><id_sms> 1 </id_sms></response>", b"<problem/>", b"garbage"]
+    answers.append(b"<response><id_sms>2</id_sms><id_sms>1</id_sms><id_sms>9</id_sms></response>")
+    answers.append(b"<response><id_sms>2</id_sms><id_sms>1</id_sms></response>")
+    for started, answer in enumerate(answers):
+        journal.note(body, started, 200, answer, None)
+    assert journal.acknowledged == {"1": 4, "2": 4, "9": 3}
+    assert journal.foreign == {"9"}
+    assert [post.whole for post in journal.posts] == [False, False, False, False, True]
+    assert journal.whole_since(-math.inf) == journal.posts[-1]
+    assert journal.whole_since(journal.posts[-1].ended) is None
+
+
+def test_a_post_is_late_only_beyond_what_the_machine_stood_still() -> None:
+    """A stall excuses as much as falls into the post's own time."""
+    post = Post(started=10.0, ended=13.0, status=200, fault=None, states=1, whole=True)
+    late = {
+        stalls: not answers_in_time([post], 2.5, stalls).holds
+        for stalls in (
+            (),
+            (Stall(9.0, 10.4),),
+            (Stall(9.0, 10.5),),
+            (Stall(11.0, 11.3), Stall(12.0, 12.3)),
+            (Stall(13.0, 20.0),),
+        )
+    }
+    assert list(late.values()) == [True, True, False, False, True]
+
+
+def test_the_sentinel_notes_when_it_was_not_run(tmp_path: Path) -> None:
+    """Stopped and let go on, it has seen a gap of that length."""
+    with Sentinel(tmp_path) as sentinel:
+        os.kill(sentinel.pid, signal.SIGSTOP)
+        started = time.monotonic()
+        wait_until(lambda: time.monotonic() > started + 0.3, "a stall")
+        os.kill(sentinel.pid, signal.SIGCONT)
+        wait_until(lambda: stalled_seconds(sentinel.stalls(), 0, math.inf) > 0.25, "its note")
+
+
+class Kept(NamedTuple):
+    """An acknowledged pair, what Kafka has of it, and whether that is what was promised."""
+
+    acknowledged: float
+    events: int
+    letters: int
+    counts: bool
+    kept: bool
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Kept(6, events=1, letters=1, counts=True, kept=True),
+        Kept(6, events=0, letters=1, counts=True, kept=False),
+        Kept(6, events=1, letters=0, counts=True, kept=False),
+        Kept(4, events=0, letters=1, counts=True, kept=True),
+        Kept(4, events=0, letters=0, counts=True, kept=False),
+        Kept(2, events=0, letters=0, counts=False, kept=True),
+    ],
+)
+def test_an_acknowledgement_is_held_against_the_topics_of_its_time(case: Kept) -> None:
+    """The letters' topic was made at 3, the events' at 5: what was posted before is not theirs."""
+    pair = Pair("7", ("7.a",), letter=True, xml="")
+    topics = Topics(
+        {"7.a": case.events} if case.events else {}, {"7": 1} if case.letters else {}, 0
+    )
+    audit = Audit({"7": case.acknowledged}, events_from=5, letters_from=3, topics=topics)
+    assert audit.counts(pair) == case.counts
+    assert audit.kept(pair) == case.kept
+    assert not replace(audit, acknowledged={}).counts(pair)
+
+
+@pytest.mark.kafka
+def test_the_promise_holds_through_every_kind_of_fault(rigged: Rigged) -> None:
+    """Under load, each kind once: nothing acknowledged is missing, and all goes on afterwards."""
+    verdict = asyncio.run(run(SHORT, *rigged))
+    assert verdict.holds, "\n".join([*verdict.log, *render(verdict)])
+    faults = next(line for line in verdict.report if line.startswith("faults:"))
+    assert {kind for kind in FAULTS if f" {kind} " in faults} == {k.name for k in kinds(SHORT)}
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(
+    "mutant", [ACKNOWLEDGES_PENDING, ACKNOWLEDGES_ANY], ids=lambda mutant: mutant.name
+)
+def test_a_gateway_that_breaks_the_promise_is_caught(rigged: Rigged, mutant: Mutant) -> None:
+    """The harness sees what it is there to see."""
+    verdict = attack(mutant, *rigged)
+    assert set(mutant.caught_by) & set(verdict.broken), "\n".join([*verdict.log, *render(verdict)])
+
+
+@pytest.mark.kafka
+async def test_a_hundred_replacements_leave_nothing_behind(
+    rigged: Rigged, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With batches in flight each time: tasks, sockets and memory are as before."""
+    caplog.set_level(logging.CRITICAL, "aiokafka")  # what is captured is kept
+    cluster, network = rigged
+    await asyncio.to_thread(cluster.create_topic, topic, 3)
+    await network.accept()
+    settings = Kafka(
+        bootstrap_servers=network.bootstrap.address,
+        topic=topic,
+        dead_letter_topic=None,
+        publish_timeout_seconds=0.4,
+    )
+    supervisor = Supervisor(settings, [topic], timing=Timing(watch=0.02, backoff=(0.01, 0.1)))
+    publisher = Publisher(settings, supervisor)
+    supervisor.start()
+    tracemalloc.start()
+    try:
+        for number in range(WARM_UP):
+            await _replaced(supervisor, publisher, network, topic, number)
+        before = await _held(supervisor)
+        for number in range(REPLACEMENTS):
+            await _replaced(supervisor, publisher, network, topic, number)
+        after = await _held(supervisor)
+    finally:
+        tracemalloc.stop()
+        await publisher.stop()
+        await supervisor.stop(1)
+        await network.aclose()
+    assert after[:2] == before[:2], "tasks and sockets"
+    assert after[2] - before[2] < MAX_GROWTH_BYTES, "bytes"
+
+
+async def _replaced(
+    supervisor: Supervisor, publisher: Publisher, network: Network, topic: str, number: int
+) -> None:
+    """One replacement with records in flight: given up at once, cut, or stalled and given up."""
+    connection = await supervisor.current()
+    deadline = asyncio.get_running_loop().time() + 0.4
+    if number % 5 == 0:
+        network.impose(Conditions(swallow=BOTH))
+    posting = asyncio.create_task(publisher.publish(_messages(topic), deadline))
+    if number % 5 == 0:
+        await until(connection.failed.done)
+    else:
+        await until(lambda: bool(connection.in_flight) or posting.done())
+        supervisor.give_up(connection, "test")
+        if number % 2:
+            network.cut()
+    network.heal()
+    await posting
+    await until(lambda: supervisor.connected)
+
+
+def _messages(topic: str) -> list[Message]:
+    return [Message(topic, b"%d" % n, b"x" * 1000, [], 0, str(n)) for n in range(30)]
+
+
+async def _held(supervisor: Supervisor) -> tuple[int, int, int]:
+    """How many tasks, sockets and bytes, once the old connections have ended."""
+    await until(lambda: not supervisor._winding_down)
+    await _steady()
+    gc.collect()
+    return len(asyncio.all_tasks()), open_sockets(os.getpid()), tracemalloc.get_traced_memory()[0]
+
+
+async def _steady() -> None:
+    """Until the number of sockets has been the same for a while."""
+    seen: list[int] = []
+    while len(seen) < 10 or len({*seen[-10:]}) > 1:
+        seen.append(open_sockets(os.getpid()))
+        await asyncio.sleep(0.05)

@@ -1,0 +1,162 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from confluent_kafka.admin import AdminClient
+
+from bridge.cli.main import main
+from bridge.demo.embedded_broker import EmbeddedBroker
+from tests.support.brokers import ExternalKafka
+from tests.support.gateway import configuration
+
+CONFIG = """\
+kafka:
+  bootstrap_servers: {servers}
+  topic: {topic}
+  dead_letter_topic: {topic}.rejected
+endpoints:
+  - name: main
+    path: /webhook
+    source: urn:test
+    timezone: Europe/Kyiv
+    auth: {auth}
+events: {{type_prefix: com.example}}
+"""
+
+
+def config(
+    directory: Path, servers: str = "kafka:9092", topic: str = "t", auth: str = "none"
+) -> str:
+    file = directory / "bridge.yaml"
+    file.write_text(CONFIG.format(servers=servers, topic=topic, auth=auth))
+    return str(file)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["check", *arguments])
+
+
+def make(broker: EmbeddedBroker, *topics: str) -> None:
+    """Make topics on the in-memory broker, by asking for them."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
+    for topic in topics:
+        admin.list_topics(topic, timeout=10)
+
+
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
+def test_to_trust_everybody_as_a_proxy_is_a_warning(tmp_path: Path, network: str) -> None:
+    """Whoever is believed about the own address can be on any list of addresses."""
+    file = config(tmp_path, auth="{allow: [203.0.113.7]}")
+    with Path(file).open("a") as more:
+        more.write(f"server: {{trusted_proxies: ['10.0.0.0/8', '{network}']}}\n")
+
+    result = run("--config", file)
+
+    assert result.exit_code == 0
+    what = f"server.trusted_proxies: {network} believes every sender about its own address"
+    assert result.stderr.splitlines() == [f"warning: {what}"]
+
+
+def test_a_good_configuration_is_summed_up(tmp_path: Path) -> None:
+    file = config(tmp_path, auth="{tokens: [secret]}")
+
+    result = run("--config", file)
+
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == [
+        "endpoint main: POST /webhook -> topic t, times in Europe/Kyiv",
+        "dead letters -> topic t.rejected",
+        f"{file}: ok",
+    ]
+
+
+def test_an_open_endpoint_is_a_warning(tmp_path: Path) -> None:
+    result = run("--config", config(tmp_path))
+
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: endpoint main: auth is none")
+
+
+def test_a_password_in_the_clear_is_a_warning(tmp_path: Path) -> None:
+    sasl = {"mechanism": "PLAIN", "username": "u", "password": "hunter2"}
+    settings = configuration("kafka:9092", "t")
+    settings["kafka"]["security"] = {"protocol": "SASL_PLAINTEXT", "sasl": sasl}
+    file = tmp_path / "bridge.yaml"
+    file.write_text(yaml.safe_dump(settings))
+
+    result = run("--config", str(file))
+
+    assert result.exit_code == 0
+    assert "the password goes over the network in the clear" in result.stderr
+    assert "hunter2" not in result.output
+
+
+def test_no_env_takes_an_unset_name_for_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WEBHOOK_TOKEN", raising=False)
+    file = config(tmp_path, auth='{tokens: ["${WEBHOOK_TOKEN}"]}')
+
+    assert run("--config", file, "--no-env").exit_code == 0
+    strict = run("--config", file)
+    assert strict.exit_code == 78
+    assert "WEBHOOK_TOKEN is not set" in strict.stderr
+
+
+def test_no_env_and_connect_exclude_each_other(tmp_path: Path) -> None:
+    assert run("--config", config(tmp_path), "--no-env", "--connect").exit_code == 2
+
+
+def test_connect_shows_topics_that_exist(
+    embedded: EmbeddedBroker, topic: str, tmp_path: Path
+) -> None:
+    make(embedded, topic, f"{topic}.rejected")
+
+    result = run("--config", config(tmp_path, embedded.bootstrap_servers, topic), "--connect")
+
+    assert result.exit_code == 0, result.output
+    assert f"topic {topic}: exists, 4 partitions, 1 replica" in result.stdout
+    assert f"topic {topic}.rejected: exists, 4 partitions, 1 replica" in result.stdout
+
+
+def test_connect_says_how_to_create_what_is_missing(
+    embedded: EmbeddedBroker, topic: str, tmp_path: Path
+) -> None:
+    """One topic of two is missing: it is not made by the look at it, and the end is 1."""
+    make(embedded, topic)
+    file = config(tmp_path, embedded.bootstrap_servers, topic)
+
+    for _ in range(2):
+        result = run("--config", file, "--connect")
+
+        assert result.exit_code == 1
+        assert f"topic {topic}: exists" in result.stdout
+        assert f"topic {topic}.rejected: missing" in result.stdout
+        assert "  kafka-topics.sh --create --bootstrap-server" in result.stdout
+        assert ": ok" not in result.stdout
+
+
+def test_connect_ends_with_1_where_no_broker_answers(tmp_path: Path) -> None:
+    result = run("--config", config(tmp_path, "127.0.0.1:1"), "--connect")
+
+    assert result.exit_code == 1
+    assert "sms-bridge: cannot reach Kafka at 127.0.0.1:1" in result.stderr
+
+
+def test_connect_says_what_is_at_risk_and_require_makes_it_a_failure(
+    kafka: ExternalKafka, kafka_topic: str, tmp_path: Path
+) -> None:
+    """One replica: what is acknowledged is lost with its broker."""
+    settings = configuration(kafka.bootstrap_servers, kafka_topic)
+    settings["kafka"]["dead_letter_topic"] = None
+    for durability, code in (("warn", 0), ("require", 1)):
+        settings["kafka"]["durability"] = durability
+        file = tmp_path / "bridge.yaml"
+        file.write_text(yaml.safe_dump(settings))
+        result = CliRunner().invoke(main, ["check", "--config", str(file), "--connect"])
+        assert "not durable: replication factor 1: use 3" in result.stdout
+        assert "not durable: min.insync.replicas 1: use 2" in result.stdout
+        assert result.exit_code == code
+    assert "durability is require" in result.stderr

@@ -1,0 +1,163 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from click.testing import CliRunner
+
+from bridge.cli.main import main
+from bridge.demo.processes import Gateway, Landed, wait_until
+from bridge.demo.story import Score, conclude
+from bridge.errors import BridgeError
+from tests.support.brokers import wait_until as poll
+
+MARK = "SMS_BRIDGE_DEMO_TEST"
+
+
+def processes(mark: str) -> list[int]:
+    """Find the processes that have inherited a mark in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes()
+        except OSError:
+            continue  # it has just ended, or is another user's
+        if f"{MARK}={mark}".encode() in environment:
+            found.append(int(process.name))
+    return found
+
+
+@contextmanager
+def demo(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """Run the demo in a process, and hold afterwards that none of its own is left."""
+    mark = uuid.uuid4().hex
+    with subprocess.Popen(
+        [sys.executable, "-m", "bridge", "demo", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, MARK: mark, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        try:
+            yield process, mark
+        finally:
+            process.terminate()
+    poll(lambda: not processes(mark), "the end of every process", timeout=5)
+
+
+@pytest.mark.embedded
+def test_the_demo_tells_the_story_and_misses_nothing() -> None:
+    """500 states under load and 5 before: all acknowledged, all read back, and 0 at the end."""
+    with demo("--messages", "500") as (process, _):
+        shown, _ = process.communicate(timeout=60)
+
+    lines = shown.splitlines()
+    assert process.returncode == 0, shown
+    assert lines[-1] == "acknowledged 505, in Kafka 505, missing 0"
+    assert re.search(r"3234  read .* partition \d, offset \d", shown)
+    assert "<id_sms>3234</id_sms>" in shown
+    assert "HTTP 503 after 2" in shown
+    assert re.search(r"HTTP 200 after .* s: lists 3237, 3238", shown)
+    assert re.search(r"killed \(SIGKILL\) with \d+ of them in Kafka", shown)
+    assert re.search(r"^sent +505 ", shown, re.MULTILINE)
+    assert re.search(r"^missing +0 ", shown, re.MULTILINE)
+    assert "\x1b" not in shown
+    assert len(lines) <= 45
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing_running(number: signal.Signals) -> None:
+    """The signal comes while the broker is frozen and the gateway waits for it."""
+    with demo() as (process, mark):
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "broker frozen" in line:
+                assert len(processes(mark)) == 3  # itself, the broker, the gateway
+                process.send_signal(number)
+        process.wait(timeout=30)
+
+    assert process.returncode == 128 + number
+
+
+@pytest.mark.embedded
+def test_keep_leaves_all_running_until_ctrl_c() -> None:
+    """What it prints can be used: `tail` takes the configuration, and the inspector answers."""
+    with demo("--messages", "20", "--keep") as (process, _):
+        assert process.stdout is not None
+        shown = ""
+        for line in process.stdout:
+            shown += line
+            if line.startswith("Kafka is at"):
+                break
+        config = re.search(r"tail --config (\S+)", shown)
+        assert config is not None, shown
+        inspector = re.search(r"^  (http://127\.0\.0\.1:\d+/)$", shown, re.MULTILINE)
+        assert inspector is not None, shown
+        with urlopen(inspector[1]) as page:
+            assert "Recent documents" in page.read().decode()
+        seen = CliRunner().invoke(
+            main, ["tail", "--config", config[1], "--from-beginning", "--max", "25"]
+        )
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+
+    assert re.search(r"curl --data-binary '<response>.*</response>'", shown)
+    assert seen.exit_code == 0, seen.output
+    assert len(seen.stdout.splitlines()) == 25
+    assert process.returncode == 0
+
+
+def test_without_the_extra_there_is_one_clear_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+
+    result = CliRunner().invoke(main, ["demo"])
+
+    assert result.exit_code == 1
+    assert "sms-status-bridge[embedded]" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+# --- what is counted ---------------------------------------------------------------------
+
+
+def landed(id_sms: str, offset: int = 0) -> Landed:
+    return Landed(0, offset, f"{id_sms}.hash", id_sms, "read", "delivered")
+
+
+def test_an_id_that_is_acknowledged_and_not_in_kafka_is_missing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    score = Score(sent={"1", "2"}, acknowledged={"1", "2"})
+
+    assert not conclude(score, [landed("1"), landed("1", 1)])
+    shown = capsys.readouterr().out
+    assert shown.endswith("acknowledged 2, in Kafka 1, missing 1\n")
+    assert re.search(r"^duplicates +1 ", shown, re.MULTILINE)
+
+
+def test_an_id_that_stays_unacknowledged_is_no_success() -> None:
+    assert not conclude(Score(sent={"1", "2"}, acknowledged={"1"}), [landed("1"), landed("2")])
+
+
+def test_all_acknowledged_and_there_is_success() -> None:
+    assert conclude(Score(sent={"1"}, acknowledged={"1"}), [landed("1")])
+
+
+def test_a_gateway_that_ends_is_noticed_and_its_log_is_at_hand(tmp_path: Path) -> None:
+    with Gateway(tmp_path, "127.0.0.1:1") as gateway:
+        gateway.config_file.write_text("nonsense: 1\n")
+        gateway.launch()
+
+        with pytest.raises(BridgeError, match="the gateway has ended"):
+            wait_until(gateway.ready, "the gateway")
+
+    assert any("nonsense: unknown key" in line for line in gateway.last_log_lines(5))

@@ -1,0 +1,372 @@
+"""The objects of the chart one by one: pods, upgrades, Kafka, network, monitoring."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bridge.cli.common import EXIT_CONFIG
+from bridge.observability.metrics import Metrics
+from tests.gateway.test_endurance import AWAY_BYTES, HOSTILE_BYTES
+from tests.helm import chart
+from tests.helm.chart import Helm, Object, merged, one
+from tests.helm.readings import EVERY, check_of, pod_specs, settings_of
+from tests.helm.variants import MINIMAL, VARIANTS, Variant
+
+# --- pods --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["minimal", "everything"])
+def test_pods_meet_the_restricted_pod_security_standard(helm4: Helm, name: str) -> None:
+    """As https://kubernetes.io/docs/concepts/security/pod-security-standards has it."""
+    for spec in pod_specs(helm4.objects(VARIANTS[name].whole)):
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 0
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & spec.keys()
+        allowed = {"configMap", "secret", "emptyDir", "projected", "downwardAPI"}
+        assert all(set(volume) - {"name"} <= allowed for volume in spec["volumes"])
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert context["readOnlyRootFilesystem"] is True
+            assert not any("hostPort" in port for port in container.get("ports", []))
+
+
+def test_security_contexts_can_be_left_to_the_platform(helm: Helm) -> None:
+    """OpenShift assigns users itself, and refuses pods that name one."""
+    for spec in pod_specs(helm.objects(VARIANTS["openshift"].whole)):
+        assert "securityContext" not in spec
+        assert all("securityContext" not in container for container in spec["containers"])
+
+
+def test_one_key_of_a_security_context_can_be_removed(helm: Helm) -> None:
+    objects = helm.objects(merged(MINIMAL, {"podSecurityContext": {"runAsUser": None}}))
+    context = pod_specs(objects)[0]["securityContext"]
+    assert "runAsUser" not in context
+    assert context["runAsNonRoot"] is True
+
+
+def test_probes_ask_the_admin_port(helm4: Helm) -> None:
+    """Liveness never depends on Kafka, readiness does."""
+    objects = helm4.objects(VARIANTS["own ports"].whole)
+    container = chart.container(objects)
+    probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("liveness", "startup")}
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+
+    assert ports == {"http": 9000, "admin": 9001}
+    assert set(map(str, probes.values())) == {str({"path": "/livez", "port": "admin"})}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "admin"}
+    public, admin = (one(objects, "Service", end) for end in ("bridge", "-admin"))
+    assert [port["targetPort"] for port in public["spec"]["ports"]] == ["http"]
+    assert [port["targetPort"] for port in admin["spec"]["ports"]] == ["admin"]
+
+
+def test_a_rollout_takes_no_pod_before_its_successor_is_ready(helm4: Helm) -> None:
+    spec = one(helm4.objects(MINIMAL), "Deployment")["spec"]
+    assert spec["replicas"] == 2
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_one_core_is_asked_for_and_memory_is_limited(helm4: Helm) -> None:
+    resources = chart.container(helm4.objects(MINIMAL))["resources"]
+    assert resources["requests"]["cpu"] == "1"
+    assert "memory" in resources["limits"]
+    assert "cpu" not in resources["limits"]
+    quantity = resources["limits"]["memory"]
+    assert quantity.endswith("Mi")
+    # Twice what the program is held to under load, hostile senders and an absent Kafka.
+    assert int(quantity.removesuffix("Mi")) * 2**20 >= 2 * max(AWAY_BYTES, HOSTILE_BYTES)
+
+
+def test_the_autoscaler_alone_sets_the_number_of_pods(helm4: Helm) -> None:
+    objects = helm4.objects(VARIANTS["autoscaling"].whole)
+    assert "replicas" not in one(objects, "Deployment")["spec"]
+    scaler = one(objects, "HorizontalPodAutoscaler")["spec"]
+    assert scaler["scaleTargetRef"]["name"] == one(objects, "Deployment")["metadata"]["name"]
+    assert [metric["resource"]["name"] for metric in scaler["metrics"]] == ["cpu"]
+
+
+@EVERY
+def test_selectors_find_the_gateway_s_pods_and_no_others(helm4: Helm, variant: Variant) -> None:
+    """The pod of `helm test` is none that gets the provider's requests."""
+    objects = helm4.objects(variant.whole)
+    pod = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    selectors = [one(objects, "Deployment")["spec"]["selector"]["matchLabels"]]
+    selectors += [o["spec"]["selector"] for o in objects if o["kind"] == "Service"]
+    for kind, key in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        selectors += [o["spec"][key]["matchLabels"] for o in objects if o["kind"] == kind]
+    for selector in selectors:
+        assert selector.items() <= pod.items()
+        for other in (o for o in objects if o["kind"] == "Pod"):
+            assert not selector.items() <= other["metadata"]["labels"].items()
+
+
+def test_pods_spread_over_nodes_by_their_own_labels(helm4: Helm) -> None:
+    objects = helm4.objects(MINIMAL)
+    template = one(objects, "Deployment")["spec"]["template"]
+    (constraint,) = template["spec"]["topologySpreadConstraints"]
+    labels = constraint["labelSelector"]["matchLabels"]
+    assert labels.items() <= template["metadata"]["labels"].items()
+    own = one(helm4.objects(VARIANTS["scheduling"].whole), "Deployment")["spec"]["template"]["spec"]
+    (constraint,) = own["topologySpreadConstraints"]
+    assert constraint["labelSelector"] == {"matchLabels": {"own": "selector"}}
+
+
+def test_secrets_come_by_environment_and_file(helm4: Helm) -> None:
+    objects = helm4.objects(VARIANTS["two endpoints, secrets"].whole)
+    for spec in pod_specs(objects):
+        (container,) = spec["containers"]
+        assert [source["secretRef"]["name"] for source in container["envFrom"]] == [
+            "statuses",
+            "more",
+        ]
+        assert {entry["name"] for entry in container["env"]} >= {"WEBHOOK_TOKEN", "TZ"}
+        assert "/run/secrets/kafka-ca" in {m["mountPath"] for m in container["volumeMounts"]}
+
+
+def test_common_labels_and_annotations_are_on_every_object(helm4: Helm) -> None:
+    for thing in helm4.objects(VARIANTS["metadata"].whole):
+        assert thing["metadata"]["labels"]["team"] == "messaging"
+        assert thing["metadata"]["annotations"]["owner"] == "messaging@example.com"
+
+
+def test_common_labels_never_break_a_selector(helm4: Helm) -> None:
+    labels = {"commonLabels": {"app.kubernetes.io/name": "x", "app.kubernetes.io/instance": "y"}}
+    objects = helm4.objects(merged(MINIMAL, labels, {"podLabels": {"app.kubernetes.io/name": "z"}}))
+    spec = one(objects, "Deployment")["spec"]
+    selector = spec["selector"]["matchLabels"]
+    assert selector.items() <= spec["template"]["metadata"]["labels"].items()
+    assert selector["app.kubernetes.io/name"] == "sms-status-bridge"
+
+
+def test_the_image_is_the_chart_s_version_a_tag_or_a_digest(helm4: Helm) -> None:
+    def image(name: str) -> str:
+        return str(chart.container(helm4.objects(VARIANTS[name].whole))["image"])
+
+    version = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())["appVersion"]
+    assert image("minimal") == f"registry.example.com/sms-status-bridge:{version}"
+    assert image("image by tag") == "registry.example.com/sms-status-bridge:1.2.3-rc.1"
+    assert image("image by digest").startswith("registry.example.com/sms-status-bridge@sha256:")
+
+
+# --- upgrade and rollback ----------------------------------------------------------------
+
+
+def config_map_of(objects: list[Object]) -> str:
+    """The ConfigMap that the Deployment's pods mount."""
+    volumes = one(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    (name,) = [v["configMap"]["name"] for v in volumes if v["name"] == "config"]
+    return str(name)
+
+
+def test_a_former_version_dies_of_a_key_that_it_does_not_know(tmp_path: Path) -> None:
+    """Why its pods must never see the configuration of their successors."""
+    newer = merged(MINIMAL["config"], {"server": {"key_of_the_next_version": 1}})
+    code, output = check_of(yaml.safe_dump(newer), tmp_path)
+    assert code == EXIT_CONFIG
+    assert "key_of_the_next_version: unknown key" in output
+
+
+def test_a_changed_configuration_is_another_object(helm: Helm) -> None:
+    """The pods of the former ReplicaSet go on with their own, which cannot be changed."""
+    former = helm.objects(MINIMAL)
+    newer = helm.objects(merged(MINIMAL, {"config": {"server": {"max_states": 5000}}}))
+
+    assert config_map_of(former) != config_map_of(newer)
+    for objects in (former, newer):
+        found = one(objects, "ConfigMap", config_map_of(objects))
+        assert found["immutable"] is True
+        assert config_map_of(objects).endswith(checksum_of(objects)[:10])
+
+
+def checksum_of(objects: list[Object]) -> str:
+    annotations = one(objects, "Deployment")["spec"]["template"]["metadata"]["annotations"]
+    return str(annotations["checksum/config"])
+
+
+def test_the_same_configuration_is_the_same_object(helm: Helm) -> None:
+    """Another image alone needs no other ConfigMap: a rollback finds it in place."""
+    former = helm.objects(MINIMAL)
+    newer = helm.objects(merged(MINIMAL, {"image": {"tag": "9.9.9"}, "podLabels": {"a": "b"}}))
+    assert config_map_of(former) == config_map_of(newer)
+    assert checksum_of(former) == checksum_of(newer)
+
+
+def test_the_former_configuration_leaves_last_or_never(helm4: Helm) -> None:
+    """Argo CD prunes it when the new pods are healthy; Helm keeps it only on request."""
+
+    def annotations(values: dict[str, Any]) -> dict[str, str]:
+        objects = helm4.objects(values)
+        found = one(objects, "ConfigMap", config_map_of(objects))["metadata"]["annotations"]
+        return dict(found)
+
+    assert annotations(MINIMAL) == {"argocd.argoproj.io/sync-options": "PruneLast=true"}
+    kept = annotations(VARIANTS["former configurations kept"].whole)
+    assert kept["helm.sh/resource-policy"] == "keep"
+    assert kept["argocd.argoproj.io/sync-options"] == "Prune=false"
+
+
+# --- Kafka -------------------------------------------------------------------------------
+
+
+def test_strimzi_s_topics_are_those_of_the_configuration(helm4: Helm) -> None:
+    objects = helm4.objects(VARIANTS["strimzi with a topic of an endpoint"].whole)
+    topics = {o["spec"]["topicName"]: o for o in objects if o["kind"] == "KafkaTopic"}
+
+    assert set(topics) == {"sms.status", "Sms_Status_Brand", "sms.status.rejected"}
+    for topic in topics.values():
+        assert topic["metadata"]["namespace"] == "kafka"
+        assert topic["metadata"]["labels"]["strimzi.io/cluster"] == "kafka"
+        assert topic["spec"]["replicas"] == 3
+        assert topic["spec"]["config"]["min.insync.replicas"] == 2
+    assert topics["sms.status"]["spec"]["partitions"] == 6
+    assert topics["sms.status.rejected"]["spec"]["partitions"] == 1
+    assert topics["sms.status"]["spec"]["config"]["retention.ms"] == 604800000
+    assert topics["sms.status.rejected"]["spec"]["config"]["retention.ms"] == 2592000000
+
+
+def test_topics_outlive_the_release(helm4: Helm) -> None:
+    for topic in helm4.objects(VARIANTS["strimzi"].whole):
+        if topic["kind"] == "KafkaTopic":
+            annotations = topic["metadata"]["annotations"]
+            assert annotations["helm.sh/resource-policy"] == "keep"
+            options = annotations["argocd.argoproj.io/sync-options"]
+            assert set(options.split(",")) == {"Prune=false", "Delete=false"}
+
+
+def test_strimzi_s_user_may_write_and_describe_and_no_more(helm4: Helm) -> None:
+    objects = helm4.objects(VARIANTS["strimzi with a topic of an endpoint"].whole)
+    acls = one(objects, "KafkaUser")["spec"]["authorization"]["acls"]
+
+    names = {acl["resource"]["name"] for acl in acls}
+    assert names == {"sms.status", "Sms_Status_Brand", "sms.status.rejected"}
+    for acl in acls:
+        assert acl["operations"] == ["Write", "Describe", "DescribeConfigs"]
+        assert acl["resource"]["type"] == "topic"
+        assert acl["resource"]["patternType"] == "literal"
+
+
+def test_the_topics_that_strimzi_makes_are_durable_enough_for_the_program(helm4: Helm) -> None:
+    """`durability: require` must find what the chart itself makes ready."""
+    objects = helm4.objects(VARIANTS["strimzi topics"].whole)
+    assert settings_of(objects).kafka.durability == "require"
+    topic = one(objects, "KafkaTopic", "status")["spec"]
+    assert (topic["replicas"], topic["config"]["min.insync.replicas"]) == (3, 2)
+
+
+# --- network -----------------------------------------------------------------------------
+
+
+def test_routes_carry_every_endpoint_s_path(helm4: Helm) -> None:
+    objects = helm4.objects(VARIANTS["everything"].whole)
+    rules = one(objects, "Ingress")["spec"]["rules"]
+    assert [rule["host"] for rule in rules] == ["statuses.example.com", "statuses.example.org"]
+    for rule in rules:
+        assert [path["path"] for path in rule["http"]["paths"]] == ["/webhook", "/brand"]
+    (route,) = one(objects, "HTTPRoute")["spec"]["rules"]
+    assert [match["path"]["value"] for match in route["matches"]] == ["/webhook", "/brand"]
+    assert route["backendRefs"][0]["name"] == one(objects, "Service", "bridge")["metadata"]["name"]
+
+
+def test_the_network_policy_lets_in_and_out_what_is_needed(helm4: Helm) -> None:
+    objects = helm4.objects(VARIANTS["network policy"].whole)
+    policy = one(objects, "NetworkPolicy")["spec"]
+    public, admin, _ = policy["ingress"]
+    dns, brokers, _ = policy["egress"]
+
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert [port["port"] for port in public["ports"]] == ["http"]
+    assert [port["port"] for port in admin["ports"]] == ["admin"]
+    assert "monitoring" in json.dumps(admin["from"])
+    assert {(port["port"], port["protocol"]) for port in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
+    assert [port["port"] for port in brokers["ports"]] == [9092]
+    tester = one(objects, "Pod")["metadata"]["labels"]
+    allowed = [p["podSelector"]["matchLabels"] for p in public["from"] if "podSelector" in p]
+    assert any(labels.items() <= tester.items() for labels in allowed)
+
+
+def test_the_admin_port_is_never_on_the_public_service(helm4: Helm) -> None:
+    for variant in VARIANTS.values():
+        for service in (o for o in helm4.objects(variant.whole) if o["kind"] == "Service"):
+            if service["metadata"]["name"].endswith("-admin"):
+                assert service["spec"]["type"] == "ClusterIP"
+            else:
+                assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]
+
+
+# --- monitoring --------------------------------------------------------------------------
+
+
+def metric_names(text: str) -> set[str]:
+    return set(re.findall(r"\bsms_bridge_\w+", text))
+
+
+def known_metrics() -> set[str]:
+    """Every series of the program."""
+    registry = Metrics().registry
+    return {name for names in registry._collector_to_names.values() for name in names}
+
+
+def test_alerts_and_dashboard_ask_for_metrics_that_exist(helm4: Helm) -> None:
+    objects = helm4.objects(VARIANTS["monitoring"].whole)
+    rule, dashboard = one(objects, "PrometheusRule"), one(objects, "ConfigMap", "-dashboard")
+    for text in (json.dumps(rule["spec"]), json.dumps(dashboard["data"])):
+        assert metric_names(text)
+        assert metric_names(text) <= known_metrics()
+
+
+def test_alerts_are_about_this_release(helm4: Helm) -> None:
+    """Prometheus's `job` is the Service's name where nothing else is said."""
+    objects = helm4.objects(VARIANTS["monitoring"].whole)
+    admin = one(objects, "Service", "-admin")["metadata"]["name"]
+    (group,) = one(objects, "PrometheusRule")["spec"]["groups"]
+    *own, extra = group["rules"]
+
+    assert extra["alert"] == "Own"
+    for rule in own:
+        assert f'job="{admin}"' in rule["expr"]
+        assert f'namespace="{chart.NAMESPACE}"' in rule["expr"]
+        assert rule["labels"]["team"] == "messaging"
+        assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+    text = json.dumps(own)
+    assert "{{ $labels." in text
+    assert "@" not in text
+
+
+def test_the_service_monitor_finds_the_admin_service_alone(helm4: Helm) -> None:
+    objects = helm4.objects(VARIANTS["monitoring"].whole)
+    selector = one(objects, "ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    found = [
+        o["metadata"]["name"]
+        for o in objects
+        if o["kind"] == "Service" and selector.items() <= o["metadata"]["labels"].items()
+    ]
+    assert found == ["statuses-sms-status-bridge-admin"]
+
+
+def test_the_metrics_own_labels_are_kept(helm4: Helm) -> None:
+    """The Operator's own label `endpoint` is the port's name, and would rename ours."""
+    objects = helm4.objects(VARIANTS["service monitor"].whole)
+    (scraped,) = one(objects, "ServiceMonitor")["spec"]["endpoints"]
+    assert scraped["honorLabels"] is True
+
+
+def test_every_alert_says_where_its_runbook_is(helm4: Helm) -> None:
+    values = merged(VARIANTS["monitoring"].whole, {"prometheusRule": {"runbook": "https://x/y"}})
+    (group,) = one(helm4.objects(values), "PrometheusRule")["spec"]["groups"]
+    for rule in group["rules"][:-1]:
+        assert rule["annotations"]["runbook_url"] == f"https://x/y#{rule['alert'].lower()}"
+
+
+def test_the_dashboard_is_json(helm4: Helm) -> None:
+    (text,) = one(helm4.objects(VARIANTS["dashboard"].whole), "ConfigMap", "-dashboard")[
+        "data"
+    ].values()
+    dashboard = json.loads(text)
+    assert dashboard["panels"]
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])

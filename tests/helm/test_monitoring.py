@@ -1,0 +1,517 @@
+"""Alerts, runbook and dashboard: checked by promtool, and seen by a real Prometheus."""
+
+import re
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.brokers import KafkaCluster, wait_until
+from tests.support.commands import command, options
+from tests.support.gateway import Gateway, configuration
+from tests.support.prometheus import (
+    JOB,
+    NAMESPACE,
+    Panel,
+    Prometheus,
+    dashboard,
+    group,
+    hastened,
+    panels,
+    rules,
+)
+
+ROOT = Path(__file__).parents[2]
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+NAMES = [rule["alert"] for rule in rules()]
+# What the runbook says to look for in the log: events, and keys of request lines.
+LOG_WORDS = (
+    *("cannot reach Kafka", "replacing the producer", "batch failed", "topic is missing"),
+    *("topic not authorized", "errors", "unlisted_ids", "past_max_states", "peer", "client"),
+    *("credentials", "suppressed", "reason", "detail", "line", "dead_letter", "declared_bytes"),
+    *("create_it_with", "fix", "request_id", "trace_id", "because"),
+    *("the topic is not durable", "topic configuration warning"),
+)
+
+
+# --- each alert, on made-up series -------------------------------------------------------
+
+
+def series(metric: str, values: str, **labels: str) -> dict[str, str]:
+    """One input series in promtool's notation, a value a minute, of one pod where none is named."""
+    every = {"job": JOB, "namespace": NAMESPACE, "instance": "one"} | labels
+    text = ",".join(f'{name}="{value}"' for name, value in every.items())
+    return {"series": f"{metric}{{{text}}}", "values": values}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Series on which the alert keeps quiet, series on which it fires, and the labels it has."""
+
+    quiet: list[dict[str, str]]
+    firing: list[dict[str, str]]
+    labels: Mapping[str, str]
+
+
+def counter(
+    metric: str, *, severity: str, quiet: str = "0+0x30", firing: str = "0+1x30", **labels: str
+) -> Case:
+    """An alert on one counter: it stands still, it grows."""
+    name = f"sms_bridge_{metric}_total"
+    return Case(
+        [series(name, quiet, **labels)],
+        [series(name, firing, **labels)],
+        {"namespace": NAMESPACE, "severity": severity} | labels,
+    )
+
+
+def both(metric: str, first: str, second: str, **labels: str) -> list[dict[str, str]]:
+    """A gauge of two pods."""
+    return [
+        series(f"sms_bridge_{metric}", values, instance=pod, **labels)
+        for pod, values in (("one", first), ("two", second))
+    ]
+
+
+def ids(*, listed: str, unlisted: str, pod: str = "one") -> list[dict[str, str]]:
+    return [
+        series("sms_bridge_ids_total", values, endpoint="main", listed=word, instance=pod)
+        for word, values in (("yes", listed), ("no", unlisted))
+    ]
+
+
+def answers(*, fast: str, slow: str) -> list[dict[str, str]]:
+    """Requests of which some take over 4 seconds."""
+    name = "sms_bridge_request_duration_seconds_bucket"
+    return [
+        series(name, values, endpoint="main", le=le)
+        for le, values in (("1.0", fast), ("4.0", fast), ("5.0", slow), ("+Inf", slow))
+    ]
+
+
+def rebuilds(values: str, *, pod: str) -> dict[str, str]:
+    name = "sms_bridge_producer_rebuilds_total"
+    return series(name, values, cause="not_leader", instance=pod)
+
+
+def posts(*, taken: str, overloaded: str) -> list[dict[str, str]]:
+    """Answers of one endpoint: 200, and 503 for too much in flight."""
+    requests = "sms_bridge_requests_total"
+    return [
+        series(requests, taken, endpoint="main", code="200"),
+        series(requests, overloaded, endpoint="main", code="503"),
+        series("sms_bridge_overloaded_total", overloaded, endpoint="main"),
+    ]
+
+
+CRITICAL = {"namespace": NAMESPACE, "severity": "critical"}
+MAIN = {"endpoint": "main"}
+CASES: dict[str, Case] = {
+    "SmsBridgeDown": Case(
+        [series("up", "1x30"), series("up", "0x30", instance="two")],
+        [series("up", "0x30"), series("up", "0x30", instance="two")],
+        CRITICAL,
+    ),
+    "SmsBridgeNotReady": Case(
+        both("ready", "1x30", "0x30"), both("ready", "0x30", "0x30"), CRITICAL
+    ),
+    # One pod of two is well in either case: the share is of both.
+    "SmsBridgeNotAcknowledging": Case(
+        [
+            *ids(listed="0+100x30", unlisted="0+1x30"),
+            *ids(listed="0+100x30", unlisted="0+0x30", pod="two"),
+        ],
+        [
+            *ids(listed="0+100x30", unlisted="0+5x30"),
+            *ids(listed="0+100x30", unlisted="0+0x30", pod="two"),
+        ],
+        CRITICAL | MAIN,
+    ),
+    "SmsBridgeKafkaDown": Case(
+        both("kafka_up", "1x30", "0x30"), both("kafka_up", "0x30", "0x30"), CRITICAL
+    ),
+    "SmsBridgeProducerNotConnected": Case(
+        both("producer_state", "1x30", "1x30", state="connected"),
+        both("producer_state", "1x30", "0x30", state="connected"),
+        {
+            "job": JOB,
+            "namespace": NAMESPACE,
+            "instance": "two",
+            "state": "connected",
+            "severity": "warning",
+        },
+    ),
+    # Once in each of many pods, as with a broker's restart, is not again and again.
+    "SmsBridgeProducerRebuilds": Case(
+        [rebuilds("0x15 1x15", pod=f"pod-{n}") for n in range(8)],
+        [rebuilds("0x15 1 2 3 4 5x11", pod="pod-1"), rebuilds("0x15 1x15", pod="pod-2")],
+        {"namespace": NAMESPACE, "severity": "warning", "cause": "not_leader"},
+    ),
+    "SmsBridgeSlow": Case(
+        answers(fast="0+1000x30", slow="0+1001x30"),
+        answers(fast="0+1000x30", slow="0+1100x30"),
+        {"namespace": NAMESPACE, "severity": "warning"} | MAIN,
+    ),
+    "SmsBridgeSaturated": Case(
+        posts(taken="0+1000x30", overloaded="0+1x30"),
+        posts(taken="0+1000x30", overloaded="0+20x30"),
+        CRITICAL | MAIN,
+    ),
+    # An hour's one document with its five attempts, seconds apart; and somebody's stray requests.
+    "SmsBridgeUnauthorised": counter(
+        "requests", severity="warning", quiet="0x10 3x20", firing="0x5 5x25", code="401", **MAIN
+    ),
+    "SmsBridgeRefusing": counter(
+        "requests", severity="warning", quiet="0x10 3x20", firing="0x5 5x25", code="400", **MAIN
+    ),
+    "SmsBridgeFaults": Case(
+        [series("sms_bridge_requests_total", "0x30", code="500", **MAIN)],
+        [series("sms_bridge_requests_total", "0+1x30", code="500", **MAIN)],
+        CRITICAL | MAIN,
+    ),
+    "SmsBridgeDeadLetters": counter(
+        "dead_letters", severity="warning", endpoint="main", reason="not_xml"
+    ),
+    "SmsBridgeLostBodies": counter("lost_bodies", severity="warning", endpoint="main"),
+    "SmsBridgeWrongTimes": Case(
+        [
+            series("sms_bridge_unreadable_times_total", "0x30", **MAIN),
+            series("sms_bridge_future_times_total", "7x30", **MAIN),
+        ],
+        [
+            series("sms_bridge_unreadable_times_total", "0x30", **MAIN),
+            series("sms_bridge_future_times_total", "0+1x30", **MAIN),
+        ],
+        {"namespace": NAMESPACE, "severity": "warning"} | MAIN,
+    ),
+    "SmsBridgeUnknownStatuses": counter("unknown_statuses", severity="info", endpoint="main"),
+}
+# Of each other kind of code, the alert it is for.
+CODES = {
+    "403": "SmsBridgeUnauthorised",
+    "404": "SmsBridgeRefusing",
+    "405": "SmsBridgeRefusing",
+    "413": "SmsBridgeRefusing",
+}
+
+
+def alerts_at(inputs: list[dict[str, str]], expected: list[tuple[str, Mapping[str, str]]]) -> Any:
+    """One of promtool's tests: after 25 minutes just these alerts fire."""
+    samples = []
+    for name, labels in expected:
+        every = {"alertname": name, "alertstate": "firing", **labels}
+        text = ", ".join(f'{key}="{value}"' for key, value in sorted(every.items()))
+        samples.append({"labels": f"ALERTS{{{text}}}", "value": 1})
+    query = 'ALERTS{alertstate="firing"}'
+    return {
+        "interval": "1m",
+        "input_series": inputs,
+        "promql_expr_test": [{"expr": query, "eval_time": "25m", "exp_samples": samples}],
+    }
+
+
+def run_promtool(promtool: str, *arguments: str, directory: Path) -> str:
+    done = subprocess.run(
+        [promtool, *arguments], cwd=directory, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def check_cases(promtool: str, directory: Path, *tests: Any) -> None:
+    (directory / "rules.yaml").write_text(group(rules()))
+    whole = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": list(tests)}
+    (directory / "tests.yaml").write_text(yaml.safe_dump(whole))
+    run_promtool(promtool, "test", "rules", "tests.yaml", directory=directory)
+
+
+def test_promtool_finds_nothing_wrong(promtool: str, tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(group(rules()))
+    said = run_promtool(promtool, "check", "rules", "rules.yaml", directory=tmp_path)
+    assert f"SUCCESS: {len(NAMES)} rules found" in said
+
+
+def test_every_alert_has_a_case() -> None:
+    assert [*CASES] == NAMES
+
+
+# Whatever is asked about one alert, a pod that is up keeps the first one quiet.
+UP = series("up", "1x30")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_alert_fires_when_it_must_and_no_other_does(
+    name: str, promtool: str, tmp_path: Path
+) -> None:
+    case = CASES[name]
+    up = [] if name == "SmsBridgeDown" else [UP]
+    check_cases(
+        promtool,
+        tmp_path,
+        alerts_at([*up, *case.quiet], []),
+        alerts_at([*up, *case.firing], [(name, case.labels)]),
+    )
+
+
+def test_codes_have_their_alert(promtool: str, tmp_path: Path) -> None:
+    tests = []
+    for code, name in CODES.items():
+        labels = {"endpoint": "main", "code": code}
+        growing = series("sms_bridge_requests_total", "0+1x30", **labels)
+        expected = {"namespace": NAMESPACE, "severity": "warning", **labels}
+        tests.append(alerts_at([UP, growing], [(name, expected)]))
+    check_cases(promtool, tmp_path, *tests)
+
+
+def test_a_burst_to_paths_that_are_no_endpoints_is_no_alert(promtool: str, tmp_path: Path) -> None:
+    """Scanners come and go; what lasts for ten minutes is somebody's wrong URL or check."""
+    tests = []
+    for code in ("404", "405"):
+        burst = series("sms_bridge_requests_total", "0x16 500x20", endpoint="-", code=code)
+        tests.append(alerts_at([UP, burst], []))
+    check_cases(promtool, tmp_path, *tests)
+
+
+def test_no_traffic_is_no_alert(promtool: str, tmp_path: Path) -> None:
+    """Every series at rest, of one pod that has run for long and of one that has just begun."""
+    inputs = [UP]
+    for case in CASES.values():
+        for at_rest in case.firing:
+            name = at_rest["series"]
+            if "_total{" in name or "_bucket{" in name:
+                other = name.replace('instance="one"', 'instance="two"')
+                inputs.append({"series": name, "values": "7x30"})
+                inputs.append({"series": other, "values": "_x15 0x15"})
+    unique = {each["series"]: each for each in inputs}
+    check_cases(promtool, tmp_path, alerts_at([*unique.values()], []))
+
+
+@pytest.mark.parametrize(("labels", "name"), [({"pod": "bridge-1"}, "bridge-1"), ({}, "one")])
+def test_the_pod_is_named_where_prometheus_knows_it(
+    labels: dict[str, str], name: str, promtool: str, tmp_path: Path
+) -> None:
+    """Its log is the next step, and an address leads to none."""
+    alert = "SmsBridgeProducerNotConnected"
+    (rule,) = [rule for rule in rules() if rule["alert"] == alert]
+    state = labels | {"state": "connected"}
+    expected = {
+        "exp_labels": {**CASES[alert].labels, "instance": "one", **labels},
+        "exp_annotations": rule["annotations"] | {"summary": f"{name} has no producer."},
+    }
+    test = {
+        "interval": "1m",
+        "input_series": [UP, series("sms_bridge_producer_state", "0x30", **state)],
+        "alert_rule_test": [{"eval_time": "25m", "alertname": alert, "exp_alerts": [expected]}],
+    }
+    check_cases(promtool, tmp_path, test)
+
+
+def test_no_pod_at_all_is_an_alert_too(promtool: str, tmp_path: Path) -> None:
+    check_cases(
+        promtool, tmp_path, alerts_at([], [("SmsBridgeDown", CASES["SmsBridgeDown"].labels)])
+    )
+
+
+def test_the_share_of_ids_is_0_without_traffic_and_nothing_without_pods(
+    promtool: str, tmp_path: Path
+) -> None:
+    """A dead gateway must not look as if all were taken."""
+    (query,) = next(p.queries for p in panels() if p.title == "Ids not acknowledged")
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": inputs,
+            "promql_expr_test": [{"expr": query, "eval_time": "25m", "exp_samples": samples}],
+        }
+        for inputs, samples in (
+            (ids(listed="7x30", unlisted="0x30"), [{"labels": "{}", "value": 0}]),
+            ([], []),
+        )
+    ]
+    check_cases(promtool, tmp_path, *tests)
+
+
+# --- the runbook -------------------------------------------------------------------------
+
+
+def sections() -> dict[str, str]:
+    _, *parts = re.split(r"^## ", RUNBOOK, flags=re.MULTILINE)
+    return {part.split("\n", 1)[0]: part for part in parts}
+
+
+def test_every_alert_has_a_section_and_every_section_an_alert() -> None:
+    assert [*sections()] == NAMES
+
+
+@pytest.mark.parametrize("rule", rules(), ids=NAMES)
+def test_an_alert_leads_to_its_section(rule: dict[str, Any]) -> None:
+    """Its anchor is the heading in lower case; the section says all three things."""
+    section = sections()[rule["alert"]]
+    assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{rule['alert'].lower()}"
+    assert re.findall(r"^\*\*(.+?)\*\*", section, re.MULTILINE) == ["Means", "Look at", "Do"]
+
+
+def test_the_runbook_calls_panels_by_their_titles() -> None:
+    """Text in italics is a panel of the dashboard."""
+    titles = {panel.title.lower() for panel in panels()}
+    named = re.findall(r"(?<![*\w])\*(?!\*)([^*]+)\*(?!\*)", RUNBOOK)
+    assert named
+    assert {" ".join(name.lower().split()) for name in named} <= titles
+
+
+def test_the_runbook_s_commands_are_the_program_s() -> None:
+    for line in re.findall(r"`(sms-bridge [^`]+)`", RUNBOOK):
+        call = line.split()[1:]
+        called = command(*call[: 2 if call[0] == "dead-letters" else 1])
+        named = {argument for argument in call if argument.startswith("--")}
+        assert named <= options(called), line
+
+
+def test_the_log_words_of_the_runbook_are_the_program_s() -> None:
+    """An operator greps for them."""
+    source = "".join(file.read_text() for file in (ROOT / "bridge").rglob("*.py"))
+    for word in LOG_WORDS:
+        assert f"`{word}`" in RUNBOOK
+        assert f'"{word}"' in source or f"facts.{word}" in source or f"{word}=" in source, word
+
+
+@pytest.mark.parametrize("page", ["runbook.md", "metrics.md"])
+def test_the_pages_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\(([\w.-]*\.md)?(?:#([\w-]+))?\)", text):
+        there = (ROOT / "docs" / (target or page)).read_text(encoding="utf-8")
+        headings = re.findall(r"^#+ (.+)$", there, re.MULTILINE)
+        assert not anchor or anchor in {h.lower().replace(" ", "-") for h in headings}
+
+
+# --- a real Prometheus on a running gateway ----------------------------------------------
+
+
+TOKEN = "s3cret-t0ken"
+GOOD = '<state id_sms="{n}" time="2026-01-01 12:00:00" sms="read">read</state>'
+ODD = (
+    '<state id_sms="u{n}" time="yesterday">teleported</state>'
+    '<state id_sms="f{n}" time="2199-01-01 00:00:00">read</state>'
+    '<state id_sms="b@d">read</state>'
+)
+
+
+class Traffic:
+    """Documents good and bad, several a second, until it is stopped; what fails comes again."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._failed: list[bytes] = []
+
+    def _run(self) -> None:
+        for n in count():
+            if self._stopped.wait(0.1):
+                return
+            self._post(f"<response>{GOOD.format(n=n)}</response>".encode())
+            self._post(f"<response>{GOOD.format(n=n)}{ODD.format(n=n)}</response>".encode())
+            self._gateway.post(b"<response", path="/webhook")
+            self._gateway.post(b"<response/>", path="/guarded")
+            self._gateway.post(b"<response/>", path="/elsewhere")
+            if self._failed:
+                self._post(self._failed.pop(0))
+
+    def _post(self, body: bytes) -> None:
+        if self._gateway.post(body).status == 503:
+            self._failed.append(body)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+
+def guarded_configuration(bootstrap_servers: str, topic: str) -> dict[str, Any]:
+    base = configuration(
+        bootstrap_servers, topic, kafka={"publish_timeout_seconds": 1}, log={"level": "error"}
+    )
+    (main,) = base["endpoints"]
+    guarded = {"name": "guarded", "path": "/guarded", "auth": {"tokens": [TOKEN]}}
+    return {**base, "endpoints": [main, main | guarded]}
+
+
+@contextmanager
+def watched(
+    kafka: KafkaCluster, topic: str, prometheus: str
+) -> Iterator[tuple[Gateway, Prometheus]]:
+    """A gateway with traffic, and Prometheus on it, in whose eyes minutes are seconds."""
+    hasty = group([hastened(rule, window="10s", pending="3s") for rule in rules()])
+    config = guarded_configuration(kafka.bootstrap_servers, topic)
+    config["log"]["level"] = "info"
+    with Gateway(config) as gateway:
+        target = f"127.0.0.1:{gateway._addresses['admin'].rsplit(':', 1)[1]}"
+        with Prometheus(prometheus, [target], hasty) as watching, Traffic(gateway):
+            yield gateway, watching
+
+
+# What the traffic itself sets off, with every broker alive.
+FROM_TRAFFIC = {
+    *("SmsBridgeDeadLetters", "SmsBridgeLostBodies", "SmsBridgeRefusing", "SmsBridgeUnauthorised"),
+    *("SmsBridgeUnknownStatuses", "SmsBridgeWrongTimes"),
+}
+FROM_A_DEAD_BROKER = {
+    *("SmsBridgeKafkaDown", "SmsBridgeNotAcknowledging", "SmsBridgeProducerNotConnected"),
+}
+
+
+def test_a_dead_broker_fires_its_alerts_and_no_panel_is_without_data(
+    kafka_cluster: KafkaCluster, kafka_topic: str, prometheus: str
+) -> None:
+    """Before, during and after an outage of Kafka under traffic that has every other fault too."""
+    kafka_cluster.create_topic(f"{kafka_topic}.rejected", 1)
+    with watched(kafka_cluster, kafka_topic, prometheus) as (_, watching):
+        until(lambda: watching.firing() >= FROM_TRAFFIC, watching)
+        assert watching.firing() == FROM_TRAFFIC
+        kafka_cluster.kill()
+        until(lambda: watching.firing() >= FROM_TRAFFIC | FROM_A_DEAD_BROKER, watching)
+        kafka_cluster.restart()
+        until(lambda: not watching.firing() & FROM_A_DEAD_BROKER, watching)
+        wait_until(lambda: not empty(watching), f"data for {empty(watching)}", 30)
+        for rule in watching.rules():
+            assert (rule["health"], rule.get("lastError", "")) == ("ok", "")
+            for alert in rule["alerts"]:
+                assert "<no value>" not in str(alert["annotations"])
+        variables = [v for v in dashboard()["templating"]["list"] if v["type"] == "query"]
+        assert [values(watching, v["definition"]) for v in variables] == [
+            [NAMESPACE],
+            ["guarded", "main"],
+        ]
+
+
+def until(condition: Callable[[], bool], watching: Prometheus) -> None:
+    try:
+        wait_until(condition, "alerts", 60)
+    except TimeoutError:
+        pytest.fail(f"firing: {sorted(watching.firing())}")
+
+
+def empty(watching: Prometheus) -> list[str]:
+    """The panels of which a query has no value now, or none that is a number."""
+
+    def has_data(panel: Panel) -> bool:
+        answers = [watching.query(query) for query in panel.queries]
+        return all(any(value == value for _, value in answer) for answer in answers)  # noqa: PLR0124 -- NaN is not
+
+    return [panel.title for panel in panels() if not has_data(panel)]
+
+
+def values(watching: Prometheus, definition: str) -> list[str]:
+    """What a variable of the dashboard offers, from its `label_values(selector, label)`."""
+    match = re.fullmatch(r"label_values\((.+), (\w+)\)", definition)
+    assert match is not None
+    return watching.label_values(match[2], match[1].replace("$namespace", ".*"))

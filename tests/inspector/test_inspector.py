@@ -1,0 +1,769 @@
+"""What the inspector keeps, shows and lets out; the listener as an ASGI application."""
+
+import asyncio
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from starlette.types import Message as AsgiMessage
+from structlog.testing import capture_logs
+
+from bridge.config.settings import Auth
+from bridge.errors import DocumentError
+from bridge.gateway.app import Health, public_app
+from bridge.inspector import Inspector, Target, credentials_of
+from bridge.inspector import app as app_module
+from bridge.inspector.browser_security import HEADERS
+from bridge.inspector.curl import command
+from bridge.inspector.filters import Filter
+from bridge.inspector.highlight import MARK, Piece, is_clean, json_lines, visible, xml_lines
+from bridge.inspector.store import KEPT_BODY_BYTES, KEPT_STATES, KEPT_VALUE_BYTES, Entry, Ring
+from bridge.inspector.views import MAX_RELATED, MAX_RELATED_IDS, others
+from bridge.model import InvalidState, Item, Message, Outcome, Received, Result, State
+from bridge.observability.metrics import Metrics
+from bridge.observability.requests import Disposition, Request
+from tests.gateway.test_webhook import settings
+from tests.support.asgi import Leave, Reply, request
+from tests.support.fakes import RecordingPublisher
+
+TOKEN = "s3cret-t0ken"
+LOCAL = {"host": "127.0.0.1:8082"}
+OK = Outcome(Result.PUBLISHED, 2, 7)
+
+
+def state(id_sms: str = "1", status: str = "read") -> State:
+    return State(id_sms, status, (), {}, None, {})
+
+
+def invalid(id_sms: str = "", reason: str = "missing_id") -> InvalidState:
+    return InvalidState(id_sms, reason, "why", Received({}, ""))
+
+
+def course(*pairs: tuple[State | InvalidState, Outcome], body: bytes = b"<r/>") -> dict[str, Any]:
+    """What became of a document with these states."""
+    items = [
+        Item(
+            each,
+            Message(
+                "t", b"k", b'{"id":"e"}', [], 0, f"{each.id_sms}.{getattr(each, 'status', 'x')}"
+            ),
+            outcome,
+        )
+        for each, outcome in pairs
+    ]
+    return {"body": body, "receipt": SimpleNamespace(items=items, listed=(), unlisted=())}
+
+
+def seen(what: dict[str, Any] | None = None, **changes: Any) -> Request:
+    given: dict[str, Any] = {
+        "endpoint": "main",
+        "request_id": "r-1",
+        "scope": {"client": ("192.0.2.1", 1)},
+        "headers": {},
+        "find_client": lambda: "192.0.2.1",
+        "answered_at": datetime(2026, 1, 5, 12, 57, 46, tzinfo=UTC),
+        "seconds": 0.001,
+        "status": 200,
+        "answer": b"<response/>",
+        "disposition": Disposition.READ,
+    }
+    return Request(**given | (course((state(), OK)) if what is None else what) | changes)
+
+
+def ring_of(*observations: Request, **limits: int) -> Ring:
+    ring = Ring(**limits)
+    for each in observations:
+        ring.add(each)
+    return ring
+
+
+def numbers(entries: list[Entry]) -> list[int]:
+    return [entry.number for entry in entries]
+
+
+# --- the ring ----------------------------------------------------------------------------
+
+
+def test_the_oldest_go_where_there_are_too_many() -> None:
+    ring = ring_of(*[seen()] * 5, documents=3)
+    assert numbers(ring.entries()) == [5, 4, 3]
+    assert ring.number == 5
+    assert ring.counts == {"published": 5}  # counted, though gone
+    assert ring.get(1) is None
+
+
+def test_the_oldest_go_where_they_take_too_many_bytes() -> None:
+    ring = ring_of(*[seen(course((state(), OK), body=b"x" * 10_000))] * 20, limit_bytes=50_000)
+    assert 1 < len(ring) < 6
+    assert ring.size <= 50_000
+
+
+def test_ids_and_reasons_of_any_length_count_as_well() -> None:
+    """Where no topic takes dead letters there is no value to count, and texts can be long."""
+    smiles = "\U0001f600" * 2000
+    states = [InvalidState(smiles[:500] + str(n), "x", smiles, Received({}, "")) for n in range(50)]
+    what = course(*[(each, Outcome(Result.DROPPED, error=smiles)) for each in states])
+    for item in what["receipt"].items:
+        item.message = None
+    (entry,) = ring_of(seen(what)).entries()
+    assert entry.size > 50 * 3 * 4 * 500
+
+
+def test_a_page_makes_requests_wait_for_next_to_nothing() -> None:
+    """What is looked for on the loop does not grow with what is kept."""
+    states = [(state(str(n)), OK) for n in range(200)]
+    ring = ring_of(*[seen(course(*states)) for _ in range(100)])
+    began = time.perf_counter()
+    found = others(ring, ring.entries()[0])
+    assert time.perf_counter() - began < 0.01
+    assert len(found) == MAX_RELATED_IDS
+    assert {len(each.entries) for each in found} == {MAX_RELATED}
+
+
+def test_trouble_outlasts_what_is_fine() -> None:
+    """A busy gateway's good documents must not push out the one that somebody looks for."""
+    bad = seen(course((state("bad"), Outcome(Result.FAILED, error="no"))), status=503)
+    ring = ring_of(bad, *[seen()] * 50, documents=3)
+    assert numbers(ring.entries()) == [51, 50, 49, 1]
+
+
+def test_what_is_large_is_cut_and_says_how_large_it_was() -> None:
+    large = course((state(), OK), body=b"x" * 4_000_000)
+    large["receipt"].items[0].message = Message("t", b"k", b"y" * 900_000, [], 0, "e")
+    (entry,) = ring_of(seen(large, answer=b"z" * 99_999)).entries()
+    assert (len(entry.body), entry.body_size) == (KEPT_BODY_BYTES, 4_000_000)
+    assert (len(entry.fates[0].value), entry.fates[0].value_size) == (KEPT_VALUE_BYTES, 900_000)
+    assert len(entry.answer) < entry.answer_size == 99_999
+    assert entry.size < 100_000
+
+
+def test_of_many_states_those_with_trouble_are_kept() -> None:
+    pairs = [(state(str(n)), OK) for n in range(1000)]
+    pairs[777] = state("777"), Outcome(Result.UNKNOWN, error="late")
+    (entry,) = ring_of(seen(course(*pairs))).entries()
+    assert len(entry.fates) == KEPT_STATES
+    assert entry.fates[-1].id_sms == "777"
+    assert entry.counts == {"published": 999, "unknown": 1}
+    assert entry.states == 1000
+
+
+@pytest.mark.parametrize(
+    ("what", "outcome", "word"),
+    [
+        (state(), OK, "published"),
+        (state(), Outcome(Result.PUBLISHED, repeated=True), "repeated"),
+        (invalid(), OK, "rejected"),
+        (invalid(), Outcome(Result.DROPPED), "dropped"),
+        (state(), Outcome(Result.FAILED), "failed"),
+        (invalid(), Outcome(Result.UNKNOWN), "unknown"),
+    ],
+)
+def test_every_outcome_has_its_word(
+    what: State | InvalidState, outcome: Outcome, word: str
+) -> None:
+    (entry,) = ring_of(seen(course((what, outcome)))).entries()
+    assert entry.fates[0].outcome == word
+    assert entry.troubled == (word not in {"published", "repeated"})
+
+
+def test_a_retry_is_linked_to_what_it_repeats() -> None:
+    """The same state again; another status of the same id is no retry, but is found by the id."""
+    failed = course((state("7"), Outcome(Result.FAILED)))
+    ring = ring_of(
+        seen(failed, status=503),
+        seen(course((state("7", "deliver"), OK))),
+        seen(course((state("7"), OK), (state("8"), OK))),
+    )
+    newest, other, first = ring.entries()
+    assert (newest.retry_of, newest.retried) == (1, 1)
+    assert (other.retry_of, first.retry_of) == (None, None)
+    found, more = ring.others("7", 3, 5)
+    assert (numbers(found), more) == ([1, 2], 0)
+    found, more = ring.others("7", 3, 1)
+    assert (numbers(found), more) == ([2], 1)
+    assert ring.others("8", 3, 5) == ([], 0)
+
+
+def test_states_without_an_id_are_no_retries_of_each_other() -> None:
+    ring = ring_of(seen(course((invalid(), OK))), seen(course((invalid(), OK))))
+    assert ring.entries()[0].retry_of is None
+
+
+def test_the_same_refused_body_is_a_retry() -> None:
+    bad = {"body": b"<r", "error": DocumentError("not_xml", "no", 1), "dead_letter": OK}
+    ring = ring_of(*[seen(bad, status=400)] * 2)
+    newest, _ = ring.entries()
+    assert newest.retry_of == 1
+    assert newest.line == 1
+    assert newest.fates[0].outcome == "refused"
+
+
+def test_the_indexes_forget_with_the_documents() -> None:
+    pairs = [(state("1"), OK), (state("1"), OK), (state("2"), OK)]
+    ring = ring_of(seen(course(*pairs)), seen(course((state("3"), OK))), documents=1)
+    assert set(ring._by_id) == {"3"}
+    assert set(ring._by_event) == {"3.read"}
+
+
+def test_what_is_turned_away_is_counted_and_pushes_nothing_out() -> None:
+    away = [
+        seen({}, status=401, disposition=Disposition.REFUSED, credentials="wrong"),
+        seen({}, status=None, disposition=Disposition.LEFT),
+    ]
+    ring = ring_of(seen(), *away * 100, documents=2)
+    assert numbers(ring.entries()) == [1]
+    assert {(d.status, d.credentials): t.count for d, t in ring.turned.items()} == {
+        (401, "wrong"): 100,
+        (None, ""): 100,
+    }
+
+
+# --- filters -----------------------------------------------------------------------------
+
+PAIRS = [(state("3234"), OK), (state("99", "send"), Outcome(Result.FAILED))]
+
+
+@pytest.mark.parametrize(
+    ("query", "matches"),
+    [
+        ({}, True),
+        ({"id": "3234"}, True),
+        ({"id": " 23 "}, True),
+        ({"id": "5"}, False),
+        ({"status": "READ"}, True),
+        ({"status": "rea"}, False),
+        ({"outcome": "failed"}, True),
+        ({"outcome": "rejected"}, False),
+        ({"outcome": "nonsense"}, True),
+        ({"id": "3234", "outcome": "failed"}, False),  # not of one state
+        ({"id": "99", "status": "send", "outcome": "failed"}, True),
+        ({"answer": "200"}, True),
+        ({"answer": "503"}, False),
+        ({"endpoint": "main", "since": "x"}, True),
+        ({"endpoint": "other"}, False),
+    ],
+)
+def test_filters(query: Mapping[str, str], matches: bool) -> None:
+    (entry,) = ring_of(seen(course(*PAIRS))).entries()
+    assert Filter.of(query).matches(entry) == matches
+
+
+def test_an_outcome_is_found_though_its_state_is_not_kept() -> None:
+    pairs = [(state(str(n)), Outcome(Result.FAILED)) for n in range(KEPT_STATES)]
+    (entry,) = ring_of(seen(course(*pairs, (state("x"), OK)))).entries()
+    assert Filter.of({"outcome": "published"}).matches(entry)
+
+
+def test_a_filter_survives_its_own_query() -> None:
+    wanted = Filter(id="a&b=c", outcome="failed")
+    assert wanted.query == "id=a%26b%3Dc&outcome=failed"
+
+
+# --- what is shown -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain Привіт 📨\n\t", "plain Привіт 📨\n\t"),
+        ("a\x00b\x1b[31m", "a\\x00b\\x1b[31m"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("\u2067\u200b\ufeff\U000e0041", "\\u2067\\u200b\\ufeff\\ue0041"),
+        ("\udcff", "\\xff"),
+        ("\r\u2028", "\\x0d\\u2028"),
+    ],
+)
+def test_what_is_hidden_is_written_out(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+def test_bytes_that_are_no_text_are_marked() -> None:
+    (line,) = xml_lines(b"<a b='\xff'>")
+    assert Piece(MARK, "\\xff") in line
+    assert "".join(piece.text for piece in line) == "<a b='\\xff'>"
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_read_as_such(codec: str) -> None:
+    (line,) = xml_lines("<a/>".encode(codec))
+    assert "".join(piece.text for piece in line).endswith("<a/>")
+
+
+def test_a_cut_record_is_shown_as_it_is() -> None:
+    (line,) = json_lines(b'{"a": "b')
+    assert "".join(piece.text for piece in line) == '{"a": "b'
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["<", '"', "'", "a ", "a=", "<!--", "&", "<a ", '\\"', "a" * 64, "\x00", '<a b="', "\xff"],
+)
+def test_no_body_takes_long_to_show(unit: str) -> None:
+    """64 KiB of anything; what is quadratic would take minutes."""
+    text = (unit * KEPT_BODY_BYTES)[:KEPT_BODY_BYTES].encode("latin-1")
+    began = time.process_time()
+    xml_lines(text)
+    json_lines(b'"' + text[:KEPT_VALUE_BYTES])
+    assert time.process_time() - began < 2
+
+
+# --- curl --------------------------------------------------------------------------------
+
+OPEN = Target("/webhook", "none")
+URL = "http://127.0.0.1:8080"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<response/>",
+        b"it's $HOME `id` \\ \n!x",
+        b"@/etc/passwd",
+        b"\x00\x1b[201~ rm\n",
+        "\u202e".encode(),
+        b"<r>\r\n</r>",
+        b"\xff" * 300,
+        b"x" * 20_000,
+        b"-d @x",
+    ],
+)
+async def test_the_command_posts_the_very_bytes(body: bytes) -> None:
+    """Run by a shell, with a program in curl's place that says what it was given."""
+    line = command(OPEN, URL, body)
+    fake = (
+        'curl() { for a in "$@"; do [ "$last" = --data-raw ] && printf %s "$a"; '
+        '[ "$last" = --data-binary ] && { [ "$a" = @- ] && cat; }; last="$a"; done; }\n'
+    )
+    shell = await asyncio.create_subprocess_exec(
+        "sh", "-c", fake + line, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await shell.communicate()
+    assert out == body
+    assert is_clean(line.encode())
+
+
+@pytest.mark.parametrize(
+    ("auth", "part"),
+    [
+        (None, "curl -i -H 'Content-Type"),
+        (Auth.model_validate({"allow": ["192.0.2.1"]}), "curl -i -H 'Content-Type"),
+        (Auth.model_validate({"tokens": [TOKEN]}), "Bearer ${TOKEN:?"),
+        (
+            Auth.model_validate({"basic": [{"username": "u", "password": TOKEN}]}),
+            "${CREDENTIALS:?",
+        ),
+    ],
+)
+def test_the_command_asks_for_the_secret_and_does_not_hold_it(auth: Auth | None, part: str) -> None:
+    line = command(Target("/webhook", credentials_of(auth)), URL, b"<response/>")
+    assert part in line
+    assert TOKEN not in line
+
+
+# --- the listener ------------------------------------------------------------------------
+
+
+class Rig:
+    """A gateway with an inspector, both as applications; the publisher decides what fails."""
+
+    def __init__(self, publisher: RecordingPublisher | None = None, **sections: Any) -> None:
+        self.not_ready: str | None = None
+        self.inspector = Inspector(
+            {"main": OPEN},
+            host="inspector.example",
+            not_ready=lambda: self.not_ready,
+            pulse_seconds=0.01,
+        )
+        self.inspector.listening("0.0.0.0", 8080)
+        self.gateway = public_app(
+            settings(**sections),
+            publisher or RecordingPublisher(),
+            Metrics(),
+            Health(lambda: None),
+            observer=self.inspector.observe,
+        )
+
+    async def post(self, *chunks: Any, **options: Any) -> Reply | None:
+        return await request(self.gateway, *chunks, **options)
+
+    async def get(
+        self, path: str = "/", *, query: str = "", headers: Mapping[str, str] = LOCAL
+    ) -> Reply:
+        reply = await request(
+            self.inspector.app, method="GET", path=path, query=query, headers=headers
+        )
+        assert reply is not None
+        return reply
+
+    async def page(self, path: str = "/", query: str = "") -> str:
+        reply = await self.get(path, query=query)
+        assert reply.status == 200
+        return reply.body.decode()
+
+
+ONE = b'<response><state id_sms="3234" time="" sms="send">send</state></response>'
+
+
+async def test_a_document_is_shown_with_its_event_place_and_answer() -> None:
+    rig = Rig()
+    await rig.post(ONE, headers={"x-request-id": "proxy-7"})
+    assert "3234" in await rig.page()
+    page = await rig.page("/documents/1")
+    text = re.sub(r"<[^>]+>", "", page)
+    assert "&lt;state id_sms=&#34;3234&#34;" in text
+    assert "&lt;id_sms&gt;3234&lt;/id_sms&gt;" in text  # the answer
+    assert "sms.status partition 0 offset 0" in text
+    assert "com.example.status.send" in text
+    assert "proxy-7" in text
+    assert "&#39;http://127.0.0.1:8080/webhook&#39;" in text
+
+
+async def test_what_failed_says_why() -> None:
+    rig = Rig(RecordingPublisher(lambda _: Result.FAILED))
+    await rig.post(ONE)
+    page = await rig.page("/documents/1")
+    assert "scripted: failed" in page
+    assert "Service Unavailable" in page
+
+
+async def test_an_invalid_state_shows_its_reason_and_its_dead_letter() -> None:
+    rig = Rig()
+    await rig.post(b'<response><state id_sms="a b">read</state></response>')
+    page = await rig.page("/documents/1")
+    assert "invalid_id" in page
+    assert "sms.status.rejected" in page
+    assert "com.example.rejected" in page
+
+
+async def test_a_state_that_is_too_large_shows_the_dead_letter_that_took_its_place() -> None:
+    rig = Rig(RecordingPublisher(lambda m: "too_large" if m.topic == "sms.status" else OK.result))
+    await rig.post(ONE)
+    page = await rig.page("/documents/1")
+    assert "too_large" in page
+    assert "sms.status.rejected" in page
+
+
+async def test_a_refused_body_shows_its_line_and_its_dead_letter() -> None:
+    rig = Rig()
+    await rig.post(b"<response>\n<state></response>")
+    page = await rig.page("/documents/1")
+    assert "not_xml" in page
+    assert "Its dead letter is in Kafka" in page
+    assert '<span class="line at">' in page
+
+
+async def test_the_body_can_be_saved_and_is_never_shown_as_a_page() -> None:
+    rig = Rig()
+    await rig.post(ONE)
+    reply = await rig.get("/documents/1/body")
+    assert reply.body == ONE
+    assert reply.headers["content-type"] == "application/octet-stream"
+    assert reply.headers["content-disposition"].startswith("attachment")
+
+
+async def test_filters_work_by_the_query_alone() -> None:
+    """A plain form, without a script."""
+    rig = Rig()
+    await rig.post(ONE)
+    await rig.post(ONE.replace(b"3234", b"777"))
+    assert 'data-number="2"' not in await rig.page(query="id=3234")
+    assert 'data-number="1"' in await rig.page(query="id=3234&status=send&outcome=published")
+    assert "No document that is kept fits" in await rig.page(query="id=none")
+
+
+HOSTILE = (
+    b'<response><state id_sms="1" time="" x="&lt;script>alert(1)&lt;/script>" '
+    b'y=\'"onmouseover=alert(1) x="\' z="javascript:alert(1)">read</state>'
+    b'<state id_sms="&lt;img src=x onerror=alert(1)>">read</state>'
+    b'<state id_sms="&#x202e;gnp">read</state><script>alert(2)</script></response>'
+)
+
+
+async def test_nothing_from_outside_is_markup() -> None:
+    rig = Rig()
+    await rig.post(HOSTILE)
+    await rig.post(b"<script>alert(1)</script><img src=x onerror=alert(1)>\xff\x00\x1b")
+    for path in ("/", "/documents/1", "/documents/2"):
+        page = await rig.page(path)
+        assert re.findall(r"<script[^>]*>", page) == ['<script src="/static/script.js" defer>']
+        assert re.findall(r"<img [^>]*>", page) == [
+            '<img src="/static/icon.svg" alt="" width="22" height="22">'
+        ]
+        assert "\u202e" not in page
+        assert not re.search("[\x00-\x08\x0b-\x1f]", page)
+        hrefs = re.findall(r'href="([^"]*)"', page)
+        assert all(href.startswith(("/", "#")) for href in hrefs)
+
+
+async def test_a_hostile_query_is_escaped_too() -> None:
+    page = await Rig().page(query="id=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&status=%00%E2%80%AE")
+    assert "<script>alert" not in page
+    assert "&#34;&gt;&lt;script&gt;alert(1)" in page
+
+
+async def test_no_secret_is_ever_in_a_page() -> None:
+    """Neither of a request that was let in nor of one that was not."""
+    rig = Rig(
+        endpoints=[
+            {"auth": {"tokens": [TOKEN], "basic": [{"username": "u", "password": "pw-123"}]}}
+        ]
+    )
+    await rig.post(ONE, query=f"token={TOKEN}", headers={"authorization": f"Bearer {TOKEN}"})
+    await rig.post(ONE, query="token=guessed-token")
+    await rig.post(ONE, headers={"authorization": "Bearer guessed-token"})
+    await rig.post(ONE, path="/webhook-guessed-token")
+    await rig.post(b"<", query=f"token={TOKEN}")
+    for path in ("/", "/documents/1", "/documents/2"):
+        page = await rig.page(path)
+        assert TOKEN not in page
+        assert "guessed-token" not in page
+        assert "pw-123" not in page
+    page = await rig.page()
+    assert "wrong credentials" in page
+    assert "no endpoint has this path" in page
+    assert TOKEN not in repr([*rig.inspector.ring.turned, *rig.inspector.ring.entries()])
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/documents/9", "/static/script.js", "/live"])
+async def test_every_answer_has_the_headers(path: str) -> None:
+    rig = Rig()
+    if path == "/live":
+        rig.inspector.end()
+    reply = await rig.get(path)
+    assert HEADERS.items() <= reply.headers.items()
+    assert "unsafe" not in reply.headers["content-security-policy"]
+    assert reply.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+async def test_it_is_read_only() -> None:
+    reply = await request(Rig().inspector.app, method="POST", path="/", headers=LOCAL)
+    assert reply is not None
+    assert reply.status == 405
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8082", 200),
+        ("localhost", 200),
+        ("LOCALHOST:1", 200),
+        ("[::1]:8082", 200),
+        ("inspector.example:8082", 200),
+        ("10.1.2.3", 200),
+        ("evil.example", 421),
+        ("127.0.0.1.evil.example:8082", 421),
+        ("localhost.evil.example", 421),
+        ("", 421),
+        ("[evil", 421),
+    ],
+)
+async def test_a_name_of_somebody_else_does_not_lead_here(host: str, status: int) -> None:
+    """DNS rebinding: another site's name that points to the listener."""
+    assert (await Rig().get(headers={"host": host})).status == status
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [
+        ("same-origin", "cors", 200),
+        ("none", "navigate", 200),
+        ("cross-site", "navigate", 200),  # a link in a chat
+        ("cross-site", "no-cors", 403),
+        ("same-site", "cors", 403),
+    ],
+)
+async def test_other_sites_pages_get_nothing(site: str, mode: str, status: int) -> None:
+    headers = {**LOCAL, "sec-fetch-site": site, "sec-fetch-mode": mode}
+    assert (await Rig().get(headers=headers)).status == status
+
+
+async def test_what_the_gateway_lacks_is_shown() -> None:
+    rig = Rig()
+    rig.not_ready = "topic sms.status is missing"
+    assert "topic sms.status is missing" in await rig.page()
+
+
+async def test_an_error_in_the_inspector_never_reaches_a_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig()
+
+    def fail(_: Request) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(rig.inspector.ring, "add", fail)
+    with capture_logs() as logs:
+        replies = [await rig.post(ONE) for _ in range(3)]
+    assert [reply.status for reply in replies if reply] == [200, 200, 200]
+    events = [line["event"] for line in logs]
+    assert events.count("the inspector has missed a request") == 1
+
+
+async def test_a_request_that_nobody_waits_for_is_counted() -> None:
+    rig = Rig()
+    assert await rig.post(b"<resp", Leave) is None
+    assert "left before the end of the body" in await rig.page()
+
+
+# --- what is new -------------------------------------------------------------------------
+
+
+class Browser:
+    """One open stream. `stuck` takes nothing more."""
+
+    def __init__(self, rig: Rig, query: str = "", last: str = "", *, stuck: bool = False) -> None:
+        self.sent: list[AsgiMessage] = []
+        self._gone = asyncio.Event()
+        self._stuck = stuck
+        headers = [(b"host", b"localhost")] + [(b"last-event-id", last.encode())] * bool(last)
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/live",
+            "query_string": query.encode(),
+            "headers": headers,
+        }
+        self.task = asyncio.create_task(rig.inspector.app(scope, self._receive, self._send))
+
+    async def _receive(self) -> AsgiMessage:
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: AsgiMessage) -> None:
+        if self._stuck and message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+        self.sent.append(dict(message))
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def text(self) -> str:
+        return b"".join(part.get("body", b"") for part in self.sent).decode()
+
+    async def until(self, text: str) -> None:
+        async with asyncio.timeout(5):
+            while text not in self.text:
+                await asyncio.sleep(0.005)
+
+    async def leave(self) -> None:
+        self._gone.set()
+        await self.task
+
+
+def cursor_of(page: str) -> str:
+    found = re.search(r'data-cursor="([^"]+)"', page)
+    assert found
+    return found[1]
+
+
+async def test_documents_arrive_live_and_nothing_is_missed_in_between() -> None:
+    rig = Rig()
+    await rig.post(ONE)
+    page = await rig.page()
+    await rig.post(ONE.replace(b"3234", b"555"))  # after the page, before the stream
+    browser = Browser(rig, f"since={cursor_of(page)}")
+    await browser.until('data-number="2"')
+    await rig.post(ONE.replace(b"3234", b"666"))
+    await browser.until('data-number="3"')
+    assert 'data-number="1"' not in browser.text
+    assert "event: totals" in browser.text
+    await browser.leave()
+
+
+async def test_a_stream_is_filtered() -> None:
+    rig = Rig()
+    browser = Browser(rig, "id=777")
+    await browser.until("event: totals")
+    await rig.post(ONE)
+    await rig.post(ONE.replace(b"3234", b"777"))
+    await browser.until('data-number="2"')
+    assert 'data-number="1"' not in browser.text
+    await browser.leave()
+
+
+async def test_a_reconnecting_page_gets_what_it_missed_or_is_told_of_a_restart() -> None:
+    rig = Rig()
+    await rig.post(ONE)
+    cursor = cursor_of(await rig.page())
+    await rig.post(ONE)
+    browser = Browser(rig, last=cursor)
+    await browser.until('data-number="2"')
+    await browser.leave()
+    for other in ("otherlife-1", "nonsense", cursor + "9" * 30):
+        stale = Browser(rig, last=other)
+        await stale.until("event: restart")
+        await stale.leave()
+
+
+async def test_a_flood_is_told_in_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_module, "LIVE_ROWS", 3)
+    rig = Rig()
+    start = cursor_of(await rig.page())
+    for _ in range(10):
+        await rig.post(ONE)
+    browser = Browser(rig, f"since={start}")
+    await browser.until("7 more came at the same time")
+    assert browser.text.count("data-number=") == 3
+    await browser.leave()
+
+
+async def test_few_pages_at_most() -> None:
+    rig = Rig()
+    browsers = [Browser(rig) for _ in range(app_module.MAX_PAGES_LIVE)]
+    for browser in browsers:
+        await browser.until("event: totals")
+    assert (await rig.get("/live")).status == 503
+    await browsers[0].leave()
+    another = Browser(rig)
+    await another.until("event: totals")
+    rig.inspector.end()
+    await asyncio.gather(*(browser.task for browser in [*browsers, another]))
+
+
+async def test_a_page_that_does_not_take_what_it_is_sent_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app_module, "SEND_SECONDS", 0.02)
+    rig = Rig()
+    stuck = Browser(rig, stuck=True)
+    async with asyncio.timeout(5):
+        await stuck.task
+    assert rig.inspector._live_pages == 0
+    assert (await rig.post(ONE)) is not None
+
+
+async def test_open_pages_end_with_the_drain() -> None:
+    rig = Rig()
+    browser = Browser(rig)
+    await browser.until("event: totals")
+    rig.inspector.end()
+    async with asyncio.timeout(5):
+        await browser.task
+    assert browser.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+    assert (await rig.get("/live")).status == 503
+
+
+async def test_a_quiet_stream_gives_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_module, "HEARTBEAT_PULSES", 2)
+    browser = Browser(Rig())
+    async with asyncio.timeout(5):
+        while browser.text.count(": \n\n") < 3:
+            await asyncio.sleep(0.005)
+    await browser.leave()
+
+
+def test_it_costs_nothing_where_it_is_off() -> None:
+    """Its templates are not even loaded."""
+    code = (
+        "import sys, bridge.gateway.server; print({'jinja2', 'bridge.inspector'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,131 @@
+"""Metrics, log, tracing and inspector look on: their failures change no answer and lose nothing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from structlog.testing import capture_logs
+
+from bridge.config.settings import Settings
+from bridge.gateway import not_found as nowhere
+from bridge.gateway.app import Health, public_app
+from bridge.observability import requests
+from bridge.observability.counters import Distribution
+from bridge.observability.metrics import EndpointMetrics, Metrics
+from bridge.observability.redelivery import Redelivery
+from bridge.observability.tracing import spans
+from bridge.observability.tracing.spans import EndpointTracing, RequestSpan, Tracing
+from tests.support.asgi import request
+from tests.support.fakes import RecordingPublisher
+
+ENDPOINT = {"name": "main", "path": "/webhook", "source": "urn:x", "timezone": "UTC"}
+TOKEN = "s3cret-t0ken"
+VALID = b'<response><state id_sms="31337">read</state></response>'
+INVALID = b'<response><state id_sms="31337">read!</state></response>'
+BROKEN = b"<response><state"
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise LookupError("injected")
+
+
+class SilentLog:
+    """A logger whose every line fails."""
+
+    def __getattr__(self, _: str) -> Callable[..., Any]:
+        return broken
+
+    def bind(self, **_: object) -> "SilentLog":
+        return self
+
+
+FAILURES: dict[str, tuple[object, str]] = {
+    "counting requests": (EndpointMetrics, "answered"),
+    "counting documents": (EndpointMetrics, "document"),
+    "counting ids": (EndpointMetrics, "ids"),
+    "counting refusals": (EndpointMetrics, "refused"),
+    "measuring": (Distribution, "observe"),
+    "remembering what is unlisted": (Redelivery, "__len__"),
+    "starting a span": (EndpointTracing, "request"),
+    "naming ids on a span": (spans, "_attributes"),
+    "describing a span": (RequestSpan, "describe"),
+    "ending a span": (RequestSpan, "end"),
+}
+
+
+@pytest.mark.parametrize("failure", [*FAILURES, "logging", "observing", "all of them"])
+async def test_an_answer_is_the_same_whoever_fails_to_look_on(
+    monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    publisher = RecordingPublisher()
+    for name, (owner, attribute) in FAILURES.items():
+        if failure in (name, "all of them"):
+            monkeypatch.setattr(owner, attribute, broken)
+    if failure in ("logging", "all of them"):
+        monkeypatch.setattr(requests, "log", SilentLog())
+        monkeypatch.setattr(nowhere, "log", SilentLog())
+    app = public_app(
+        Settings.model_validate(
+            {
+                "endpoints": [ENDPOINT | {"auth": {"tokens": [TOKEN]}}],
+                "events": {"type_prefix": "com.example"},
+            }
+        ),
+        publisher,
+        Metrics(),
+        Health(lambda: None),
+        tracing=Tracing(TracerProvider(shutdown_on_exit=False)),
+        observer=broken if failure in ("observing", "all of them") else None,
+    )
+    posts = [(VALID, TOKEN), (INVALID, TOKEN), (BROKEN, TOKEN), (b"", TOKEN), (VALID, "wrong")]
+    with capture_logs():
+        replies = [await request(app, body, query=f"token={token}") for body, token in posts]
+        elsewhere = await request(app, VALID, path="/elsewhere")
+    found = [reply.status for reply in [*replies, elsewhere] if reply is not None]
+    assert found == [200, 200, 400, 400, 401, 404]
+    for reply in replies[:2]:
+        assert reply is not None
+        assert b"<id_sms>31337</id_sms>" in reply.body
+    assert len(publisher.messages) == 3
+
+
+async def test_a_request_that_could_not_be_counted_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(EndpointMetrics, "ids", broken)
+    settings = Settings.model_validate(
+        {"endpoints": [ENDPOINT | {"auth": "none"}], "events": {"type_prefix": "com.example"}}
+    )
+    app = public_app(settings, RecordingPublisher(), Metrics(), Health(lambda: None))
+    with capture_logs() as lines:
+        for _ in range(100):
+            await request(app, VALID)
+    told = [line for line in lines if line["event"] == "observability hook failed"]
+    assert len(told) == requests.LINES_AT_ONCE
+    assert [line["states"] for line in lines if line["event"] == "request"] == [1] * 100
+
+
+@pytest.mark.parametrize("step", ["on_start", "on_end"])
+async def test_a_batch_is_sent_though_its_span_fails(step: str) -> None:
+    """A batch that counts as failed has its producer replaced, and its records sent again."""
+    processor = SpanProcessor()
+    setattr(processor, step, broken)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(processor)
+    sent = 0
+
+    async def send() -> int:
+        nonlocal sent
+        sent += 1
+        return 42
+
+    sampled = [("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
+    with capture_logs() as lines:
+        for _ in range(10):
+            offset = await Tracing(provider).batch(
+                send(), topic="t", partition=0, count=1, headers=[sampled]
+            )
+            assert offset == 42
+    assert sent == 10
+    assert {line["event"] for line in lines} == {"tracing has trouble"}
