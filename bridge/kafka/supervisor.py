@@ -300,7 +300,7 @@ class Supervisor:
             name = described.topic.name
             known = self._descriptions.get(name)
             if described.unanswered and known is not None and known.topic.id == described.topic.id:
-                continue  # what is known is better than nothing, and the next look is soon
+                continue  # what is known is better than nothing, and they are read again soon
             if known != described:
                 log_warnings(described, self._settings.durability)
             self._descriptions[name] = described

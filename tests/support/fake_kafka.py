@@ -149,7 +149,7 @@ DescribeConfigs = Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[TopicDes
 
 
 async def durable(_: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
-    """In place of a look at the topics' settings: all is well."""
+    """In place of reading the topics' settings: all is well."""
     return [TopicDescription(topic, 2, 1_048_588) for topic in topics.values()]
 
 
