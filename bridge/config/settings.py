@@ -482,7 +482,7 @@ def route_of(settings: Settings, endpoint: Endpoint) -> Route:
     return Route(
         endpoint=endpoint.name,
         source=endpoint.source,
-        timezone=ZoneInfo(endpoint.timezone),
+        timezone=endpoint.tzinfo,
         topic=settings.topic_of(endpoint),
         dead_letter_topic=settings.kafka.dead_letter_topic,
         type_prefix=settings.events.type_prefix,
