@@ -11,6 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from jsonschema import Draft7Validator
+from jsonschema_rs import Draft7Validator as FastValidator
 from pydantic import ValidationError
 
 from bridge.cli import main as cli
@@ -18,7 +19,7 @@ from bridge.config.settings import Settings
 from bridge.contract.config_schema import DOCUMENTS, DRAFT, config_schema
 
 SCHEMA = config_schema()
-VALIDATOR = Draft7Validator(SCHEMA)
+VALIDATOR = FastValidator(SCHEMA)
 Place = tuple[str | int, ...]
 
 FULL: dict[str, Any] = {
