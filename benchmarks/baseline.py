@@ -23,8 +23,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bridge.event import MEANINGS, STATUS_SCHEMA, Meaning, event_id
-from bridge.model import State
+from bridge.event import STATUS_SCHEMA, event_id
+from bridge.model import MEANINGS, Meaning, State
 
 HOST = "127.0.0.1"
 SOURCE = "urn:example:sms:main"

@@ -18,9 +18,8 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from benchmarks.baseline import SOURCE, TYPE_PREFIX
 from benchmarks.bodies import document, prefix, templates
-from bridge.event import Stream
 from bridge.kafka.producer import MAX_BATCH_BYTES
-from bridge.model import Message
+from bridge.model import Message, Route
 from bridge.pipeline import prepare
 
 POOL_STATES = 20_000
@@ -124,12 +123,12 @@ def _append(batch: object, record: Message) -> bool:
 
 
 def _records(topic: str) -> list[Message]:
-    stream = Stream("main", SOURCE, ZoneInfo("UTC"), topic, None, TYPE_PREFIX, "structured")
+    route = Route("main", SOURCE, ZoneInfo("UTC"), topic, None, TYPE_PREFIX, "structured")
     records: list[Message] = []
     for number, template in enumerate(templates(100, POOL_STATES)):
         body = document(template, prefix(0, number))
-        prepared = prepare(stream, body, datetime.now(UTC), max_states=100)
-        records += [message for message in prepared.messages if message is not None]
+        prepared = prepare(route, body, datetime.now(UTC), max_states=100)
+        records += [item.message for item in prepared.items if item.message is not None]
     return records
 
 

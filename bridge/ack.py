@@ -4,10 +4,10 @@ The heart of the promise: an id is acknowledged if and only if every `<state>` t
 is durably in Kafka.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from xml.sax.saxutils import escape
 
-from bridge.model import MAX_LISTED_CHARACTERS, InvalidState, State
+from bridge.model import MAX_LISTED_CHARACTERS, Item, Result
 
 _HEAD = b'<?xml version="1.0" encoding="utf-8"?>\n<response>'
 _TAIL = b"</response>\n"
@@ -16,27 +16,27 @@ _ENTITIES = {"\r": "&#13;"}
 
 
 def acknowledged(
-    states: Sequence[State | InvalidState],
-    durable: Sequence[bool],
-    unprocessed_ids: Collection[str] = frozenset(),
+    items: Iterable[Item], unprocessed_ids: Collection[str] = frozenset()
 ) -> tuple[list[str], list[str]]:
     """The ids to list and those not to, each once, in order of first appearance.
 
-    `durable` says of each state whether Kafka has taken what it became. A blank id is neither:
-    there is nothing to list. One that is too long to be listed is among the others.
+    A blank id is neither: there is nothing to list. One that is too long to be listed is among
+    the others.
     """
     whole: dict[str, bool] = {}
-    for state, is_durable in zip(states, durable, strict=True):
-        if state.id_sms:
-            whole[state.id_sms] = is_durable and whole.get(state.id_sms, True)
+    for item in items:
+        id_sms = item.state.id_sms
+        if id_sms:
+            is_durable = item.outcome.result is Result.PUBLISHED
+            whole[id_sms] = is_durable and whole.get(id_sms, True)
     for id_sms in unprocessed_ids:
         if id_sms:
             whole[id_sms] = False
     for id_sms in whole:
         if len(id_sms) > MAX_LISTED_CHARACTERS:
             whole[id_sms] = False
-    listed = [id_sms for id_sms, is_durable in whole.items() if is_durable]
-    unlisted = [id_sms for id_sms, is_durable in whole.items() if not is_durable]
+    listed = [id_sms for id_sms, is_whole in whole.items() if is_whole]
+    unlisted = [id_sms for id_sms, is_whole in whole.items() if not is_whole]
     return listed, unlisted
 
 

@@ -1,6 +1,6 @@
 """How the commands speak to a person: tables, a progress bar, text that came from outside.
 
-Colours are click's, which drops them where the output is not a terminal.
+Colours are click's, which drops them if the output is not a terminal.
 """
 
 import sys
@@ -26,7 +26,7 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
 
 
 class Progress:
-    """A bar that is told where it stands, and draws nothing without a terminal."""
+    """A progress bar that draws nothing without a terminal."""
 
     def __init__(self, bar: Any = None) -> None:
         self._bar = bar

@@ -8,78 +8,41 @@ import codecs
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import orjson
 
 from bridge.errors import DocumentError
-from bridge.model import InvalidState, Message, Received, State, Trace
+from bridge.model import MEANINGS, InvalidState, Meaning, Message, Received, Route, State
 
 STATUS_SCHEMA = "urn:sms-status-bridge:schema:status:1"
 REJECTED_SCHEMA = "urn:sms-status-bridge:schema:rejected:1"
 MAX_RECEIVED_BYTES = 512 * 1024  # of what was received, in a dead letter
 FAR_FUTURE = timedelta(minutes=10)  # more than clocks differ, and less than time zones do
 
-_MAX_TEXT_BYTES = MAX_RECEIVED_BYTES * 4 // 3 + 4  # what Base64 takes at the most
+_MAX_TEXT_BYTES = MAX_RECEIVED_BYTES * 4 // 3 + 4  # as long as Base64 can be
 _MAX_SUBJECT_CHARACTERS = 256
 _RAW_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)", re.ASCII)
 _RAW_TIME_CHARACTERS = len("2011-01-01 12:57:46")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-
-
-class Meaning(NamedTuple):
-    """What the provider's page says of a status word; all None for a word it does not name."""
-
-    final: bool | None = None
-    outcome: Literal["pending", "delivered", "undelivered"] | None = None
-    rank: int | None = None
-
-
-MEANINGS: Mapping[str, Meaning] = {
-    "send": Meaning(final=False, outcome="pending", rank=0),
-    "partly_deliver": Meaning(final=False, outcome="pending", rank=1),
-    "deliver": Meaning(final=False, outcome="delivered", rank=2),
-    "not_deliver": Meaning(final=True, outcome="undelivered", rank=3),
-    "expired": Meaning(final=True, outcome="undelivered", rank=3),
-    "read": Meaning(final=True, outcome="delivered", rank=4),
-}
 _UNKNOWN = Meaning()
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """Where an endpoint's events come from and go to, and how they are written.
-
-    `dead_letter_topic` is None where invalid states are not to be published; `trace` is that of
-    the request at hand, where requests are traced.
-    """
-
-    endpoint: str
-    source: str
-    timezone: tzinfo
-    topic: str
-    dead_letter_topic: str | None
-    type_prefix: str
-    content_mode: Literal["structured", "binary"]
-    trace: Trace | None = None
-
-
-def status_message(stream: Stream, state: State, received_at: datetime) -> Message:
+def status_message(route: Route, state: State, received_at: datetime) -> Message:
     """The status event of a valid state; `received_at` is in UTC."""
     id_sms, status, channels, attributes, raw_time, _ = state
     final, outcome, rank = MEANINGS.get(status, _UNKNOWN)
-    changed_at = _changed_at(raw_time, stream.timezone) if raw_time else None
+    changed_at = _changed_at(raw_time, route.timezone) if raw_time else None
     received, timestamp_ms = _receipt(received_at)
-    identity = event_id(stream.source, state)
+    identity = event_id(route.source, state)
     envelope = {
         "specversion": "1.0",
         "id": identity,
-        "source": stream.source,
-        "type": f"{stream.type_prefix}.status.{status}",
+        "source": route.source,
+        "type": f"{route.type_prefix}.status.{status}",
         "time": changed_at or received,
         "datacontenttype": "application/json",
         "dataschema": STATUS_SCHEMA,
@@ -98,20 +61,20 @@ def status_message(stream: Stream, state: State, received_at: datetime) -> Messa
             "received_at": received,
         },
     }
-    value, headers = _write(stream, envelope)
-    return Message(stream.topic, id_sms.encode(), value, headers, timestamp_ms, identity)
+    value, headers = _write(route, envelope)
+    return Message(route.topic, id_sms.encode(), value, headers, timestamp_ms, identity)
 
 
 def rejected_state(
-    stream: Stream, topic: str, invalid: InvalidState, received_at: datetime
+    route: Route, topic: str, invalid: InvalidState, received_at: datetime
 ) -> Message:
     """The dead letter of one invalid state, for `topic`."""
     received = invalid.received
     whole = state_bytes(received)
     clipped = received if len(whole) <= MAX_RECEIVED_BYTES else _clipped(received)
-    digest = _digest(stream.source, invalid.reason, *_values(received))
+    digest = _digest(route.source, invalid.reason, *_values(received))
     return _rejected(
-        stream,
+        route,
         topic=topic,
         digest=digest,
         id_sms=invalid.id_sms,
@@ -131,14 +94,14 @@ def state_bytes(received: Received) -> bytes:
 
 
 def rejected_body(
-    stream: Stream, topic: str, error: DocumentError, body: bytes, received_at: datetime
+    route: Route, topic: str, error: DocumentError, body: bytes, received_at: datetime
 ) -> Message:
-    """The dead letter of a body that was refused as a whole, for `topic`."""
+    """The dead letter of a body that was rejected as a whole, for `topic`."""
     truncated = len(body) > MAX_RECEIVED_BYTES
     return _rejected(
-        stream,
+        route,
         topic=topic,
-        digest=_digest(stream.source, error.reason, body),
+        digest=_digest(route.source, error.reason, body),
         id_sms="",
         received_at=received_at,
         data={
@@ -171,7 +134,7 @@ def event_id(source: str, state: State) -> str:
 
 
 def parse_time(raw_time: str | None, timezone: tzinfo) -> datetime | None:
-    """The provider's local time in UTC, or None where it sent none or an unreadable one.
+    """The provider's local time in UTC, or None if it sent none or an unreadable one.
 
     An ambiguous hour is the first of the two; a skipped one takes the offset before the
     change: both are what `fold=0` means (PEP 495).
@@ -264,9 +227,9 @@ def _json_bytes(text: str) -> int:
 
 
 def _body_field(body: bytes, *, truncated: bool) -> dict[str, str]:
-    """The body as text where it is clean, and else in Base64.
+    """The body as text if it is clean, or else in Base64.
 
-    Base64 also where JSON's escapes would make the text too long for a record.
+    Base64 also if JSON's escapes would make the text too long for a record.
     """
     text = _clean_text(body, truncated=truncated)
     if text is None or len(orjson.dumps(text)) > _MAX_TEXT_BYTES:
@@ -332,19 +295,19 @@ def _written(value: dict[str, Any]) -> bytes:
 _WRITERS = {"structured": _structured, "binary": _binary}
 
 
-def _write(stream: Stream, envelope: dict[str, Any]) -> tuple[bytes, list[tuple[str, bytes]]]:
+def _write(route: Route, envelope: dict[str, Any]) -> tuple[bytes, list[tuple[str, bytes]]]:
     """Value and headers; a trace is in both, as the Distributed Tracing extension has it."""
-    trace = stream.trace
+    trace = route.trace
     if trace is None:
-        return _WRITERS[stream.content_mode](envelope)
+        return _WRITERS[route.content_mode](envelope)
     context = {name: text for name, text in trace._asdict().items() if text}
-    value, headers = _WRITERS[stream.content_mode](envelope | context)
+    value, headers = _WRITERS[route.content_mode](envelope | context)
     # Consumers' own tracing looks for it in the record, whatever the record holds.
     return value, [*headers, *((name, text.encode()) for name, text in context.items())]
 
 
 def _rejected(
-    stream: Stream,
+    route: Route,
     *,
     topic: str,
     digest: str,
@@ -360,16 +323,16 @@ def _rejected(
     envelope = {
         "specversion": "1.0",
         "id": digest,
-        "source": stream.source,
-        "type": f"{stream.type_prefix}.rejected",
+        "source": route.source,
+        "type": f"{route.type_prefix}.rejected",
         "time": received,
         "datacontenttype": "application/json",
         "dataschema": REJECTED_SCHEMA,
         "partitionkey": key,
         **({"subject": subject} if subject else {}),
-        "data": {**data, "endpoint": stream.endpoint, "received_at": received},
+        "data": {**data, "endpoint": route.endpoint, "received_at": received},
     }
-    value, headers = _write(stream, envelope)
+    value, headers = _write(route, envelope)
     return Message(topic, key.encode(), value, headers, timestamp_ms, digest)
 
 

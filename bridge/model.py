@@ -6,12 +6,31 @@ third of the time.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+
+class Meaning(NamedTuple):
+    """What the provider's page says of a status word; all None for a word it does not name."""
+
+    final: bool | None = None
+    outcome: Literal["pending", "delivered", "undelivered"] | None = None
+    rank: int | None = None
+
+
+MEANINGS: Mapping[str, Meaning] = {
+    "send": Meaning(final=False, outcome="pending", rank=0),
+    "partly_deliver": Meaning(final=False, outcome="pending", rank=1),
+    "deliver": Meaning(final=False, outcome="delivered", rank=2),
+    "not_deliver": Meaning(final=True, outcome="undelivered", rank=3),
+    "expired": Meaning(final=True, outcome="undelivered", rank=3),
+    "read": Meaning(final=True, outcome="delivered", rank=4),
+}
 
 MAX_LISTED_CHARACTERS = 256  # of an id: a longer one is not listed, whatever becomes of its state
 OTHER_STATUS = "other"  # stands for every status word that is not the provider's own
-# Every word that says why a body or a state is refused.
+# Every reason for which a body or a state is rejected.
 REASONS = frozenset(
     {
         *("doctype", "encoding", "misplaced_state", "not_xml", "too_deep", "too_many_elements"),
@@ -31,7 +50,7 @@ class Received(NamedTuple):
 class State(NamedTuple):
     """One valid `<state>` of a document.
 
-    `channels` is in order of name, as the identity wants it; `raw_time` is None where the
+    `channels` is in order of name, as the identity wants it; `raw_time` is None if the
     provider sent none; `element` is what came, `@name` for an attribute, `#text` for the text.
     """
 
@@ -46,7 +65,7 @@ class State(NamedTuple):
 class InvalidState(NamedTuple):
     """One `<state>` that cannot become a status event.
 
-    `id_sms` is trimmed, and empty where the element has none.
+    `id_sms` is trimmed, and empty if the element has none.
     """
 
     id_sms: str
@@ -68,10 +87,28 @@ class Document:
 
 
 class Trace(NamedTuple):
-    """The trace context of a request, as W3C writes it; `tracestate` is empty where none came."""
+    """The trace context of a request, as W3C writes it; `tracestate` is empty if none came."""
 
     traceparent: str
     tracestate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where an endpoint's events come from and go to, and how they are written.
+
+    `dead_letter_topic` is None if invalid states are not to be published; `trace` is that of
+    the request at hand, if requests are traced.
+    """
+
+    endpoint: str
+    source: str
+    timezone: tzinfo
+    topic: str
+    dead_letter_topic: str | None
+    type_prefix: str
+    content_mode: Literal["structured", "binary"]
+    trace: Trace | None = None
 
 
 class Message(NamedTuple):
@@ -83,7 +120,7 @@ class Message(NamedTuple):
     topic: str
     key: bytes
     value: bytes
-    headers: list[tuple[str, bytes]]  # a list: aiokafka takes nothing else
+    headers: list[tuple[str, bytes]]  # a list: aiokafka accepts nothing else
     timestamp_ms: int
     event_id: str
 
@@ -107,16 +144,16 @@ class Result(StrEnum):
     Strings: a plain enum's members hash in Python, once for every state that is counted.
     """
 
-    PUBLISHED = "published"  # the broker has taken it
+    PUBLISHED = "published"  # it is in Kafka
     FAILED = "failed"  # it is not in Kafka
     UNKNOWN = "unknown"  # it was handed over and may be in Kafka
-    DROPPED = "dropped"  # invalid, and no topic takes its dead letter: it was never sent
+    DROPPED = "dropped"  # invalid, without a topic for dead letters: it was never sent
 
 
 class Outcome(NamedTuple):
-    """The fate of one message; `partition` and `offset` where it was published.
+    """What became of one message; `partition` and `offset` if it was published.
 
-    `too_large` tells the one failure that another message (a dead letter) can mend, `repeated`
+    `too_large` tells the one failure that another message (a dead letter) can replace, `repeated`
     that the record of an earlier request stands for this one, which came `gap_seconds` after it
     had come last.
     """
@@ -128,3 +165,19 @@ class Outcome(NamedTuple):
     too_large: bool = False
     repeated: bool = False
     gap_seconds: float | None = None
+
+
+NOT_SENT = Outcome()
+
+
+@dataclass(slots=True)
+class Item:
+    """A state of a document, what is published of it, and what became of that.
+
+    `message` is None where the state is invalid and no topic takes its dead letter. Where its
+    event turns out to be too large, the state becomes an invalid one, with its dead letter.
+    """
+
+    state: State | InvalidState
+    message: Message | None
+    outcome: Outcome = NOT_SENT

@@ -15,15 +15,14 @@ from xml.parsers import expat
 import xmltodict
 
 from bridge.errors import DocumentError
-from bridge.model import Document, InvalidState, Received, State
+from bridge.model import MEANINGS, Document, InvalidState, Received, State
 
-KNOWN_STATUSES = frozenset({"send", "partly_deliver", "deliver", "not_deliver", "expired", "read"})
 CHANNELS = frozenset({"sms", "viber"})
 
 MAX_DEPTH = 8  # elements within each other; an honest document has 2
 MAX_ELEMENTS = 100_000  # in a document, states and all else
 # Equals signs, of which there are no fewer than attributes: so many in a document are refused
-# where they are also more than ten an element, which the provider's are far from.
+# if they are also more than ten an element, which the provider's are far from.
 MAX_EQUALS_SIGNS = 250_000
 MAX_EQUALS_SIGNS_PER_TAG = 10
 MAX_ELEMENT_ATTRIBUTES = 10_000  # beyond it the document is hostile, not a state invalid
@@ -70,7 +69,7 @@ def parse(body: bytes, *, max_states: int) -> Document:
     """Read the provider's document.
 
     States past `max_states` are not processed: of them only the ids are kept. Raises
-    DocumentError where the body as a whole cannot be read; what is wrong with one state
+    DocumentError if the body as a whole cannot be read; what is wrong with one state
     makes that one an InvalidState.
     """
     elements = _state_elements(_tree(*_decoded(body)))
@@ -269,7 +268,7 @@ def _mapping(element: Any) -> dict[str, Any]:
 
 
 def _id_sms(element: Mapping[str, str]) -> str:
-    """The id that groups states and that the answer lists; empty where there is none."""
+    """The id that groups states and that the answer lists; empty if there is none."""
     return element.get(_ID_ATTRIBUTE, "").strip()
 
 
@@ -349,14 +348,14 @@ def _sort(
 ) -> None:
     """Put an attribute that is not known among the channels, or among what means nothing here.
 
-    The provider names a channel's field after the kind of message, so it is a channel where
+    The provider names a channel's field after the kind of message, so it is a channel if
     its value is a known status.
     """
     if name.startswith(("xmlns", "xml:")):
         return
     if len(name) > MAX_NAME_CHARACTERS:
         raise _too_long(f"@{name}")
-    if word in KNOWN_STATUSES:
+    if word in MEANINGS:
         channels[name] = word
     else:
         attributes[name] = value
@@ -365,7 +364,7 @@ def _sort(
 def _status(status: str, channels: Mapping[str, str]) -> str:
     if not status and len(channels) == 1:
         (status,) = channels.values()
-    if status in KNOWN_STATUSES:
+    if status in MEANINGS:
         return status
     if not status:
         raise _Defect("missing_status", "no status")

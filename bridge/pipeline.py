@@ -2,27 +2,23 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from bridge.ack import acknowledged
 from bridge.errors import DocumentError
-from bridge.event import (
-    MEANINGS,
-    Stream,
-    rejected_body,
-    rejected_state,
-    status_message,
-    time_defect,
-)
+from bridge.event import rejected_body, rejected_state, status_message, time_defect
 from bridge.model import (
+    MEANINGS,
     OTHER_STATUS,
     Document,
     InvalidState,
+    Item,
     Message,
     Outcome,
     Result,
+    Route,
     State,
 )
 from bridge.parse import parse, received
@@ -45,27 +41,48 @@ class Publisher(Protocol):
         ...
 
 
+class DryRun:
+    """A publisher that accepts every message and sends none; `note` is called with each."""
+
+    def __init__(self, note: Callable[[Message], None] = lambda _message: None) -> None:
+        self._note = note
+
+    async def publish(
+        self,
+        messages: Sequence[Message],
+        deadline: float,
+        on_too_large: OnTooLarge = lambda _message, _outcome: None,
+    ) -> list[Outcome]:
+        """Have each message published at once."""
+        del deadline, on_too_large
+        for message in messages:
+            self._note(message)
+        return [Outcome(Result.PUBLISHED)] * len(messages)
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What became of a document.
 
-    `listed` are the ids to acknowledge. `counts` are states by status word (OTHER_STATUS where it
-    is not known, or the state is invalid) and result; `repeated` counts states that Kafka had from
-    an earlier request, `rejected` invalid states by reason. `states` are the document's, invalid
-    where their events were too large, each with its outcome. `gaps` are, by the id of an event that
-    had come before, the seconds since it came last.
+    `listed` are the ids to acknowledge; `past_max_states` counts those of states that were not
+    processed. `counts` are states by status word (OTHER_STATUS where it is not known, or the state
+    is invalid) and result; `repeated` counts states that Kafka had from an earlier request,
+    `rejected` invalid states by reason. `gaps` are, by the id of an event that had come before,
+    the seconds since it came last.
     """
 
+    items: Sequence[Item]
     listed: list[str]
     unlisted: list[str]
+    past_max_states: int
     counts: Mapping[tuple[str, Result], int]
     repeated: int
     rejected: Mapping[str, int]
     unknown_words: int
+    unreadable_times: int
+    future_times: int
     errors: tuple[str, ...]
-    states: Sequence[State | InvalidState]
-    outcomes: Sequence[Outcome]
-    gaps: Mapping[str, float] = field(default_factory=dict)
+    gaps: Mapping[str, float]
 
     @property
     def results(self) -> dict[Result, int]:
@@ -85,40 +102,39 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A document and what is to be published of it: one message a state.
+    """A document's states, each with what is to be published of it.
 
-    A message is None where the state is invalid and no topic takes its dead letter. The dead
-    letter of a state whose event turns out to be too large takes that event's place.
-    `unreadable_times` and `future_times` count states whose time is not one, or far ahead;
-    `attributes` and `characters` say how heavy the states are.
+    `unprocessed_ids` are those of states past the limit. `unreadable_times` and `future_times`
+    count states whose time is not one, or far ahead; `attributes` and `characters` say how heavy
+    the states are.
     """
 
-    document: Document
-    messages: list[Message | None]
+    items: list[Item]
+    unprocessed_ids: frozenset[str] = frozenset()
     unreadable_times: int = 0
     future_times: int = 0
     attributes: int = 0
     characters: int = 0
 
 
-def prepare(stream: Stream, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:
+def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:
     """All that can be done of a body without Kafka, on any thread. Raises DocumentError."""
     document = _parsed(body, max_states)
-    messages: list[Message | None] = []
+    items: list[Item] = []
     unreadable = future = attributes = characters = 0
     for state in document.states:
-        messages.append(message_for(stream, state, received_at))
+        items.append(Item(state, message_for(route, state, received_at)))
         held = state.element if isinstance(state, State) else state.received.attributes
         attributes += len(held)
         characters += sum(map(len, held)) + sum(map(len, held.values()))
         if isinstance(state, InvalidState):
             characters += len(state.received.text)
         elif state.raw_time:
-            defect = time_defect(state.raw_time, stream.timezone, received_at)
+            defect = time_defect(state.raw_time, route.timezone, received_at)
             if defect is not None:
                 unreadable += defect == "unreadable"
                 future += defect == "future"
-    return Prepared(document, messages, unreadable, future, attributes, characters)
+    return Prepared(items, document.unprocessed_ids, unreadable, future, attributes, characters)
 
 
 def _parsed(body: bytes, max_states: int) -> Document:
@@ -138,52 +154,49 @@ class Pipeline:
         self._publisher = publisher
 
     async def accept(
-        self, stream: Stream, prepared: Prepared, received_at: datetime, deadline: float
+        self, route: Route, prepared: Prepared, received_at: datetime, deadline: float
     ) -> Receipt:
         """Publish every state of the document, and say which ids are durably in Kafka."""
-        document = prepared.document
-        states = list(document.states)
-        letters = _Letters(stream, prepared, received_at, deadline, self._publish)
-        outcomes = await self._publish(prepared.messages, deadline, letters.start)
-        for message, outcome in zip(prepared.messages, outcomes, strict=True):
-            if outcome.too_large and message is not None:
-                letters.start(message, outcome)
-        await letters.settle(states, outcomes)
-        durable = [outcome.result is Result.PUBLISHED for outcome in outcomes]
-        listed, unlisted = acknowledged(states, durable, document.unprocessed_ids)
-        return _receipt(listed, unlisted, states, outcomes, prepared.messages)
+        items = prepared.items
+        letters = _Letters(route, items, received_at, deadline, self._publish)
+        await self._publish(items, deadline, letters.start)
+        for item in items:
+            if item.outcome.too_large and item.message is not None:
+                letters.start(item.message, item.outcome)
+        await letters.settle()
+        return _receipt(prepared)
 
-    async def bury(
+    async def publish_dead_letter(
         self,
-        stream: Stream,
+        route: Route,
         error: DocumentError,
         body: bytes,
         received_at: datetime,
         deadline: float,
     ) -> Outcome | None:
         """Publish the dead letter of a body that is refused; None without a topic for it."""
-        if stream.dead_letter_topic is None:
+        if route.dead_letter_topic is None:
             return None
-        message = rejected_body(stream, stream.dead_letter_topic, error, body, received_at)
+        message = rejected_body(route, route.dead_letter_topic, error, body, received_at)
         (outcome,) = await self._publisher.publish([message], deadline)
         return outcome
 
     async def _publish(
         self,
-        messages: Sequence[Message | None],
+        items: Sequence[Item],
         deadline: float,
         on_too_large: OnTooLarge = lambda _message, _outcome: None,
-    ) -> list[Outcome]:
-        """One outcome a message; identical events are one record and share its outcome."""
+    ) -> None:
+        """Give each item its outcome; identical events are one record and share it."""
         unique: dict[tuple[str, str], Message] = {}
-        for message in messages:
-            if message is not None:
-                unique.setdefault((message.topic, message.event_id), message)
+        for item in items:
+            if item.message is not None:
+                unique.setdefault((item.message.topic, item.message.event_id), item.message)
         outcomes = await self._publisher.publish(list(unique.values()), deadline, on_too_large)
-        if len(unique) == len(messages):
-            return outcomes
         of = dict(zip(unique, outcomes, strict=True))
-        return [DROPPED if m is None else of[m.topic, m.event_id] for m in messages]
+        for item in items:
+            message = item.message
+            item.outcome = DROPPED if message is None else of[message.topic, message.event_id]
 
 
 class _Letters:
@@ -194,72 +207,70 @@ class _Letters:
 
     def __init__(
         self,
-        stream: Stream,
-        prepared: Prepared,
+        route: Route,
+        items: Sequence[Item],
         received_at: datetime,
         deadline: float,
-        publish: Callable[[Sequence[Message | None], float], Awaitable[list[Outcome]]],
+        publish: Callable[[Sequence[Item], float], Awaitable[None]],
     ) -> None:
-        self._stream = stream
-        self._prepared = prepared
+        self._route = route
+        self._items = items
         self._received_at = received_at
         self._deadline = deadline
         self._publish = publish
-        self._places: dict[tuple[str, str], list[int]] = {}
-        self._invalid: dict[int, InvalidState] = {}
-        self._waiting: list[int] = []
+        self._by_event: dict[tuple[str, str], list[Item]] = {}
+        self._letters: list[tuple[Item, Item]] = []  # an item, and its letter as one
+        self._waiting: list[Item] = []
         self._publishing: list[asyncio.Task[None]] = []
-        self._settled: dict[int, tuple[Message | None, Outcome]] = {}
 
     def start(self, message: Message, outcome: Outcome) -> None:
         """Publish the dead letters of all states with this event, together with others' of now."""
-        for index in self._indices(message):
-            state = self._prepared.document.states[index]
-            if index not in self._invalid and isinstance(state, State):
+        for item in self._take(message):
+            state = item.state
+            if isinstance(state, State):
                 detail = outcome.error or TOO_LARGE
-                self._invalid[index] = InvalidState(
-                    state.id_sms, TOO_LARGE, detail, received(state.element)
-                )
+                invalid = InvalidState(state.id_sms, TOO_LARGE, detail, received(state.element))
+                letter = Item(invalid, message_for(self._route, invalid, self._received_at))
+                self._letters.append((item, letter))
                 if not self._waiting:
                     self._publishing.append(asyncio.create_task(self._publish_waiting()))
-                self._waiting.append(index)
+                self._waiting.append(letter)
 
-    async def settle(self, states: list[State | InvalidState], outcomes: list[Outcome]) -> None:
+    async def settle(self) -> None:
         """Wait for the dead letters, and put them in the place of their events."""
         await asyncio.gather(*self._publishing)
-        for index, (letter, outcome) in self._settled.items():
-            self._prepared.messages[index] = letter
-            states[index], outcomes[index] = self._invalid[index], outcome
+        for item, letter in self._letters:
+            item.state, item.message, item.outcome = letter.state, letter.message, letter.outcome
 
-    def _indices(self, message: Message) -> list[int]:
-        if not self._places:
-            for index, each in enumerate(self._prepared.messages):
-                if each is not None:
-                    self._places.setdefault((each.topic, each.event_id), []).append(index)
-        return self._places[message.topic, message.event_id]
+    def _take(self, message: Message) -> list[Item]:
+        """The items with this event, the first time that they are asked for."""
+        if not self._by_event:
+            for item in self._items:
+                if item.message is not None:
+                    event = item.message.topic, item.message.event_id
+                    self._by_event.setdefault(event, []).append(item)
+        items = self._by_event[message.topic, message.event_id]
+        self._by_event[message.topic, message.event_id] = []
+        return items
 
     async def _publish_waiting(self) -> None:
-        indices, self._waiting = self._waiting, []
-        letters = [message_for(self._stream, self._invalid[i], self._received_at) for i in indices]
-        outcomes = await self._publish(letters, self._deadline)
-        self._settled.update(zip(indices, zip(letters, outcomes, strict=True), strict=True))
+        letters, self._waiting = self._waiting, []
+        await self._publish(letters, self._deadline)
 
 
-def _receipt(
-    listed: list[str],
-    unlisted: list[str],
-    states: Sequence[State | InvalidState],
-    outcomes: Sequence[Outcome],
-    messages: Sequence[Message | None],
-) -> Receipt:
+def _receipt(prepared: Prepared) -> Receipt:
     """Count a document's states, in one pass."""
     counts: dict[tuple[str, Result], int] = {}
     rejected: dict[str, int] = {}
     errors: dict[str, None] = {}
+    gaps: dict[str, float] = {}
     repeated = unknown_words = 0
-    for state, outcome in zip(states, outcomes, strict=True):
+    for item in prepared.items:
+        state, outcome = item.state, item.outcome
         if outcome.repeated:
             repeated += 1
+            if item.message is not None and outcome.gap_seconds is not None:
+                gaps[item.message.event_id] = outcome.gap_seconds
         if outcome.error:
             errors[outcome.error] = None
         word = OTHER_STATUS
@@ -271,36 +282,27 @@ def _receipt(
             unknown_words += 1
         key = word, outcome.result
         counts[key] = counts.get(key, 0) + 1
-    gaps = _gaps(messages, outcomes) if repeated else {}
+    listed, unlisted = acknowledged(prepared.items, prepared.unprocessed_ids)
     return Receipt(
-        listed,
-        unlisted,
-        counts,
-        repeated,
-        rejected,
-        unknown_words,
-        tuple(errors),
-        states,
-        outcomes,
-        gaps,
+        items=prepared.items,
+        listed=listed,
+        unlisted=unlisted,
+        past_max_states=len(prepared.unprocessed_ids),
+        counts=counts,
+        repeated=repeated,
+        rejected=rejected,
+        unknown_words=unknown_words,
+        unreadable_times=prepared.unreadable_times,
+        future_times=prepared.future_times,
+        errors=tuple(errors),
+        gaps=gaps,
     )
 
 
-def _gaps(messages: Sequence[Message | None], outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """The seconds since each event that Kafka has already came last; each event once."""
-    return {
-        message.event_id: outcome.gap_seconds
-        for message, outcome in zip(messages, outcomes, strict=True)
-        if message is not None and outcome.gap_seconds is not None
-    }
-
-
-def message_for(
-    stream: Stream, state: State | InvalidState, received_at: datetime
-) -> Message | None:
+def message_for(route: Route, state: State | InvalidState, received_at: datetime) -> Message | None:
     """The event or the dead letter of a state; None where no topic takes its dead letter."""
     if isinstance(state, State):
-        return status_message(stream, state, received_at)
-    if stream.dead_letter_topic is None:
+        return status_message(route, state, received_at)
+    if route.dead_letter_topic is None:
         return None
-    return rejected_state(stream, stream.dead_letter_topic, state, received_at)
+    return rejected_state(route, route.dead_letter_topic, state, received_at)

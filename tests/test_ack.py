@@ -1,13 +1,14 @@
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.ack import acknowledged, answer, problem
-from bridge.model import InvalidState, Received, State
+from bridge import ack
+from bridge.ack import answer, problem
+from bridge.model import InvalidState, Item, Outcome, Received, Result, State
 
 NOTHING = Received({}, "")
 # What an XML 1.0 document can hold (its production 2, Char).
@@ -28,6 +29,19 @@ def state(id_sms: str) -> State:
 
 def invalid(id_sms: str) -> InvalidState:
     return InvalidState(id_sms, "invalid_id", "detail", NOTHING)
+
+
+def acknowledged(
+    states: Sequence[State | InvalidState],
+    durable: Sequence[bool],
+    unprocessed_ids: Collection[str] = frozenset(),
+) -> tuple[list[str], list[str]]:
+    """What is listed and not, of states of which each is in Kafka or not."""
+    items = [
+        Item(one, None, Outcome(Result.PUBLISHED if taken else Result.UNKNOWN))
+        for one, taken in zip(states, durable, strict=True)
+    ]
+    return ack.acknowledged(items, unprocessed_ids)
 
 
 def ids_in(body: bytes) -> list[str]:
@@ -101,11 +115,8 @@ def test_an_unprocessed_id_without_any_processed_state_is_not_listed() -> None:
     assert acknowledged([state("1")], [True], {"7"}) == (["1"], ["7"])
 
 
-@pytest.mark.parametrize("durable", [[], [True], [True, True, True]])
-def test_states_without_an_outcome_each_are_an_error(durable: list[bool]) -> None:
-    """A lost or surplus outcome would shift every answer after it."""
-    with pytest.raises(ValueError, match="zip"):
-        acknowledged([state("1"), state("2")], durable)
+def test_a_state_without_an_outcome_is_not_acknowledged() -> None:
+    assert ack.acknowledged([Item(state("1"), None)]) == ([], ["1"])
 
 
 @dataclass(frozen=True, slots=True)

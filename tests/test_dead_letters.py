@@ -20,9 +20,18 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
+from bridge.cli.dead_letters import as_json, as_line, as_verdict, moment
 from bridge.cli.main import main
-from bridge.config.settings import Settings
-from bridge.dead_letters import (
+from bridge.config.settings import Settings, route_of
+from bridge.demo.embedded_broker import EmbeddedBroker
+from bridge.errors import DocumentError
+from bridge.event import MAX_RECEIVED_BYTES, rejected_body, rejected_state, status_message
+from bridge.kafka.consumer import Record
+from bridge.model import InvalidState, Message, Received, Route, State
+from bridge.model import Result as Fate
+from bridge.parse import parse, received
+from bridge.pipeline import prepare
+from bridge.replay import (
     AT_ONCE,
     FAILURES_IN_A_ROW,
     Filter,
@@ -32,22 +41,9 @@ from bridge.dead_letters import (
     Unreadable,
     Verdict,
     Word,
-    as_json,
-    as_line,
-    as_verdict,
     letter_of,
-    moment,
     replay,
 )
-from bridge.demo.embedded_broker import EmbeddedBroker
-from bridge.errors import DocumentError
-from bridge.event import MAX_RECEIVED_BYTES, Stream, rejected_body, rejected_state, status_message
-from bridge.gateway.app import stream_of
-from bridge.kafka.consumer import Record
-from bridge.model import InvalidState, Message, Received, State
-from bridge.model import Result as Fate
-from bridge.parse import parse, received
-from bridge.pipeline import prepare
 from tests.support.brokers import ExternalKafka, read_topic
 from tests.support.fakes import RecordingPublisher
 from tests.support.gateway import Gateway, configuration
@@ -67,7 +63,7 @@ def settings(servers: str = "127.0.0.1:1", topic: str = "t", **events: Any) -> S
 
 
 SETTINGS = settings()
-STREAM = stream_of(SETTINGS, SETTINGS.endpoints[0])
+ROUTE = route_of(SETTINGS, SETTINGS.endpoints[0])
 TOPIC = "t.rejected"
 
 
@@ -75,19 +71,19 @@ def of_state(
     attributes: dict[str, str] | None = None,
     text: str = "read",
     reason: str = "invalid_status",
-    stream: Stream = STREAM,
+    route: Route = ROUTE,
     received_at: datetime = RECEIVED_AT,
 ) -> Message:
     """The letter of a state that an older program refused."""
     given = Received(READ if attributes is None else attributes, text)
     invalid = InvalidState(given.attributes.get("id_sms", ""), reason, "too new", given)
-    return rejected_state(stream, stream.dead_letter_topic or "", invalid, received_at)
+    return rejected_state(route, route.dead_letter_topic or "", invalid, received_at)
 
 
-def of_body(body: bytes = BODY, reason: str = "too_deep", stream: Stream = STREAM) -> Message:
+def of_body(body: bytes = BODY, reason: str = "too_deep", route: Route = ROUTE) -> Message:
     """The letter of a body that an older program refused."""
     error = DocumentError(reason, "refused\x9b by an older program")
-    return rejected_body(stream, stream.dead_letter_topic or "", error, body, RECEIVED_AT)
+    return rejected_body(route, route.dead_letter_topic or "", error, body, RECEIVED_AT)
 
 
 def record(message: Message, offset: int = 17) -> Record:
@@ -140,8 +136,8 @@ async def verdict(message: Message, using: Settings = SETTINGS) -> Verdict:
 @pytest.mark.parametrize("mode", ["structured", "binary"])
 def test_a_letter_is_one_line(mode: str) -> None:
     """Time, endpoint, reason, id, detail, place: in either content mode."""
-    stream = stream_of(settings(content_mode=mode), SETTINGS.endpoints[0])
-    line = as_line(letter(of_state(stream=stream)))
+    route = route_of(settings(content_mode=mode), SETTINGS.endpoints[0])
+    line = as_line(letter(of_state(route=route)))
     assert line.replace("\x1b[31m", "").replace("\x1b[0m", "").split() == [
         *("2026-11-23T09:15:02.123Z", "main", "invalid_status", "3234", "too", "new", "2@17"),
     ]
@@ -173,7 +169,7 @@ def test_json_is_the_place_and_all_the_data() -> None:
         (of_state()._replace(value=b"\xff"), "not a CloudEvent"),
         (of_state()._replace(value=b"", headers=[]), "not a CloudEvent"),
         (
-            status_message(STREAM, State("1", "read", (), {}, None, {}), RECEIVED_AT),
+            status_message(ROUTE, State("1", "read", (), {}, None, {}), RECEIVED_AT),
             "an event of type com.example.messaging.status.read",
         ),
         (altered(of_state(), reason=None), "a dead letter that is not whole: reason"),
@@ -264,7 +260,7 @@ async def test_a_state_from_its_letter_is_the_event_that_the_webhook_makes(name:
     valid = [state for state in states_of(name) if isinstance(state, State)]
     letters = [
         rejected_state(
-            STREAM,
+            ROUTE,
             TOPIC,
             InvalidState(s.id_sms, "invalid_id", "", received(s.element)),
             RECEIVED_AT,
@@ -274,7 +270,7 @@ async def test_a_state_from_its_letter_is_the_event_that_the_webhook_makes(name:
     publisher = RecordingPublisher()
     _, tally = await replayed(publisher, *letters)
     assert tally.left == 0
-    expected = [status_message(STREAM, state, RECEIVED_AT) for state in valid]
+    expected = [status_message(ROUTE, state, RECEIVED_AT) for state in valid]
     assert {m.value for m in publisher.messages} == {m.value for m in expected}
     assert {(m.event_id, m.key, m.topic) for m in publisher.messages} == {
         (m.event_id, m.key, m.topic) for m in expected
@@ -285,7 +281,7 @@ async def test_a_state_from_its_letter_is_the_event_that_the_webhook_makes(name:
 async def test_a_state_that_is_still_bad_is_said_and_not_buried_again(name: str) -> None:
     for invalid in states_of(name):
         if isinstance(invalid, InvalidState):
-            said = await verdict(rejected_state(STREAM, TOPIC, invalid, RECEIVED_AT))
+            said = await verdict(rejected_state(ROUTE, TOPIC, invalid, RECEIVED_AT))
             if invalid.reason == "child_elements":
                 assert said.word == "incomplete"
             elif said.word != "truncated":
@@ -305,10 +301,11 @@ async def test_a_body_from_its_letter_is_what_the_webhook_reads(name: str) -> No
         assert (said.word, said.why) == ("still_invalid", f"{error.reason}: {error}")
         assert publisher.messages == []
         return
-    prepared = prepare(STREAM, body, RECEIVED_AT, max_states=10_000)
-    expected = {m.value for m in prepared.messages if m is not None and m.topic == STREAM.topic}
+    prepared = prepare(ROUTE, body, RECEIVED_AT, max_states=10_000)
+    messages = [item.message for item in prepared.items]
+    expected = {m.value for m in messages if m is not None and m.topic == ROUTE.topic}
     assert {m.value for m in publisher.messages} == expected
-    bad = any(isinstance(state, InvalidState) for state in prepared.document.states)
+    bad = any(isinstance(item.state, InvalidState) for item in prepared.items)
     assert said.word == ("still_invalid" if bad else "replayed")
 
 
@@ -369,7 +366,7 @@ async def test_what_kafka_does_not_take_has_failed(fate: Fate) -> None:
         (altered(of_body(b"\xff"), body_base64="/g=="), "damaged"),
         (altered(of_body(b"\xff"), body_base64="?"), "damaged"),
         (altered(of_state(), state={"attributes": READ, "text": "send"}), "damaged"),
-        (of_state(stream=replace(STREAM, source="urn:gone")), "unknown_source"),
+        (of_state(route=replace(ROUTE, source="urn:gone")), "unknown_source"),
     ],
 )
 async def test_what_is_not_all_there_is_not_replayed(message: Message, word: str) -> None:
@@ -396,7 +393,7 @@ async def test_the_endpoint_is_the_one_with_the_letter_s_source(name: str, hour:
     ]
     several = Settings.model_validate(configuration("x:1", "t") | {"endpoints": endpoints})
     publisher = RecordingPublisher()
-    await replayed(publisher, of_state(stream=replace(STREAM, endpoint=name)), using=several)
+    await replayed(publisher, of_state(route=replace(ROUTE, endpoint=name)), using=several)
     (message,) = publisher.messages
     assert orjson.loads(message.value)["time"] == f"2011-01-01T{hour}:57:46Z"
 
@@ -439,12 +436,12 @@ def config(embedded: EmbeddedBroker, topic: str, tmp_path: Path) -> str:
     servers = embedded.bootstrap_servers
     make_topics(servers, topic, f"{topic}.rejected")
     late = RECEIVED_AT + timedelta(days=1)
-    brand = replace(STREAM, endpoint="brand")
+    brand = replace(ROUTE, endpoint="brand")
     letters = [
         of_state(),
         of_state({"id_sms": "b@d"}, reason="invalid_id"),
         of_state(READ | {"id_sms": "late"}, received_at=late),
-        of_body(stream=brand),
+        of_body(route=brand),
         of_state()._replace(value=b"{}", key=b"none"),
     ]
     publish(servers, f"{topic}.rejected", letters)
@@ -631,8 +628,8 @@ def test_letters_of_a_time_and_a_topic_whose_last_offsets_hold_no_record(
     told: list[Verdict] = []
     since = Filter(since=late - timedelta(days=1))
     using = settings(kafka.bootstrap_servers, topic)
-    tally = asyncio.run(replay(using, since, told.append, dry_run=True))
+    tally = asyncio.run(replay(using, since, told.append, dry_run=True, clock=lambda: NOW))
     assert [v.letter.record.offset for v in told] == [1]
     assert str(tally) == "letters 1 (valid 1), events 1"
-    every = asyncio.run(replay(using, Filter(), told.append, dry_run=True))
+    every = asyncio.run(replay(using, Filter(), told.append, dry_run=True, clock=lambda: NOW))
     assert every.words.total() == 2

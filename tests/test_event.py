@@ -16,15 +16,13 @@ from hypothesis import strategies as st
 from bridge.errors import DocumentError
 from bridge.event import (
     MAX_RECEIVED_BYTES,
-    MEANINGS,
-    Stream,
     event_id,
     parse_time,
     rejected_body,
     rejected_state,
     status_message,
 )
-from bridge.model import InvalidState, Message, Received, State
+from bridge.model import MEANINGS, InvalidState, Message, Received, Route, State
 from tests.support.reference import MAX_RECORD_BYTES, digest
 from tests.support.reference import event_id as reference_id
 
@@ -39,8 +37,8 @@ Mode = Literal["structured", "binary"]
 MODES: tuple[Mode, ...] = ("structured", "binary")
 
 
-def stream(mode: Mode = "structured", *, source: str = SOURCE, timezone: str = "UTC") -> Stream:
-    return Stream(
+def route(mode: Mode = "structured", *, source: str = SOURCE, timezone: str = "UTC") -> Route:
+    return Route(
         endpoint="main",
         source=source,
         timezone=ZoneInfo(timezone),
@@ -84,7 +82,7 @@ def test_the_frozen_identities_have_not_moved(row: dict[str, Any]) -> None:
 
     assert event_id(row["source"], one) == row["id"]
     if row["source"].isascii():  # the configuration takes no other
-        assert status_message(stream(source=row["source"]), one, AT).event_id == row["id"]
+        assert status_message(route(source=row["source"]), one, AT).event_id == row["id"]
 
 
 def test_the_two_golden_vectors() -> None:
@@ -97,14 +95,14 @@ def test_the_two_golden_vectors() -> None:
 
 def test_what_is_no_part_of_the_identity() -> None:
     """Attributes, time of receipt, time zone, content mode and what was received untrimmed."""
-    known = status_message(stream(), state(), AT).event_id
+    known = status_message(route(), state(), AT).event_id
     untrimmed = state()._replace(element={"@id_sms": " 3234 ", "#text": " Read "})
 
-    assert status_message(stream(), state(attributes={"price": "1"}), AT).event_id == known
-    assert status_message(stream(), state(), AT + timedelta(days=1)).event_id == known
-    assert status_message(stream(timezone="Europe/Kyiv"), state(), AT).event_id == known
-    assert status_message(stream("binary"), state(), AT).event_id == known
-    assert status_message(stream(), untrimmed, AT).event_id == known
+    assert status_message(route(), state(attributes={"price": "1"}), AT).event_id == known
+    assert status_message(route(), state(), AT + timedelta(days=1)).event_id == known
+    assert status_message(route(timezone="Europe/Kyiv"), state(), AT).event_id == known
+    assert status_message(route("binary"), state(), AT).event_id == known
+    assert status_message(route(), untrimmed, AT).event_id == known
 
 
 TEXT = st.text(max_size=12)
@@ -179,7 +177,7 @@ def test_no_time_and_an_empty_time_are_one() -> None:
 def test_what_a_status_means(
     status: str, final: bool | None, outcome: str | None, rank: int | None
 ) -> None:
-    data = data_of(status_message(stream(), state(status=status), AT))
+    data = data_of(status_message(route(), state(status=status), AT))
 
     assert (data["status"], data["final"], data["outcome"], data["rank"]) == (
         status,
@@ -232,7 +230,7 @@ def test_no_other_status_has_a_meaning() -> None:
     ],
 )
 def test_a_time_is_read_in_the_endpoints_zone(raw_time: str, timezone: str, utc: str) -> None:
-    message = status_message(stream(timezone=timezone), state(raw_time=raw_time), AT)
+    message = status_message(route(timezone=timezone), state(raw_time=raw_time), AT)
 
     data = data_of(message)
     assert data["changed_at"] == f"{utc}Z"
@@ -287,7 +285,7 @@ def test_any_other_time_is_kept_and_not_interpreted(raw_time: str, timezone: str
     ],
 )
 def test_a_time_that_leaves_the_calendar_is_not_interpreted(raw_time: str, timezone: str) -> None:
-    data = data_of(status_message(stream(timezone=timezone), state(raw_time=raw_time), AT))
+    data = data_of(status_message(route(timezone=timezone), state(raw_time=raw_time), AT))
 
     assert (data["changed_at"], data["raw_time"]) == (None, raw_time)
 
@@ -310,7 +308,7 @@ def test_every_time_of_the_form_is_read(moment: datetime, timezone: str) -> None
 @pytest.mark.parametrize("mode", MODES)
 def test_without_a_time_the_event_has_the_time_of_receipt(mode: Mode, raw_time: str | None) -> None:
     """`time` is never absent: the official JavaScript SDK fails on an event without it."""
-    message = status_message(stream(mode), state(raw_time=raw_time), AT)
+    message = status_message(route(mode), state(raw_time=raw_time), AT)
 
     assert event_of(message).get_time() == AT
     assert data_of(message)["changed_at"] is None
@@ -335,7 +333,7 @@ STATUS_DATA = {
 
 def contract_example(mode: Mode = "structured") -> Message:
     """The example of the contract, which is three hours ahead of UTC."""
-    return status_message(stream(mode, timezone="Etc/GMT-3"), state(), AT)
+    return status_message(route(mode, timezone="Etc/GMT-3"), state(), AT)
 
 
 def test_the_structured_form_is_the_contracts_example() -> None:
@@ -390,13 +388,13 @@ def test_the_record_around_the_event(mode: Mode) -> None:
 def test_the_records_timestamp_is_the_millisecond_of_receipt(micro: int, seconds: int) -> None:
     moment = AT.replace(microsecond=micro) + timedelta(seconds=seconds)
 
-    assert status_message(stream(), state(), moment).timestamp_ms == (
+    assert status_message(route(), state(), moment).timestamp_ms == (
         (1795425302 + seconds) * 1000 + micro // 1000
     )
 
 
 def test_the_time_of_receipt_always_has_microseconds() -> None:
-    data = data_of(status_message(stream(), state(), AT.replace(microsecond=0)))
+    data = data_of(status_message(route(), state(), AT.replace(microsecond=0)))
 
     assert data["received_at"] == "2026-11-23T09:15:02.000000Z"
 
@@ -421,7 +419,7 @@ def test_both_forms_are_read_back_alike_by_the_sdk(
 ) -> None:
     """Whatever the provider sends, both content modes hold the same event."""
     one = state(id_sms, status, tuple(sorted(values.items())), raw_time, values)
-    structured, binary = (event_of(status_message(stream(mode), one, AT)) for mode in MODES)
+    structured, binary = (event_of(status_message(route(mode), one, AT)) for mode in MODES)
 
     assert structured.get_attributes() == binary.get_attributes()
     assert structured.get_data() == binary.get_data()
@@ -446,7 +444,7 @@ def rejected(
     mode: Mode = "structured",
 ) -> Message:
     invalid = InvalidState(id_sms, reason, "what is wrong", Received(attributes, text))
-    return rejected_state(stream(mode), "sms.status.rejected", invalid, AT)
+    return rejected_state(route(mode), "sms.status.rejected", invalid, AT)
 
 
 def as_received(attributes: dict[str, str], text: str) -> bytes:
@@ -537,7 +535,7 @@ def test_what_makes_another_dead_letter() -> None:
         rejected({"a1": ""}, "x").event_id,
         rejected({"a": "1"}, "x", reason="invalid_id").event_id,
         rejected_state(
-            stream(source="urn:other"),
+            route(source="urn:other"),
             "t",
             InvalidState("", "missing_id", "", Received({"a": "1"}, "x")),
             AT,
@@ -598,7 +596,7 @@ def test_a_huge_state_is_cut_so_that_the_record_is_taken(
 
 def buried(body: bytes, mode: Mode = "structured") -> Message:
     error = DocumentError("not_xml", "what is wrong", 3)
-    return rejected_body(stream(mode), "sms.status.rejected", error, body, AT)
+    return rejected_body(route(mode), "sms.status.rejected", error, body, AT)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -700,12 +698,12 @@ def test_any_body_can_be_had_back_from_its_dead_letter(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("mode", ["structured", "binary"])
-@pytest.mark.parametrize("made", [status_message(stream(), state(), AT).event_id, "rejected"])
+@pytest.mark.parametrize("made", [status_message(route(), state(), AT).event_id, "rejected"])
 def test_what_is_written_is_what_the_sdk_writes(
     mode: Literal["structured", "binary"], made: str
 ) -> None:
     """Every attribute, header, key and field of data: the SDK is the authority on the format."""
-    to = stream(mode)
+    to = route(mode)
     bad = InvalidState("п", "invalid_id", "detail", Received({"id_sms": "п"}, '"й\\'))
     ours = (
         rejected_state(to, "d", bad, AT)

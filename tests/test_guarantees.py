@@ -16,8 +16,8 @@ import pytest
 from confluent_kafka import Producer
 
 from bridge.demo.embedded_broker import EmbeddedBroker
-from bridge.event import MEANINGS
 from bridge.kafka.producer import partition_of
+from bridge.model import MEANINGS
 from bridge.subscriber import StatusEvent, latest, read
 from tests.support.brokers import KafkaUnavailableError, Record, kafka_libraries, read_topic
 from tests.support.gateway import Gateway, configuration

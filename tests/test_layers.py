@@ -17,7 +17,8 @@ IMPURE = frozenset(
 HOMES = {
     "aiokafka": {"kafka"},
     "xmltodict": {"parse", "demo"},
-    "cloudevents": {"event", "cli"},
+    "click": {"cli", "console", "demo"},
+    "cloudevents": {"kafka"},
     "uvicorn": {"gateway"},
     "httptools": {"gateway", "simulate"},
     "starlette": {"gateway", "inspector"},
@@ -96,6 +97,14 @@ def test_the_pipeline_knows_neither_http_nor_the_client_of_kafka() -> None:
     assert not {name.split(".")[0] for name in imports_of("pipeline")} & foreign
 
 
+def test_the_configuration_knows_nothing_of_what_it_configures() -> None:
+    assert parts_of("config") <= {"errors"}
+
+
+def test_the_contract_is_written_from_the_settings_and_the_events_alone() -> None:
+    assert parts_of("contract") <= {"config", "errors", "event", "model"}
+
+
 @pytest.mark.parametrize(("library", "homes"), HOMES.items())
 def test_a_library_is_known_in_its_own_place_alone(library: str, homes: set[str]) -> None:
     users = {
@@ -112,6 +121,22 @@ def test_only_the_server_knows_the_inspector() -> None:
     """Who is watched must not notice: requests know the observation, and not who looks at it."""
     users = {module_of(path) for path in files() if "inspector" in parts_of(module_of(path))}
     assert users == {"gateway"}
+
+
+def test_the_replay_knows_neither_http_nor_the_terminal() -> None:
+    parts = {"config", "errors", "event", "kafka", "model", "parse", "pipeline"}
+    assert parts_of("replay") <= parts
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.stem)
+def test_a_command_imports_no_other_command(path: Path) -> None:
+    """Else who calls one would pay for two. And only `serve` knows the gateway."""
+    names = [name.split(".") for name in imported(path)]
+    commands = {name[2] for name in names if name[:2] == ["bridge", "cli"]}
+    parts = {name[1] for name in names if name[0] == "bridge" and len(name) > 1}
+
+    assert commands <= ({"common"} - {path.stem})
+    assert path.stem == "serve" or "gateway" not in parts
 
 
 def test_nothing_imports_the_entry_points() -> None:

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from bridge import parse as limits
 from bridge.errors import DocumentError
-from bridge.model import Document, InvalidState, Received, State
+from bridge.model import MEANINGS, Document, InvalidState, Received, State
 from bridge.parse import is_blank, parse
 
 ANY = 1_000_000
@@ -341,7 +341,7 @@ def test_a_state_within_a_comment_or_cdata_is_none() -> None:
 def test_the_words_of_the_providers_page_are_known() -> None:
     page = {"send", "not_deliver", "expired", "deliver", "read", "partly_deliver"}
 
-    assert page == limits.KNOWN_STATUSES
+    assert page == set(MEANINGS)
     assert {"sms", "viber"} == limits.CHANNELS
 
 

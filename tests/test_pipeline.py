@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from bridge.event import Stream
-from bridge.model import Message, Outcome, Result
+from bridge.model import Message, Outcome, Result, Route
 from bridge.pipeline import Pipeline, Receipt, prepare
 
-STREAM = Stream(
+ROUTE = Route(
     endpoint="main",
     source="urn:example:sms:main",
     timezone=ZoneInfo("UTC"),
@@ -56,8 +55,8 @@ def document(*ids: str) -> bytes:
 
 
 async def accept(publisher: Slow, body: bytes) -> Receipt:
-    prepared = prepare(STREAM, body, NOW, max_states=100)
-    return await Pipeline(publisher).accept(STREAM, prepared, NOW, 0.0)
+    prepared = prepare(ROUTE, body, NOW, max_states=100)
+    return await Pipeline(publisher).accept(ROUTE, prepared, NOW, 0.0)
 
 
 async def test_a_dead_letter_is_on_its_way_while_other_events_still_are() -> None:

@@ -18,8 +18,7 @@ import pytest
 
 from bridge.ack import answer, problem
 from bridge.errors import DocumentError
-from bridge.event import Stream
-from bridge.model import Message, Result
+from bridge.model import Message, Result, Route
 from bridge.parse import is_blank
 from bridge.pipeline import Pipeline, prepare
 from tests.support.fakes import RecordingPublisher, Verdict
@@ -31,7 +30,7 @@ RECEIVED_AT = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
 RECEIVED_AT_MS = 1795425302123
 MAX_STATES = 10_000
 MAX_DETAIL_CHARACTERS = 500
-STREAM = Stream(
+ROUTE = Route(
     endpoint="main",
     source="urn:example:sms:main",
     timezone=ZoneInfo("UTC"),
@@ -64,12 +63,12 @@ async def answered(body: bytes, outcomes: dict[str, str] | None = None) -> Answe
     if is_blank(body):
         return Answered(400, problem(400, "Bad Request", "the body is empty"), [], 0)
     try:
-        prepared = prepare(STREAM, body, RECEIVED_AT, max_states=MAX_STATES)
+        prepared = prepare(ROUTE, body, RECEIVED_AT, max_states=MAX_STATES)
     except DocumentError as error:
-        await pipeline.bury(STREAM, error, body, RECEIVED_AT, deadline=0.0)
+        await pipeline.publish_dead_letter(ROUTE, error, body, RECEIVED_AT, deadline=0.0)
         refused = problem(400, "Bad Request", str(error))
         return Answered(400, refused, publisher.messages, len(publisher.calls))
-    receipt = await pipeline.accept(STREAM, prepared, RECEIVED_AT, deadline=0.0)
+    receipt = await pipeline.accept(ROUTE, prepared, RECEIVED_AT, deadline=0.0)
     status = 503 if receipt.refused else 200
     return Answered(status, answer(receipt.listed), publisher.messages, len(publisher.calls))
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from bridge import event as writer
 from bridge import subscriber
 from bridge.errors import DocumentError
-from bridge.event import MEANINGS, Stream, rejected_body, rejected_state, status_message
-from bridge.model import InvalidState, Message, Received, State
+from bridge.event import rejected_body, rejected_state, status_message
+from bridge.model import MEANINGS, InvalidState, Message, Received, Route, State
 from bridge.subscriber import (
     RejectedEvent,
     StatusEvent,
@@ -59,8 +59,8 @@ DATA = {
 STRUCTURED = [("content-type", b"application/cloudevents+json")]
 
 
-def stream(mode: Literal["structured", "binary"]) -> Stream:
-    return Stream("main", "urn:example:sms:main", UTC, "s", "r", "com.example.messaging", mode)
+def route(mode: Literal["structured", "binary"]) -> Route:
+    return Route("main", "urn:example:sms:main", UTC, "s", "r", "com.example.messaging", mode)
 
 
 def structured(**changes: Any) -> bytes:
@@ -189,7 +189,7 @@ def test_both_content_modes_hold_the_same_event(word: str, raw_time: str | None)
     state = State("0042", word, (("sms", word),), {"ціна": "½"}, raw_time, {})
 
     one, other = both_modes(
-        [status_message(stream(mode), state, AT) for mode in ("structured", "binary")]
+        [status_message(route(mode), state, AT) for mode in ("structured", "binary")]
     )
 
     assert one == other
@@ -203,13 +203,10 @@ def test_dead_letters_are_read_in_both_content_modes() -> None:
     refused = DocumentError("not_xml", "what is wrong")
 
     states = both_modes(
-        [rejected_state(stream(mode), "r", invalid, AT) for mode in ("structured", "binary")]
+        [rejected_state(route(mode), "r", invalid, AT) for mode in ("structured", "binary")]
     )
     bodies = both_modes(
-        [
-            rejected_body(stream(mode), "r", refused, b"\xff", AT)
-            for mode in ("structured", "binary")
-        ]
+        [rejected_body(route(mode), "r", refused, b"\xff", AT) for mode in ("structured", "binary")]
     )
 
     for one, other in (states, bodies):

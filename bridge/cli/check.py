@@ -1,13 +1,55 @@
 """The `check` command: what a configuration amounts to, and whether Kafka agrees with it."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import click
 
+from bridge.cli.common import config_option, fail, load_settings, run_with_kafka
 from bridge.config.settings import Settings
-from bridge.gateway.client_address import network_of
-from bridge.kafka.admin import creation_command
-from bridge.kafka.preflight import Findings
+from bridge.config.warnings import warnings
+from bridge.kafka.admin import TopicDescription, describe, missing_topic
+
+
+@click.command()
+@config_option
+@click.option("--no-env", is_flag=True, help="Accept unset variables and absent files: for CI.")
+@click.option("--connect", is_flag=True, help="Check the topics in Kafka, too.")
+def check(config_file: Path, no_env: bool, connect: bool) -> None:
+    """Check the configuration and, with --connect, Kafka."""
+    if no_env and connect:
+        raise click.UsageError("--connect needs the values that --no-env does without")
+    settings = load_settings(config_file, placeholders=no_env)
+    for warning in warnings(settings):
+        click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)
+    for line in summary(settings):
+        click.echo(line)
+    if connect:
+        _check_kafka(settings)
+    click.echo(f"{config_file}: {click.style('ok', fg='green')}")
+
+
+def _check_kafka(settings: Settings) -> None:
+    """Print what Kafka says of the topics; ends the program if one cannot be used."""
+    found = run_with_kafka(describe(settings.kafka, settings.wanted_topics))
+    for line in findings(settings, found):
+        click.echo(line)
+    if len(found) < len(settings.wanted_topics):
+        fail("a topic is missing")
+    if any(each.topic.must_allow for each in found.values()):
+        fail("a topic is not authorized")
+    if _not_durable(settings, found):
+        fail("a topic is not durable enough, and durability is require")
+
+
+def _not_durable(settings: Settings, found: Mapping[str, TopicDescription]) -> bool:
+    """Whether `durability: require` would keep the gateway from being ready."""
+    return settings.kafka.durability == "require" and any(
+        found[name].at_risk for name in settings.topics if name in found
+    )
+
+
+# --- for people --------------------------------------------------------------------------
 
 
 def summary(settings: Settings) -> Iterator[str]:
@@ -18,77 +60,37 @@ def summary(settings: Settings) -> Iterator[str]:
             f"endpoint {endpoint.name}: POST {endpoint.path} -> topic {topic}, "
             f"times in {endpoint.timezone}"
         )
-    yield f"dead letters -> {_dead_letters(settings)}"
+    topic = settings.kafka.dead_letter_topic or ""
+    none = "none: what is invalid is logged, never acknowledged"
+    yield f"dead letters -> {f'topic {topic}' if topic else none}"
 
 
-def _dead_letters(settings: Settings) -> str:
-    topic = settings.kafka.dead_letter_topic
-    return f"topic {topic}" if topic else "none: what is invalid is logged, never acknowledged"
-
-
-def warnings(settings: Settings) -> Iterator[str]:
-    """What is allowed, and should be on purpose."""
-    for endpoint in settings.endpoints:
-        if endpoint.auth is None:
-            yield f"endpoint {endpoint.name}: auth is none: anyone who can reach it can post"
-    security = settings.kafka.security
-    if (
-        security.protocol == "SASL_PLAINTEXT"
-        and security.sasl
-        and security.sasl.mechanism == "PLAIN"
-    ):
-        yield "kafka.security: the password goes over the network in the clear; use SASL_SSL"
-    for network in settings.server.trusted_proxies:
-        if not network_of(network).prefixlen:
-            yield f"server.trusted_proxies: {network} believes every sender about its own address"
-
-
-def wanted_topics(settings: Settings) -> tuple[str, ...]:
-    """The topics that must exist: those of status events, and that of dead letters."""
-    dead_letters = settings.kafka.dead_letter_topic
-    return (*settings.topics, dead_letters) if dead_letters else settings.topics
-
-
-def findings(settings: Settings, found: Mapping[str, Findings]) -> Iterator[str]:
-    """What the cluster says of each topic, with the command that makes a missing one."""
-    for name in wanted_topics(settings):
+def findings(settings: Settings, found: Mapping[str, TopicDescription]) -> Iterator[str]:
+    """What the cluster says of each topic, with the command that creates a missing one."""
+    for name in settings.wanted_topics:
         if name in found:
-            topic = found[name].topic
-            if topic.must_allow:
-                denied = click.style("denied", fg="red")
-                yield f"topic {name}: {denied}: allow {topic.must_allow} on it to the bridge's user"
-            if topic.denied:
-                continue
-            layout = f"{_count(topic.partitions, 'partition')}, {_count(topic.replicas, 'replica')}"
-            yield f"topic {name}: {click.style('exists', fg='green')}, {layout}"
-            warning = click.style("warning", fg="yellow")
-            for risk in found[name].at_risk:
-                what = f"acknowledged events can be lost with a broker: {risk}"
-                yield f"topic {name}: {warning}: {what}"
-            for what in found[name].warnings:
-                yield f"topic {name}: {warning}: {what}"
-    yield from missing(settings, found)
+            for what in _of_topic(found[name]):
+                yield f"topic {name}: {what}"
+    for name in settings.wanted_topics:
+        if name not in found:
+            yield click.style(missing_topic(settings.kafka, name), fg="red")
 
 
-def not_durable(settings: Settings, found: Mapping[str, Findings]) -> bool:
-    """Whether `durability: require` would keep the gateway from being ready."""
-    return settings.kafka.durability == "require" and any(
-        found[name].at_risk for name in settings.topics if name in found
-    )
-
-
-def denied(found: Mapping[str, Findings]) -> bool:
-    """Whether a topic may not be written to, as far as the cluster tells."""
-    return any(each.topic.must_allow for each in found.values())
+def _of_topic(found: TopicDescription) -> Iterator[str]:
+    topic = found.topic
+    if topic.must_allow:
+        denied = click.style("not authorized", fg="red")
+        yield f"{denied}: allow {topic.must_allow} on it to the bridge's user"
+    if topic.denied:
+        return
+    layout = f"{_count(topic.partitions, 'partition')}, {_count(topic.replicas, 'replica')}"
+    yield f"{click.style('exists', fg='green')}, {layout}"
+    warning = click.style("warning", fg="yellow")
+    for risk in found.at_risk:
+        yield f"{warning}: not durable: {risk}"
+    for what in found.warnings:
+        yield f"{warning}: {what}"
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def missing(settings: Settings, found: Mapping[str, object]) -> Iterator[str]:
-    """The topics that the gateway needs and the cluster does not have; none if all is well."""
-    for name in wanted_topics(settings):
-        if name not in found:
-            yield f"topic {name}: {click.style('missing', fg='red')}; to create it:"
-            yield f"  {creation_command(settings.kafka, name)}"

@@ -1,40 +1,64 @@
-"""The `convert` command: a dry run of the stages. No HTTP and no Kafka."""
+"""The `convert` command: a dry run of the pipeline. No HTTP and no Kafka."""
 
+import asyncio
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
+from pathlib import Path
+from typing import BinaryIO
 
 import click
 import orjson
 
-from bridge.ack import acknowledged, answer, problem
+from bridge.ack import answer, problem
+from bridge.cli.common import DEFAULT_CONFIG, EXIT_FAILED, load_settings, named_route
 from bridge.config.settings import Server, Settings
 from bridge.console import printable, table
 from bridge.errors import DocumentError
-from bridge.event import Stream, rejected_body
-from bridge.model import Document, InvalidState, Message
-from bridge.parse import is_blank, parse
-from bridge.pipeline import message_for
+from bridge.model import InvalidState, Message, Route
+from bridge.parse import is_blank
+from bridge.pipeline import DryRun, Pipeline, Prepared, prepare
 
 PARTITION = "murmur2 of the key, modulo the topic's number of partitions (as in Java)"
+NO_DEADLINE = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Conversion:
-    """What a body becomes while Kafka takes everything.
+@click.command()
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    envvar="SMS_BRIDGE_CONFIG",
+    help=f"Configuration file.  [default: $SMS_BRIDGE_CONFIG, or {DEFAULT_CONFIG} if it exists, "
+    "or else an example]",
+)
+@click.option("--endpoint", help="Endpoint that the body was posted to.  [default: the first]")
+def convert(file: BinaryIO, config_file: Path | None, endpoint: str | None) -> None:
+    """Show the events and the answer of a body.
 
-    `numbers` are, of each message, the states it stands for, counted from 1. `error` is set
-    where the body is refused as a whole; its dead letter then is the only message, if any.
+    A dry run: nothing is sent. FILE is the body of a request, or - for standard input.
     """
+    settings = _settings(config_file)
+    route = named_route(settings, endpoint)
+    conversion = dry_run(file.read(), route, settings.server, datetime.now(UTC))
+    for line in lines(conversion):
+        click.echo(line)
+    if conversion.error is not None:
+        line = f":{conversion.error.line}" if conversion.error.line else ""
+        click.echo(f"{file.name}{line}: {conversion.error.reason}: {conversion.error}", err=True)
+        sys.exit(EXIT_FAILED)
 
-    stream: Stream
-    status: HTTPStatus
-    answer: bytes
-    messages: tuple[Message, ...] = ()
-    numbers: tuple[tuple[int, ...], ...] = ()
-    document: Document | None = None
-    error: DocumentError | None = None
+
+def _settings(config_file: Path | None) -> Settings:
+    if config_file is None and DEFAULT_CONFIG.exists():
+        config_file = DEFAULT_CONFIG
+    if config_file is not None:
+        return load_settings(config_file)
+    click.echo("no configuration: taking an example", err=True)
+    return example_settings()
 
 
 def example_settings() -> Settings:
@@ -45,50 +69,65 @@ def example_settings() -> Settings:
     )
 
 
-def convert(body: bytes, stream: Stream, server: Server, received_at: datetime) -> Conversion:
-    """Take a body through the stages; `received_at` is in UTC."""
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a body becomes while Kafka accepts everything.
+
+    `numbers` are, of each message, the states it stands for, counted from 1. `error` is set
+    if the body is refused as a whole; its dead letter then is the only message, if any.
+    """
+
+    route: Route
+    status: HTTPStatus
+    answer: bytes
+    messages: tuple[Message, ...] = ()
+    numbers: tuple[tuple[int, ...], ...] = ()
+    prepared: Prepared | None = None
+    error: DocumentError | None = None
+
+
+def dry_run(body: bytes, route: Route, server: Server, received_at: datetime) -> Conversion:
+    """Take a body through the pipeline; `received_at` is in UTC."""
     if len(body) > server.max_body_bytes:
         what = f"the body is over {server.max_body_bytes} bytes"
         error = DocumentError("too_large", what)
-        return _refused(stream, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error)
+        return _refused(route, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error)
     if is_blank(body):
-        return _refused(stream, HTTPStatus.BAD_REQUEST, DocumentError("empty", "the body is empty"))
+        return _refused(route, HTTPStatus.BAD_REQUEST, DocumentError("empty", "the body is empty"))
+    published: list[Message] = []
+    pipeline = Pipeline(DryRun(published.append))
     try:
-        document = parse(body, max_states=server.max_states)
+        prepared = prepare(route, body, received_at, max_states=server.max_states)
     except DocumentError as exc:
-        topic = stream.dead_letter_topic
-        letter = (rejected_body(stream, topic, exc, body, received_at),) if topic else ()
-        return _refused(stream, HTTPStatus.BAD_REQUEST, exc, letter)
-    return _accepted(stream, document, received_at)
-
-
-def _accepted(stream: Stream, document: Document, received_at: datetime) -> Conversion:
-    unique: dict[tuple[str, str], Message] = {}
-    numbers: dict[tuple[str, str], tuple[int, ...]] = {}
-    durable: list[bool] = []
-    for number, state in enumerate(document.states, start=1):
-        message = message_for(stream, state, received_at)
-        durable.append(message is not None)
-        if message is not None:
-            identity = message.topic, message.event_id
-            unique.setdefault(identity, message)
-            numbers[identity] = (*numbers.get(identity, ()), number)
-    listed, _ = acknowledged(document.states, durable, document.unprocessed_ids)
+        letter = pipeline.publish_dead_letter(route, exc, body, received_at, NO_DEADLINE)
+        asyncio.run(letter)
+        return _refused(route, HTTPStatus.BAD_REQUEST, exc, tuple(published))
+    receipt = asyncio.run(pipeline.accept(route, prepared, received_at, NO_DEADLINE))
     return Conversion(
-        stream=stream,
+        route=route,
         status=HTTPStatus.OK,
-        answer=answer(listed),
-        messages=tuple(unique.values()),
-        numbers=tuple(numbers.values()),
-        document=document,
+        answer=answer(receipt.listed),
+        messages=tuple(published),
+        numbers=_numbers(prepared, published),
+        prepared=prepared,
     )
 
 
+def _numbers(prepared: Prepared, published: list[Message]) -> tuple[tuple[int, ...], ...]:
+    """The states that each message stands for: identical ones are one event."""
+    numbers: dict[tuple[str, str], list[int]] = {}
+    for number, item in enumerate(prepared.items, start=1):
+        message = item.message
+        if message is not None:
+            numbers.setdefault((message.topic, message.event_id), []).append(number)
+    return tuple(tuple(numbers[message.topic, message.event_id]) for message in published)
+
+
 def _refused(
-    stream: Stream, status: HTTPStatus, error: DocumentError, letter: tuple[Message, ...] = ()
+    route: Route, status: HTTPStatus, error: DocumentError, messages: tuple[Message, ...] = ()
 ) -> Conversion:
     body = problem(status, status.phrase, str(error))
-    return Conversion(stream, status, body, messages=letter, error=error)
+    return Conversion(route, status, body, messages, error=error)
 
 
 # --- for people --------------------------------------------------------------------------
@@ -96,8 +135,8 @@ def _refused(
 
 def lines(conversion: Conversion) -> Iterator[str]:
     """The conversion as text, a few lines at a time."""
-    if conversion.document is not None:
-        yield from _summary(conversion.stream, conversion.document)
+    if conversion.prepared is not None:
+        yield from _summary(conversion.route, conversion.prepared)
     for index, message in enumerate(conversion.messages):
         yield ""
         yield _title(conversion, index)
@@ -109,30 +148,30 @@ def lines(conversion: Conversion) -> Iterator[str]:
     yield from _lines(conversion.answer)
 
 
-def _summary(stream: Stream, document: Document) -> Iterator[str]:
-    states = document.states
+def _summary(route: Route, prepared: Prepared) -> Iterator[str]:
+    states = [item.state for item in prepared.items]
     invalid = [n for n, state in enumerate(states, start=1) if isinstance(state, InvalidState)]
-    yield f"endpoint {stream.endpoint}: {len(states)} states, {len(invalid)} of them invalid"
+    yield f"endpoint {route.endpoint}: {len(states)} states, {len(invalid)} of them invalid"
     for number, state in enumerate(states, start=1):
         if isinstance(state, InvalidState):
-            yield _defect(stream, number, state)
-    if document.unprocessed_ids:
+            yield _defect(route, number, state)
+    if prepared.unprocessed_ids:
         yield (
-            f"{len(document.unprocessed_ids)} ids are past server.max_states: not processed, "
+            f"{len(prepared.unprocessed_ids)} ids are past server.max_states: not processed, "
             "not listed, to be sent again"
         )
 
 
-def _defect(stream: Stream, number: int, state: InvalidState) -> str:
-    fate = ""
-    if stream.dead_letter_topic is None:
-        fate = "; without a dead-letter topic it is logged and never acknowledged"
-    return click.style(f"state {number}: {state.reason}: {printable(state.detail)}{fate}", fg="red")
+def _defect(route: Route, number: int, state: InvalidState) -> str:
+    then = ""
+    if route.dead_letter_topic is None:
+        then = "; without a dead-letter topic it is logged and never acknowledged"
+    return click.style(f"state {number}: {state.reason}: {printable(state.detail)}{then}", fg="red")
 
 
 def _title(conversion: Conversion, index: int) -> str:
     message = conversion.messages[index]
-    dead = message.topic == conversion.stream.dead_letter_topic
+    dead = message.topic == conversion.route.dead_letter_topic
     numbers = conversion.numbers[index] if conversion.numbers else ()
     whence = f"of state {', '.join(map(str, numbers))}" if numbers else "of the whole body"
     return click.style(

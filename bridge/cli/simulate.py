@@ -1,13 +1,70 @@
 """The `simulate` command: one run of the simulated provider, its progress and its closing table."""
 
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 import uvloop
 
+from bridge.cli.common import EXIT_FAILED, EXIT_INTERRUPTED, fail
 from bridge.console import Progress, printable, progress, table
-from bridge.simulate import Plan, Report, Tally, simulate
+from bridge.simulate import Plan, Report, Tally, write_report
+from bridge.simulate import simulate as post_states
+
+
+@click.command()
+@click.option(
+    "--url", required=True, help="URL to post to; user:password@ in it is basic authentication."
+)
+@click.option("--messages", type=int, required=True, help="States to deliver.")
+@click.option("--per-post", type=int, default=50, show_default=True, help="States in a document.")
+@click.option("--rate", type=float, help="New states a second.  [default: as fast as possible]")
+@click.option("--concurrency", type=int, default=4, show_default=True, help="Posts at once.")
+@click.option("--attempts", type=int, default=5, show_default=True, help="Attempts for each state.")
+@click.option(
+    "--retry-seconds",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Seconds to wait before a retry.",
+)
+@click.option(
+    "--timeout-seconds",
+    type=float,
+    default=5.0,
+    show_default=True,
+    help="Seconds to wait for an answer.",
+)
+@click.option("--seed", type=int, help="Makes the states repeatable.  [default: random]")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all figures and ids to this file, as JSON.",
+)
+def simulate(report: Path | None, **options: Any) -> None:
+    """Simulate the provider against a gateway.
+
+    Posts states and, as the provider does, posts again what the answer does not list.
+    """
+    result = _run(_plan(options))
+    if result is None:
+        sys.exit(EXIT_INTERRUPTED)
+    try:
+        if report is not None:
+            write_report(result, report)
+    except OSError as exc:
+        fail(f"cannot write {report}: {exc.strerror}")
+    if not result.ok:
+        sys.exit(EXIT_FAILED)
+
+
+def _plan(options: dict[str, Any]) -> Plan:
+    try:
+        return Plan(**options)
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
 
 
 class Watch:
@@ -23,12 +80,12 @@ class Watch:
         self._bar.at(tally.acknowledged + tally.unacknowledged)
 
 
-def run(plan: Plan) -> Report | None:
-    """Run the plan with a progress bar and print what came of it; None where it was interrupted."""
+def _run(plan: Plan) -> Report | None:
+    """Run the plan with a progress bar and print what came of it; None if it was interrupted."""
     with progress(plan.messages, "posting") as bar:
         watch = Watch(bar)
         try:
-            report = uvloop.run(simulate(plan, on_progress=watch))
+            report = uvloop.run(post_states(plan, on_progress=watch))
         except KeyboardInterrupt:
             report = None
     if report is not None:

@@ -1,58 +1,65 @@
-"""The `tail` command: what subscribers see, read as they would with the CloudEvents SDK."""
+"""The `tail` command: what subscribers see."""
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
 import orjson
-from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka
-from cloudevents.core.exceptions import BaseCloudEventException
-from cloudevents.core.formats.json import JSONFormat
 
-from bridge.cli.check import missing, wanted_topics
+from bridge.cli.common import config_option, json_option, load_settings, run_with_kafka
 from bridge.config.settings import Settings
 from bridge.console import printable
 from bridge.errors import BridgeError
-from bridge.kafka.cluster import look
-from bridge.kafka.consumer import Record, subscription
+from bridge.kafka.admin import describe_topics, missing_topic
+from bridge.kafka.cloudevent import Seen, moment_of, read
+from bridge.kafka.consumer import subscription
 
 _COLOURS = {"delivered": "green", "undelivered": "red", "pending": "yellow", None: "magenta"}
-_FORMAT = JSONFormat()
-# RecursionError: nested more deeply than JSON is read.
-_NO_EVENT = (BaseCloudEventException, ValueError, TypeError, AttributeError, RecursionError)
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One record, and the event in it: None, with the reason, where it holds none."""
+@click.command()
+@config_option
+@click.option("--from-beginning", is_flag=True, help="Start with the oldest record.")
+@click.option(
+    "--max", "limit", type=click.IntRange(min=1), help="Stop after N records.", metavar="N"
+)
+@json_option
+def tail(config_file: Path, from_beginning: bool, limit: int | None, in_json: bool) -> None:
+    """Follow the events as subscribers see them.
 
-    record: Record
-    event: Mapping[str, Any] | None
-    unreadable: str = ""
+    Shows dead letters, too. Ctrl-C ends it.
+    """
+    write = as_json if in_json else as_line
+    following = _follow(
+        load_settings(config_file),
+        lambda seen: click.echo(write(seen)),
+        from_beginning=from_beginning,
+        limit=limit,
+    )
+    run_with_kafka(following, interrupted=0)  # how a person ends it
 
 
-async def tail(
+async def _follow(
     settings: Settings,
     show: Callable[[Seen], None],
     *,
     from_beginning: bool,
     limit: int | None,
-    on_start: Callable[[tuple[str, ...]], None],
 ) -> None:
     """Show records as they come, `limit` of them or without end.
 
-    `on_start` is told the topics once nothing that is published from then on can be missed.
-    Raises BridgeError where Kafka or a topic is not there.
+    Says so once nothing that is published from then on can be missed.
+    Raises BridgeError if Kafka cannot be reached or a topic is missing.
     """
-    topics = wanted_topics(settings)
-    if absent := list(missing(settings, await look(settings.kafka, topics))):
-        raise BridgeError("\n".join(absent))
+    topics = settings.wanted_topics
+    found = await describe_topics(settings.kafka, topics)
+    if missing := [missing_topic(settings.kafka, name) for name in topics if name not in found]:
+        raise BridgeError("\n".join(missing))
     shown = 0
     async with subscription(settings.kafka, topics, from_beginning=from_beginning) as records:
-        on_start(topics)
+        click.echo(f"following {', '.join(topics)}", err=True)
         async for record in records:
             show(read(record))
             shown += 1
@@ -60,18 +67,11 @@ async def tail(
                 return
 
 
-def read(record: Record) -> Seen:
-    """Find the event in a record, in either content mode of the CloudEvents Kafka binding."""
-    headers = {name: value or b"" for name, value in record.headers}
-    try:
-        event = from_kafka(KafkaMessage(headers, record.key, record.value or b""), _FORMAT)
-    except _NO_EVENT as exc:
-        return Seen(record, None, f"not a CloudEvent: {exc}")
-    return Seen(record, {**event.get_attributes(), "data": event.get_data()})
+# --- for people and programs -----------------------------------------------------------------
 
 
 def as_json(seen: Seen) -> str:
-    """One line: the event, and where in Kafka it stands; `value` where there is no event."""
+    """One line: the event, and where in Kafka it stands; `value` if there is no event."""
     record = seen.record
     content = {
         "topic": record.topic,
@@ -123,17 +123,8 @@ def _padded(value: object) -> str:
     return f"{printable(str(value)):<12}"
 
 
-def moment_of(record: Record) -> str:
-    """A record's timestamp in RFC 3339; as it is where no calendar has it, for anyone sets it."""
-    try:
-        moment = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return f"{record.timestamp_ms} ms"
-    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
-
-
 def _text(value: object) -> str | None:
-    """Bytes as text, or as Base64 where they are none."""
+    """Bytes as text, or as Base64 if they are none."""
     if not isinstance(value, bytes):
         return None
     try:

@@ -1,6 +1,7 @@
 """YAML and environment -> Settings, or every problem at once with its line and column.
 
-What the settings are is in settings.py. No value is ever printed: any of them may be a secret.
+What the settings are is in settings.py, what must agree between them in conflicts.py. No value is
+ever printed: any of them may be a secret.
 """
 
 import re
@@ -14,7 +15,8 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from bridge.config.settings import UNCHECKED, Place, Section, Settings, conflicts, dotted
+from bridge.config.conflicts import conflicts
+from bridge.config.settings import AS_FAR_AS_VALID, Place, Section, Settings, dotted
 from bridge.errors import ConfigError, Problem
 
 _MAX_BYTES: Final = 1_048_576
@@ -82,7 +84,7 @@ def parse(
     """Turn YAML into settings; `file` is how problems name it.
 
     `${NAME}`, `${NAME:-default}` and `${file:PATH}` in values are replaced from `environ` and
-    the file system. With `placeholders`, what is not there counts as valid, and the settings
+    the file system. With `placeholders`, what is missing counts as valid, and the settings
     hold defaults or examples in its place: good for checking, not for serving.
 
     Raises ConfigError with every problem, in order of position.
@@ -294,7 +296,7 @@ class _Reader:
 def _referent(reference: str | None, environ: Mapping[str, str]) -> str:
     """Return what a reference stands for.
 
-    Raises LookupError where it is not there, ValueError where the reference is none.
+    Raises LookupError if that is missing, ValueError if the reference is none.
     """
     if reference and (variable := _VARIABLE.fullmatch(reference)):
         return _variable(variable[1], variable[2], environ)
@@ -325,56 +327,21 @@ def _file(path: str) -> str:
 
 def _validate(tree: dict[str, Any], reader: _Reader) -> tuple[Settings, list[Problem]]:
     """Validate the values, then what must agree between those that are valid."""
-    errors = _errors(tree)
+    errors: list[ErrorDetails] = []
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        settings = Settings.model_validate(tree, context=AS_FAR_AS_VALID)
     doubtful = reader.unknown | {error["loc"] for error in errors}
-    settings = _settings(tree, doubtful)
     problems = [
         _problem(error, reader) for error in errors if not _inside(error["loc"], reader.unknown)
     ]
     return settings, problems + list(_disagreements(settings, doubtful, reader))
 
 
-def _settings(tree: dict[str, Any], doubtful: set[Place]) -> Settings:
-    """Build settings with a stand-in for each doubtful value, to compare the others."""
-    mended = _mended(Settings, tree, (), doubtful) if doubtful else tree
-    # What a stand-in leaves out can make the section around it wrong.
-    wrong = {error["loc"] for error in _errors(mended)}
-    if wrong - doubtful:
-        return _settings(tree, doubtful | wrong)
-    return Settings.model_validate(mended, context=UNCHECKED)
-
-
-def _errors(tree: dict[str, Any]) -> list[ErrorDetails]:
-    try:
-        Settings.model_validate(tree, context=UNCHECKED)
-    except ValidationError as error:
-        return error.errors(include_url=False)
-    return []
-
-
 def _inside(place: Place, places: set[Place]) -> bool:
     return any(place[:length] in places for length in range(len(place) + 1))
-
-
-def _mended(
-    section: type[Section], given: Mapping[str, Any], place: Place, doubtful: set[Place]
-) -> dict[str, Any]:
-    """Copy a mapping with each doubtful value replaced by its example or default."""
-    mended: dict[str, Any] = {}
-    for name, setting in section.model_fields.items():
-        here, value = (*place, name), given.get(name)
-        inner = None if here in doubtful else _section(setting.annotation)
-        touched = any(bad[: len(here)] == here for bad in doubtful)
-        if inner and isinstance(value, dict):
-            mended[name] = _mended(inner, value, here, doubtful)
-        elif inner and isinstance(value, list):
-            items = [item if isinstance(item, dict) else {} for item in value]
-            mended[name] = [_mended(inner, x, (*here, n), doubtful) for n, x in enumerate(items)]
-        elif name in given and not touched:
-            mended[name] = value
-        elif setting.examples and touched:
-            mended[name] = setting.examples[0]
-    return mended
 
 
 def _section(annotation: Any) -> type[Section] | None:

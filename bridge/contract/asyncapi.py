@@ -1,7 +1,7 @@
 """The event contract as an AsyncAPI 3 document: topics, keys, headers, both content modes.
 
-It must not describe an event a second time: the schemas and the examples are contract.py's. Names
-of topics are those of the default configuration.
+It must not describe an event a second time: the schemas and the examples are event_schemas.py's.
+Names of topics are those of the default configuration.
 """
 
 from collections.abc import Mapping

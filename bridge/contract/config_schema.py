@@ -1,7 +1,7 @@
-"""The contract's documents by name, and the one of the configuration file: its JSON Schema.
+"""The JSON Schema of the configuration file.
 
-It must not read files: what the settings are is in settings.py, and how they are checked in
-config.py; the events are contract.py's and asyncapi.py's. A document is plain data, for JSON.
+It must not read files: what the settings are is in config/settings.py, and how they are checked in
+config/loader.py.
 """
 
 import re
@@ -9,14 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from bridge.config.settings import Settings
-from bridge.contract.asyncapi import asyncapi_document
-from bridge.contract.event_schemas import (
-    Schema,
-    envelope_schema,
-    rejected_envelope_schema,
-    rejected_schema,
-    status_schema,
-)
+from bridge.contract.event_schemas import Schema
 
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 """The newest that Helm 3, editors and every common validator read."""
@@ -57,17 +50,6 @@ def config_schema() -> Schema:
         **_section(raw),
         "definitions": definitions,
     }
-
-
-DOCUMENTS: Final[Mapping[str, Callable[[], Schema]]] = {
-    "status": status_schema,
-    "rejected": rejected_schema,
-    "envelope": envelope_schema,
-    "rejected-envelope": rejected_envelope_schema,
-    "asyncapi": asyncapi_document,
-    "config": config_schema,
-}
-"""Every document that `sms-bridge schema` writes, by its name."""
 
 
 def _either_open_or_not() -> Schema:

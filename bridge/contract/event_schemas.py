@@ -12,15 +12,13 @@ import orjson
 
 from bridge.errors import DocumentError
 from bridge.event import (
-    MEANINGS,
     REJECTED_SCHEMA,
     STATUS_SCHEMA,
-    Stream,
     rejected_body,
     rejected_state,
     status_message,
 )
-from bridge.model import InvalidState, Message, Received, State
+from bridge.model import MEANINGS, InvalidState, Message, Received, Route, State
 
 Schema = dict[str, Any]
 ContentMode = Literal["structured", "binary"]
@@ -145,9 +143,9 @@ def rejected_envelope_schema() -> Schema:
 # --- examples ----------------------------------------------------------------------------
 
 
-def example_stream(mode: ContentMode) -> Stream:
+def example_route(mode: ContentMode) -> Route:
     """The endpoint of the examples, whose provider is three hours ahead of UTC."""
-    return Stream(
+    return Route(
         endpoint="main",
         source="urn:example:sms:main",
         timezone=timezone(timedelta(hours=3)),
@@ -169,12 +167,12 @@ def status_examples(mode: ContentMode = "structured") -> list[Message]:
             "3235", "blocked", (("sms", "blocked"),), {"note": "für 3 €"}, "2011-01-01 12:57:47", {}
         ),
     )
-    return [status_message(example_stream(mode), state, _EXAMPLE_AT) for state in states]
+    return [status_message(example_route(mode), state, _EXAMPLE_AT) for state in states]
 
 
 def rejected_examples(mode: ContentMode = "structured") -> list[Message]:
     """Make the dead letters of a state, of a body of text, and of one that is not text."""
-    stream, topic = example_stream(mode), "sms.status.rejected"
+    route, topic = example_route(mode), "sms.status.rejected"
     invalid = InvalidState(
         id_sms="32 34",
         reason="invalid_id",
@@ -186,8 +184,8 @@ def rejected_examples(mode: ContentMode = "structured") -> list[Message]:
         b"<response>\xff</response>": DocumentError("not_xml", "not well-formed XML"),
     }
     return [
-        rejected_state(stream, topic, invalid, _EXAMPLE_AT),
-        *(rejected_body(stream, topic, bodies[body], body, _EXAMPLE_AT) for body in bodies),
+        rejected_state(route, topic, invalid, _EXAMPLE_AT),
+        *(rejected_body(route, topic, bodies[body], body, _EXAMPLE_AT) for body in bodies),
     ]
 
 

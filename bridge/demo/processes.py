@@ -144,7 +144,7 @@ class Gateway:
             end(self._process)
 
     def ready(self) -> bool:
-        """Whether `/readyz` says so; raises BridgeError where the process has ended."""
+        """Whether `/readyz` says so; raises BridgeError if the process has ended."""
         if not self.running:
             raise BridgeError("the gateway has ended")
         try:
@@ -153,7 +153,7 @@ class Gateway:
             return False
 
     def post(self, body: str) -> Answer:
-        """Post a body as the provider does; raises BridgeError where no answer comes."""
+        """Post a body as the provider does; raises BridgeError if no answer comes."""
         try:
             return _request(self._port, "POST", PATH, body)
         except (OSError, http.client.HTTPException) as exc:
@@ -308,7 +308,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = READY_
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise BridgeError(f"waited {seconds:.0f} s in vain for {what}")
+            raise BridgeError(f"waited {seconds:.0f} s for {what}: timed out")
         time.sleep(POLL_SECONDS)
 
 
@@ -345,7 +345,7 @@ def _request(port: int, method: str, path: str, body: str | None = None) -> Answ
 
 
 def _free_ports(count: int) -> list[int]:
-    """Find loopback ports below those that outgoing connections take.
+    """Find loopback ports below those of outgoing connections.
 
     The gateway must find its port free when it starts again; and who dials a dead port from
     that very port is connected to itself.

@@ -82,7 +82,7 @@ def demo(messages: int, *, keep: bool, program: str) -> bool:
     """Play the story with `messages` states under load; whether all was acknowledged and is there.
 
     `program` is how this program is called, for suggested commands. With `keep` all goes on
-    until a signal. Raises BridgeError where a part fails.
+    until a signal. Raises BridgeError if a part fails.
     """
     with signals_as_exits(), ExitStack() as stack:
         stage = _set_up(stack)

@@ -1,12 +1,8 @@
 """The two ASGI applications: the public one with the endpoints, and the private one."""
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,24 +10,24 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bridge.config.settings import Endpoint, Settings
-from bridge.event import Stream
+from bridge.config.settings import Endpoint, Settings, route_of
 from bridge.gateway.admission import Capacity
 from bridge.gateway.auth import Authenticator
+from bridge.gateway.checks import checks
 from bridge.gateway.client_address import Networks, Proxies
-from bridge.gateway.not_found import Nowhere
+from bridge.gateway.not_found import NotFound
 from bridge.gateway.reader import Reader
-from bridge.gateway.webhook import Webhook
-from bridge.observability.metrics import CONTENT_TYPE, Metrics
-from bridge.observability.requests import Course, Observation, Observer
+from bridge.gateway.webhook import Limits, Shared, Webhook
+from bridge.observability.metrics import CONTENT_TYPE, EndpointMetrics, Metrics
+from bridge.observability.requests import Observer, Observers, RequestLog, RequestMetrics
 from bridge.pipeline import Pipeline, Publisher
 from bridge.ratelimit import RateLimit
 
 if TYPE_CHECKING:
     from bridge.observability.tracing.spans import Tracing
 
-BURIALS_PER_SECOND = 1.0  # dead letters of whole bodies, each up to a record's limit
-BURIALS_AT_ONCE = 20
+DEAD_LETTERS_PER_SECOND = 1.0  # of whole bodies, each up to a record's limit
+DEAD_LETTERS_AT_ONCE = 20
 
 
 @dataclass(slots=True)
@@ -45,19 +41,6 @@ class Health:
     def why_not_ready(self) -> str | None:
         """What `/readyz` says; None where the process is ready."""
         return "draining" if self.draining else self.hindrance()
-
-
-def stream_of(settings: Settings, endpoint: Endpoint) -> Stream:
-    """Where the endpoint's events come from and go to."""
-    return Stream(
-        endpoint=endpoint.name,
-        source=endpoint.source,
-        timezone=ZoneInfo(endpoint.timezone),
-        topic=settings.topic_of(endpoint),
-        dead_letter_topic=settings.kafka.dead_letter_topic,
-        type_prefix=settings.events.type_prefix,
-        content_mode=settings.events.content_mode,
-    )
 
 
 class Paths:
@@ -85,65 +68,67 @@ def public_app(
     tracing: "Tracing | None" = None,
     observer: Observer | None = None,
 ) -> Paths:
-    """One webhook per endpoint, with and without a trailing slash; `observer` watches them all."""
+    """One webhook per endpoint, with and without a trailing slash; `observer` sees all requests."""
     capacity = Capacity(
         max_posts=settings.server.max_in_flight,
         max_bytes=settings.server.max_in_flight_bytes,
         max_states=settings.server.max_in_flight_states,
     )
     metrics.watch_capacity(capacity)
-    reader = Reader(capacity, settings.server.max_body_bytes)
-    burials = RateLimit(per_second=BURIALS_PER_SECOND, burst=BURIALS_AT_ONCE)
-    pipeline = Pipeline(publisher)
-    applications: dict[str, ASGIApp] = {}
-    proxies = Proxies(Networks.of(settings.server.trusted_proxies))
-    for endpoint in settings.endpoints:
-        allow = endpoint.auth.allow if endpoint.auth else ()
-        webhook = Webhook(
-            stream_of(settings, endpoint),
-            authenticator=Authenticator.of(endpoint.auth),
-            allow=Networks.of(allow) if allow else None,
-            proxies=proxies,
-            pipeline=pipeline,
-            capacity=capacity,
-            reader=reader,
-            burials=burials,
-            metrics=metrics,
-            server=settings.server,
+    shared = Shared(
+        pipeline=Pipeline(publisher),
+        capacity=capacity,
+        reader=Reader(capacity, settings.server.max_body_bytes),
+        dead_letter_limit=RateLimit(per_second=DEAD_LETTERS_PER_SECOND, burst=DEAD_LETTERS_AT_ONCE),
+        proxies=Proxies(Networks.of(settings.server.trusted_proxies)),
+        limits=Limits(
+            max_body_bytes=settings.server.max_body_bytes,
+            max_states=settings.server.max_states,
+            body_timeout_seconds=settings.server.body_timeout_seconds,
             publish_timeout_seconds=settings.kafka.publish_timeout_seconds,
-            draining=lambda: health.draining,
-            tracing=tracing.endpoint(endpoint.name, endpoint.path) if tracing else None,
-            observer=observer,
-        )
+        ),
+        draining=lambda: health.draining,
+    )
+    applications: dict[str, ASGIApp] = {}
+    for endpoint in settings.endpoints:
+        webhook = _webhook(settings, endpoint, shared, metrics, tracing=tracing, observer=observer)
         for path in (endpoint.path, endpoint.path.rstrip("/") + "/"):
             applications[path] = webhook
-    nowhere = Nowhere(metrics, proxies)
-    return Paths(applications, nowhere if observer is None else _watched(nowhere, observer))
+    return Paths(applications, NotFound(metrics, shared.proxies, observer))
 
 
-def _watched(nowhere: Nowhere, observer: Observer) -> ASGIApp:
-    """Tell of requests to other paths, but not of which: a secret may be in them."""
+def _webhook(
+    settings: Settings,
+    endpoint: Endpoint,
+    shared: Shared,
+    metrics: Metrics,
+    *,
+    tracing: "Tracing | None",
+    observer: Observer | None,
+) -> Webhook:
+    allow = endpoint.auth.allow if endpoint.auth else ()
+    observers: list[Observer] = [
+        RequestMetrics(EndpointMetrics(metrics, endpoint.name)),
+        RequestLog(endpoint.name),
+    ]
+    if tracing is not None:
+        from bridge.observability.tracing.spans import describe  # noqa: PLC0415 -- an extra
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        with suppress(Exception):  # whoever looks on has no say in the answer
-            observer(_turned_away(scope))
-        await nowhere(scope, receive, send)
-
-    return answer
-
-
-def _turned_away(scope: Scope) -> Observation:
-    return Observation(
-        endpoint="",
-        request_id="",
-        peer=scope["client"][0] if scope["client"] else None,
-        answered_at=datetime.now(UTC),
-        seconds=0.0,
-        status=HTTPStatus.NOT_FOUND,
-        answer=b"",
-        refused=True,
-        credentials=None,
-        course=Course(),
+        observers.insert(0, describe)
+    if observer is not None:
+        observers.append(observer)
+    return Webhook(
+        route_of(settings, endpoint),
+        checks(
+            Authenticator.of(endpoint.auth),
+            Networks.of(allow) if allow else None,
+            shared.proxies,
+            shared.capacity,
+            settings.server.max_body_bytes,
+        ),
+        shared,
+        Observers(endpoint.name, observers),
+        tracing=tracing.endpoint(endpoint.name, endpoint.path) if tracing else None,
     )
 
 

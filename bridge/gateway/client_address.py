@@ -6,21 +6,14 @@ What X-Forwarded-For says counts as far as trusted proxies wrote it, and no furt
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from bridge.config.types import Network, network_of
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 FORWARDED_FOR = b"x-forwarded-for"
 MAX_ENTRY_CHARACTERS = 64  # of one address with its port
-_MAPPED = IPv6Network("::ffff:0:0/96")
 # As Azure's gateways and IIS write them, beside the plain address: 192.0.2.1:5678,
 # [2001:db8::1]:5678, [2001:db8::1].
 _WITH_PORT = re.compile(r"(?P<v4>[0-9.]+):[0-9]{1,5}|\[(?P<v6>[0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")
@@ -40,18 +33,6 @@ class Networks:
     def __contains__(self, address: Address | None) -> bool:
         # Of another version than the network's is never in it.
         return address is not None and any(address in network for network in self.each)
-
-
-def network_of(text: str) -> Network:
-    """A network, or a single address, as text; IPv4 in IPv6's clothes becomes IPv4.
-
-    Raises ValueError where it is none, or where bits are set beyond the prefix.
-    """
-    network = ip_network(text)
-    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
-        mapped = network.network_address.ipv4_mapped
-        return IPv4Network((str(mapped), network.prefixlen - _MAPPED.prefixlen))
-    return network
 
 
 def address_of(text: str) -> Address | None:

@@ -2,6 +2,8 @@
 
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 
 import structlog
@@ -9,14 +11,20 @@ from starlette.types import Receive, Scope, Send
 
 from bridge.gateway.client_address import Proxies
 from bridge.gateway.request_ids import RequestIds
-from bridge.gateway.responses import not_found
+from bridge.gateway.responses import refusal
 from bridge.observability.metrics import NO_ENDPOINT, Metrics
+from bridge.observability.requests import (
+    LINES_AT_ONCE,
+    LINES_PER_SECOND,
+    Disposition,
+    Observer,
+    Observers,
+    Request,
+    RequestLog,
+)
 from bridge.ratelimit import Repeats
 
 log = structlog.get_logger(__name__)
-
-LINES_PER_SECOND = 0.1
-LINES_AT_ONCE = 5
 
 
 class Refusals:
@@ -30,48 +38,42 @@ class Refusals:
         """Count and log one, whatever becomes of that."""
         with suppress(Exception):
             self._requests.labels(NO_ENDPOINT, int(status)).inc()
-            held_back = self._repeats.held_back(status)
-            if held_back is not None:
+            suppressed = self._repeats.held_back(status)
+            if suppressed is not None:
                 log.warning(
                     "request refused",
                     endpoint=None,
                     status=int(status),
                     error=detail,
                     peer=peer,
-                    more_like_it=held_back,
+                    suppressed=suppressed,
                 )
 
 
-class Nowhere:
+class NotFound:
     """Answers 404. The log shows who asked, and not for what: a mistyped URL may hold a secret."""
 
-    def __init__(self, metrics: Metrics, proxies: Proxies) -> None:
-        self._answers = metrics.answers_elsewhere
+    def __init__(self, metrics: Metrics, proxies: Proxies, observer: Observer | None) -> None:
         self._proxies = proxies
         self._request_ids = RequestIds()
-        self._repeats = Repeats(per_second=LINES_PER_SECOND, burst=LINES_AT_ONCE)
+        count = metrics.answers_elsewhere.inc
+        observers: list[Observer] = [lambda _: count(), RequestLog(None)]
+        self._observers = Observers(NO_ENDPOINT, [*observers, *([observer] if observer else [])])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        began = time.perf_counter()
-        with suppress(Exception):  # who cannot be told of is answered all the same
-            self._answers.inc()
-            self._note(scope, began)
-        await not_found(scope, receive, send)
-
-    def _note(self, scope: Scope, began: float) -> None:
-        held_back = self._repeats.held_back(HTTPStatus.NOT_FOUND)
-        if held_back is None:
-            return
-        given = dict(reversed(scope["headers"])).get(b"x-request-id")
-        client = self._proxies.client(scope["client"], scope["headers"])
-        log.warning(
-            "request",
-            request_id=self._request_ids.of(given),
-            endpoint=None,
+        del receive
+        headers = dict(reversed(scope["headers"]))
+        request = Request(
+            endpoint="",
+            request_id=self._request_ids.of(headers.get(b"x-request-id")),
+            scope=scope,
+            headers=headers,
+            find_client=partial(self._proxies.client, scope["client"], scope["headers"]),
+            disposition=Disposition.REFUSED,
             status=int(HTTPStatus.NOT_FOUND),
-            seconds=round(time.perf_counter() - began, 6),
-            peer=scope["client"][0] if scope["client"] else None,
-            client=None if client is None else str(client),
-            more_like_it=held_back,
+            answered_at=datetime.now(UTC),
         )
+        request.seconds = time.perf_counter() - request.started
+        self._observers(request)
+        await refusal(HTTPStatus.NOT_FOUND, "no endpoint has this path").send(send, close=True)

@@ -5,12 +5,13 @@ from http import HTTPStatus
 
 from starlette.types import Receive, Scope, Send
 
-from bridge.ack import problem
+from bridge.ack import answer, problem
 
 XML = b"text/xml; charset=utf-8"
 _PROBLEM_XML = b"application/problem+xml"
 
 Headers = tuple[tuple[bytes, bytes], ...]
+RETRY_AFTER: Headers = ((b"retry-after", b"5"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,16 @@ class Answer:
 def refusal(status: HTTPStatus, detail: str, headers: Headers = ()) -> Answer:
     """A problem document (RFC 9457)."""
     return Answer(status, problem(status, status.phrase, detail), _PROBLEM_XML, headers)
+
+
+def overloaded() -> Answer:
+    """503: too much is in flight."""
+    return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too much in flight", RETRY_AFTER)
+
+
+def nothing_taken() -> Answer:
+    """503 that lists no id: nothing was published, and trying again may help."""
+    return Answer(HTTPStatus.SERVICE_UNAVAILABLE, answer(()), headers=RETRY_AFTER)
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:

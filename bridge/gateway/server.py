@@ -46,7 +46,6 @@ TICKS_SECONDS = 0.5  # that two servers of uvicorn's take to notice
 ADMIN_KEEP_ALIVE_SECONDS = 5
 ADMIN_CONNECTIONS = 16  # for each private listener: out of reach of the public one's clients
 OWN_DESCRIPTORS = 40  # at most 39 were seen: the listeners', the loop's, Kafka's, files being read
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class _Uvicorn(uvicorn.Server):
@@ -173,11 +172,6 @@ def _inspector(settings: Settings, health: Health) -> "inspectors.Inspector | No
     # It brings templates along, which nobody should pay for who has it off.
     from bridge.inspector import Inspector, Target, credentials_of  # noqa: PLC0415
 
-    if settings.inspector.host not in LOOPBACK:
-        log.warning(
-            "the inspector asks for no password: whoever reaches its address sees what is posted",
-            host=settings.inspector.host,
-        )
     return Inspector(
         {
             endpoint.name: Target(endpoint.path, credentials_of(endpoint.auth))

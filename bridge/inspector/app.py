@@ -25,7 +25,7 @@ from bridge.inspector.curl import Target
 from bridge.inspector.filters import Filter
 from bridge.inspector.store import Ring
 from bridge.inspector.views import Pages, Snapshot, others
-from bridge.observability.requests import Observation
+from bridge.observability.requests import Request as FinishedRequest
 from bridge.ratelimit import Repeats
 
 log = structlog.get_logger(__name__)
@@ -67,7 +67,7 @@ class Inspector:
         self._errors = Repeats(per_second=0.1, burst=1)
         self.app = Guard(Starlette(routes=self._routes()), host)
 
-    def observe(self, seen: Observation) -> None:
+    def observe(self, seen: FinishedRequest) -> None:
         """Remember a request. Whatever goes wrong here is not the request's business."""
         try:
             self.ring.add(seen)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from bridge.model import InvalidState, Message, Outcome, Result, State
-from bridge.observability.requests import Course, Observation
+from bridge.model import InvalidState, Item, Outcome, Result, State
+from bridge.observability.requests import Request
 
 KEPT_DOCUMENTS = 300  # of those without trouble, and as many of those with
 KEPT_BYTES = 8 * 1024 * 1024  # of each of the two
@@ -184,14 +184,14 @@ class Ring:
         """About as much memory as all entries take."""
         return self._calm.size + self._troubled.size
 
-    def add(self, seen: Observation) -> None:
+    def add(self, seen: Request) -> None:
         """Remember a request."""
         self.changes += 1
-        if seen.refused or seen.course.body is None or seen.status is None:
+        if not seen.was_read or seen.body is None or seen.status is None:
             self._turn_away(seen)
             return
         self.number += 1
-        entry = self._entry(seen, seen.course.body, seen.status)
+        entry = self._entry(seen, seen.body, seen.status)
         self.counts.update(entry.counts)
         self._by_number[entry.number] = entry
         for index, key in self._places(entry):
@@ -225,20 +225,20 @@ class Ring:
         more = len(numbers) - (number in numbers) - len(newest)
         return [self._by_number[other] for other in reversed(newest)], more
 
-    def _turn_away(self, seen: Observation) -> None:
+    def _turn_away(self, seen: Request) -> None:
         door = Door(seen.endpoint, seen.status, seen.credentials or "")
         turned = self.turned.setdefault(door, Turned())
         turned.count += 1
-        turned.last_at, turned.last_peer = seen.answered_at, seen.peer or ""
+        turned.last_at, turned.last_peer = seen.answered_at, seen.client or ""
 
-    def _entry(self, seen: Observation, body: bytes, status: int) -> Entry:
-        fates, counts = _fates(seen.course, body)
+    def _entry(self, seen: Request, body: bytes, status: int) -> Entry:
+        fates, counts = _fates(seen, body)
         retried, retry_of = self._retries(fates)
         return Entry(
             number=self.number,
             endpoint=seen.endpoint,
             request_id=seen.request_id,
-            peer=seen.peer or "",
+            peer=seen.client or "",
             answered_at=seen.answered_at,
             seconds=seen.seconds,
             status=status,
@@ -248,9 +248,9 @@ class Ring:
             answer_size=len(seen.answer),
             fates=fates,
             counts=counts,
-            listed=len(seen.course.listed),
-            unlisted=len(seen.course.unlisted),
-            line=seen.course.error.line if seen.course.error else None,
+            listed=len(seen.receipt.listed) if seen.receipt else 0,
+            unlisted=len(seen.receipt.unlisted) if seen.receipt else 0,
+            line=seen.error.line if seen.error else None,
             retried=retried,
             retry_of=retry_of,
         )
@@ -278,18 +278,13 @@ class Ring:
                 yield self._by_event, fate.mark
 
 
-def _fates(course: Course, body: bytes) -> tuple[tuple[Fate, ...], Mapping[str, int]]:
+def _fates(seen: Request, body: bytes) -> tuple[tuple[Fate, ...], Mapping[str, int]]:
     """The fates that are kept, in the document's order, and how many there are of each outcome."""
-    if course.error is not None:
-        return (_of_body(course, body),), Counter({REFUSED: 1})
-    outcomes = [
-        _outcome(state, outcome)
-        for state, outcome in zip(course.states, course.outcomes, strict=True)
-    ]
-    kept = [
-        _of_state(course.states[n], course.messages[n], course.outcomes[n], outcomes[n])
-        for n in _chosen(outcomes)
-    ]
+    if seen.error is not None:
+        return (_of_body(seen, body),), Counter({REFUSED: 1})
+    items = seen.receipt.items if seen.receipt else ()
+    outcomes = [_outcome(item) for item in items]
+    kept = [_of_state(items[n], outcomes[n]) for n in _chosen(outcomes)]
     return tuple(kept), Counter(outcomes)
 
 
@@ -302,17 +297,16 @@ def _chosen(outcomes: Sequence[str]) -> Iterable[int]:
     return sorted([*troubled, *calm][:KEPT_STATES])
 
 
-def _outcome(state: State | InvalidState, outcome: Outcome) -> str:
-    if outcome.result is not Result.PUBLISHED:
-        return outcome.result.value
-    if isinstance(state, InvalidState):
+def _outcome(item: Item) -> str:
+    if item.outcome.result is not Result.PUBLISHED:
+        return item.outcome.result.value
+    if isinstance(item.state, InvalidState):
         return REJECTED
-    return REPEATED if outcome.repeated else PUBLISHED
+    return REPEATED if item.outcome.repeated else PUBLISHED
 
 
-def _of_state(
-    state: State | InvalidState, message: Message | None, outcome: Outcome, word: str
-) -> Fate:
+def _of_state(item: Item, word: str) -> Fate:
+    state, message, outcome = item.state, item.message, item.outcome
     invalid = state if isinstance(state, InvalidState) else None
     return Fate(
         id_sms=state.id_sms[:KEPT_TEXT],
@@ -332,9 +326,9 @@ def _of_state(
     )
 
 
-def _of_body(course: Course, body: bytes) -> Fate:
+def _of_body(seen: Request, body: bytes) -> Fate:
     """A body that was refused as a whole: what is wrong with it, and where its dead letter is."""
-    error, burial = course.error, course.burial or Outcome(Result.DROPPED)
+    error, letter = seen.error, seen.dead_letter or Outcome(Result.DROPPED)
     return Fate(
         id_sms="",
         status="",
@@ -346,7 +340,7 @@ def _of_body(course: Course, body: bytes) -> Fate:
         value=b"",
         value_size=0,
         headers=(),
-        partition=burial.partition,
-        offset=burial.offset,
-        error=burial.error[:KEPT_TEXT] if burial.error else burial.result.value,
+        partition=letter.partition,
+        offset=letter.offset,
+        error=letter.error[:KEPT_TEXT] if letter.error else letter.result.value,
     )

@@ -15,7 +15,7 @@ from bridge.inspector import curl
 from bridge.inspector import highlight as paint
 from bridge.inspector.filters import Filter
 from bridge.inspector.store import FINE, OUTCOMES, REFUSED, Door, Entry, Fate, Ring, Turned
-from bridge.parse import KNOWN_STATUSES
+from bridge.model import MEANINGS
 
 MAX_ROWS = 200  # of the table
 MAX_IDS = 3  # of one row
@@ -81,7 +81,7 @@ class Pages:
             "OUTCOMES": OUTCOMES,
             "FINE": FINE,
             "REFUSED": REFUSED,
-            "STATUSES": sorted(KNOWN_STATUSES),
+            "STATUSES": sorted(MEANINGS),
             "phrase": _phrase,
         }
 

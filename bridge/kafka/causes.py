@@ -42,7 +42,7 @@ _WORDS: Mapping[str, str] = {
 }
 # What to do where a new producer is of no help, by the word.
 ADVICE: Mapping[str, str] = {
-    "denied": "denied: allow Write on the topic",
+    "denied": "not authorized: allow Write on the topic",
     "too_large": "too large: raise the topic's max.message.bytes",
     "timestamp": (
         "the broker refuses the time of receipt: look at the clocks, and at the topic's "

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from bridge.config.settings import Kafka
 from bridge.errors import BridgeError
-from bridge.kafka.cluster import unreachable
+from bridge.kafka.admin import unreachable
 from bridge.kafka.security import client_arguments
 
 SUBSCRIBE_SECONDS = 10.0

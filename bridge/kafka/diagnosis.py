@@ -1,4 +1,4 @@
-"""Finds out why there is no connection, and says what to mend, in one line without a secret.
+"""Finds out why there is no connection, and says what to fix, in one line without a secret.
 
 aiokafka keeps such causes to its log. Nothing here changes anything.
 """
@@ -23,7 +23,7 @@ from bridge.kafka.security import (
     own_certificate_fault,
 )
 
-DIAGNOSIS_SECONDS = 1.0  # refusals come at once; silence is told after the first attempt already
+DIAGNOSIS_SECONDS = 1.0  # refusals come at once; silence showed in the first attempt already
 ALERT_SECONDS = 0.3  # in which a broker refuses a certificate, after a handshake that went well
 
 # Further codes of OpenSSL's (X509_V_ERR_…).

@@ -1,4 +1,4 @@
-"""One aiokafka producer, from its start to its end. It is never mended, only replaced.
+"""One aiokafka producer, from its start to its end. It is never repaired, only replaced.
 
 It waits as the brokers ask. What it does not do: keep records, retry, or decide what a failure
 means (publisher.py).
@@ -75,7 +75,7 @@ class Connection:
     """A started producer, and what is known of the cluster through it.
 
     `failed` is set to the cause once the connection must be replaced. Once it is abandoned,
-    nothing that is still in flight will be answered any more. `on_throttle` is told the seconds
+    nothing that is still in flight will be answered any more. `on_throttle` gets the seconds
     for which a broker asks to be left alone.
     """
 
@@ -94,7 +94,7 @@ class Connection:
     async def open(cls, settings: Kafka, files: TlsFiles | None = None) -> "Connection":
         """Connect and obtain a producer id.
 
-        Raises BridgeError, which says what to mend where that can be found out. Nothing of a
+        Raises BridgeError, which says what to fix if that can be found out. Nothing of a
         failed attempt remains.
         """
         producer = AIOKafkaProducer(
@@ -128,7 +128,7 @@ class Connection:
     async def offsets(
         self, topic: Topic, partitions: Collection[int], which: int
     ) -> Mapping[int, int]:
-        """Where the log of each partition begins or ends; without those that are not told."""
+        """Where the log of each partition begins or ends; without those not known."""
         return await offsets(self._producer.client, topic, partitions, which)
 
     async def find(self, names: Iterable[str]) -> dict[str, Topic]:
@@ -227,7 +227,7 @@ class Connection:
     def answered(self, node: int, response: Any) -> None:
         """Read a broker's answer to a Produce: over its quota it reads nothing for a while.
 
-        An error in it that goes away by itself is not told to whoever waits; it is kept.
+        Who waits does not see an error in it that goes away by itself; it is kept.
         """
         codes = [(topic, *told) for topic, partitions in response.topics for told in partitions]
         for topic, partition, code, *_ in codes:

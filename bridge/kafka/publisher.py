@@ -188,7 +188,9 @@ class Publisher:
                 known = topics[topic] = connection.partitions(topic), limits.small_bytes(topic)
             count, small = known
             if not count:
-                request.settle([index], [Outcome(error=f"topic {topic} is missing or denied")])
+                request.settle(
+                    [index], [Outcome(error=f"topic {topic} is missing or not authorized")]
+                )
             elif len(value) > small and limits.too_large(messages[index]):
                 request.refuse([index])
             else:

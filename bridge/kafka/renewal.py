@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 async def follow(settings: Kafka, files: TlsFiles, seconds: float) -> None:
-    """Look at the files every so many seconds, for ever.
+    """Check the files every `seconds`, for ever.
 
     After a renewal a connection is tried at once: a certificate that the brokers refuse must not
     show at their next restart only.

@@ -17,11 +17,15 @@ import structlog
 
 from bridge.clip import reason_of
 from bridge.config.settings import Kafka
-from bridge.kafka import preflight
-from bridge.kafka.admin import create_topics, creation_command
+from bridge.kafka import admin
+from bridge.kafka.admin import (
+    TopicDescription,
+    create_topics,
+    creation_command,
+    log_warnings,
+)
 from bridge.kafka.causes import ADVICE, AWAY, explained, word_of
 from bridge.kafka.losses import Losses
-from bridge.kafka.preflight import Findings, report
 from bridge.kafka.producer import Connection
 from bridge.kafka.renewal import follow
 from bridge.kafka.security import TlsFiles
@@ -33,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How often the supervisor looks, in seconds.
+    """How often the supervisor does what, in seconds.
 
     `backoff` is the first and the longest pause between two attempts to connect, before jitter;
     `complaint` the least time between two lines that say that none succeeds, or that brokers
@@ -52,7 +56,7 @@ class Supervisor:
     """Keeps one connection at a time, from the first one that can be had on.
 
     `topics` must exist for it to be ready; the dead-letter topic only for dead letters.
-    `connect` and `inspect` reach the cluster. `on_rebuild` is told the cause of each replacement,
+    `connect` and `inspect` reach the cluster. `on_rebuild` gets the cause of each replacement,
     and `on_refusal` that of each batch refused without one, as one of a few words (causes.py);
     `on_throttle` the seconds for which a broker asks to be left alone.
     """
@@ -65,7 +69,8 @@ class Supervisor:
         topics: Sequence[str],
         *,
         connect: Callable[[Kafka], Awaitable[Connection]] | None = None,
-        inspect: Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[Findings]]] | None = None,
+        inspect: Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[TopicDescription]]]
+        | None = None,
         timing: Timing = Timing(),
         on_rebuild: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -74,17 +79,16 @@ class Supervisor:
         self.on_refusal: Callable[[str], None] = lambda _: None
         self.on_throttle: Callable[[float], None] = lambda _: None
         self._required = frozenset(topics)
-        dead_letters = settings.dead_letter_topic
-        self._wanted = self._required | ({dead_letters} if dead_letters else set())
+        self._wanted = frozenset(settings.with_dead_letters(tuple(topics)))
         self._files = TlsFiles(settings.security.tls) if settings.security.encrypted else None
         self._connect = connect or partial(Connection.open, files=self._files)
-        self._inspect = inspect or partial(preflight.inspect, files=self._files)
+        self._inspect = inspect or partial(admin.describe_configs, files=self._files)
         self._timing = timing
         self._topics: dict[str, Topic] = {}
         self._logs: dict[str, Log] = {}
         self._missing: frozenset[str] = frozenset()
         self._denied: dict[str, str] = {}  # topic -> the operations to allow
-        self._findings: dict[str, Findings] = {}
+        self._findings: dict[str, TopicDescription] = {}
         self._inspected_at: dict[str, float] = {}
         self._throttle_said_at = -math.inf
         self.losses = Losses()
@@ -165,7 +169,7 @@ class Supervisor:
                         starts = await connection.offsets(topic, partitions[name], EARLIEST)
                         logs[name] = replace(log_now, starts=starts)
         except Exception as exc:  # noqa: BLE001 -- without an answer there is no proof, that is all
-            log.info("topics not told", error=reason_of(exc))
+            log.info("could not describe topics", error=reason_of(exc))
         return logs
 
     def max_message_bytes(self, topic: str) -> int | None:
@@ -208,7 +212,7 @@ class Supervisor:
         self.on_throttle(seconds)
         if time.monotonic() - self._throttle_said_at > self._timing.complaint:
             self._throttle_said_at = time.monotonic()
-            log.warning("throttled by a broker", seconds=seconds, to_mend=ADVICE["throttled"])
+            log.warning("throttled by a broker", seconds=seconds, fix=ADVICE["throttled"])
 
     # --- opening -------------------------------------------------------------------------
 
@@ -266,9 +270,9 @@ class Supervisor:
         denied = {n: lacking for n, t in sorted(self._topics.items()) if (lacking := t.must_allow)}
         for name, lacking in denied.items():
             if self._denied.get(name) != lacking:
-                log.error("topic is denied", topic=name, to_mend=f"allow {lacking} on it")
+                log.error("topic not authorized", topic=name, fix=f"allow {lacking} on it")
         for name in sorted(self._denied.keys() & self._topics.keys() - denied.keys()):
-            log.info("topic is no longer denied", topic=name)
+            log.info("topic authorized again", topic=name)
         self._denied = denied
 
     def _settle_readiness(self, missing: frozenset[str]) -> None:
@@ -276,7 +280,7 @@ class Supervisor:
             self.not_ready_because = f"topic {', '.join(sorted(missing))} is missing"
         elif denied := sorted(self._required & self._denied.keys()):
             self.not_ready_because = "; ".join(
-                f"topic {name} is denied: allow {self._denied[name]} on it" for name in denied
+                f"topic {name} not authorized: allow {self._denied[name]} on it" for name in denied
             )
         elif self._withheld():
             self.not_ready_because = "a status topic is not durable, and durability is require"
@@ -296,7 +300,7 @@ class Supervisor:
             if findings.unanswered and known is not None and known.topic.id == findings.topic.id:
                 continue  # what is known is better than nothing, and the next look is soon
             if known != findings:
-                report(findings, self._settings.durability)
+                log_warnings(findings, self._settings.durability)
             self._findings[name] = findings
             self._inspected_at[name] = time.monotonic()
 
@@ -337,7 +341,7 @@ class Supervisor:
         return self._timing.probe if settled else self._timing.missing_topic
 
     async def _probe(self, connection: Connection) -> None:
-        """Look at the cluster. A broker that throttles answers late, and is there all the same."""
+        """Ask the cluster. A broker that throttles answers late, and is there all the same."""
         try:
             async with asyncio.timeout(self._settings.publish_timeout_seconds):
                 if connection.throttled or await connection.refresh():

@@ -2,7 +2,7 @@
 
 aiokafka speaks Metadata up to version 5. Version 12 (Kafka 2.8) is defined here with aiokafka's
 own tools, for what a gateway cannot do without: a topic's id, which tells a topic from another
-that was made again under its name, the operations that are allowed on it, and the epoch of each
+that was re-created under its name, the operations that are allowed on it, and the epoch of each
 partition's leader.
 
 All questions here go over connections of their own: those for records are not read while a
@@ -55,8 +55,8 @@ class Topic:
 
     `id` is None where the broker is too old to say it; `writable` is None where it does not
     say. `replicas` is the smallest number of a partition's. `leaders` are by partition, of those
-    whose epoch is told. Where `denied`, the bridge may not even be told of it: whether it exists,
-    and all else, is unknown.
+    whose epoch is known. If `denied`, the bridge may not even describe it: whether it exists, and
+    all else, is unknown.
     """
 
     name: str

@@ -149,7 +149,7 @@ class Repeats(logging.Filter):
         self._passed_at[place] = now
         held_back = self._held_back.pop(place, 0)
         if held_back:
-            record.msg, record.args = f"{record.getMessage()} (and {held_back} more like it)", ()
+            record.msg, record.args = f"{record.getMessage()} ({held_back} suppressed)", ()
         return True
 
 
@@ -170,7 +170,7 @@ class OwnRepeats:
         if held_back is None:
             raise structlog.DropEvent
         if held_back:
-            line["more_like_it"] = held_back
+            line["suppressed"] = held_back
         return line
 
 

@@ -15,10 +15,9 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0 as CONTENT_TYPE
 
 from bridge import __version__
-from bridge.event import MEANINGS
 from bridge.gateway.admission import Capacity
 from bridge.gateway.connections import Connections
-from bridge.model import OTHER_STATUS, REASONS, Result
+from bridge.model import MEANINGS, OTHER_STATUS, REASONS, Result
 from bridge.observability.counters import Counter, Histogram
 
 __all__ = ["CODES", "CONTENT_TYPE", "NO_ENDPOINT", "EndpointMetrics", "Metrics"]

@@ -11,7 +11,7 @@ LIMIT = 10_000  # events, some 3 MB
 SECONDS = 3600.0  # from an event's last sighting; a provider's pause should be shorter
 
 
-class Unlisted:
+class Redelivery:
     """At most `limit` events, each for `seconds` after it came last.
 
     A full memory takes no more: the oldest are what is asked for.

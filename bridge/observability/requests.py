@@ -1,52 +1,277 @@
-"""One request as it went, for whoever watches: values alone. It must not cost an unwatched one."""
+"""One request and what became of it, and those who look on: log and metrics. They decide nothing.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+An observer is called once, when the answer is known and before it is sent. Whatever it does, the
+answer stands as it is.
+"""
 
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from http import HTTPStatus
+from typing import Any, Protocol
+
+import structlog
+
+from bridge.clip import ID_CHARACTERS, clipped
 from bridge.errors import DocumentError
-from bridge.model import InvalidState, Message, Outcome, State
+from bridge.model import MAX_LISTED_CHARACTERS, Outcome, Result, Trace
+from bridge.observability.metrics import EndpointMetrics
+from bridge.observability.redelivery import Redelivery
+from bridge.pipeline import Receipt
+from bridge.ratelimit import Repeats
+
+log = structlog.get_logger(__name__)
+
+MAX_LOGGED_IDS = 100
+LINES_PER_SECOND = 0.1  # of requests that are refused with one status
+LINES_AT_ONCE = 5
+
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+class Disposition(Enum):
+    """What was done with a request; log level, metrics and the answer's kind follow from it."""
+
+    REFUSED = "refused"  # it was not read
+    OVERLOADED = "overloaded"  # it was not read, for too much was in flight
+    LEFT = "left"  # the client left before the end of its body
+    FAULT = "fault"  # the program failed on it
+    UNREADABLE = "unreadable"  # its body is no document of the provider
+    LATE = "late"  # its document could not be read in time
+    READ = "read"  # its document was read: `receipt` says what became of each state
+
+
+_UNREAD = frozenset(
+    {Disposition.REFUSED, Disposition.OVERLOADED, Disposition.LEFT, Disposition.FAULT}
+)
+
+
+class Span(Protocol):
+    """A request's span, as tracing.spans has it."""
+
+    trace: Trace
+    trace_id: str
+
+    def end(self) -> None:
+        """End it, whatever has happened."""
+        ...
 
 
 @dataclass(slots=True)
-class Course:
-    """What a request leaves behind on its way, by reference: it lives as long as its request.
+class Request:
+    """One request, from its head to its answer; it goes with its last observer.
 
-    `body` is None where the request was refused before anyone looked at it. Of each state there
-    is one message (None where no topic takes its dead letter) and one outcome. `burial` is the
-    outcome of the dead letter of a body that was refused for `error`.
-    """
-
-    body: bytes | None = None
-    states: Sequence[State | InvalidState] = ()
-    messages: Sequence[Message | None] = ()
-    outcomes: Sequence[Outcome] = ()
-    listed: Sequence[str] = ()
-    unlisted: Sequence[str] = ()
-    error: DocumentError | None = None
-    burial: Outcome | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """One request and its answer.
-
-    `answered_at` is in UTC. `status` is None where the client left before the end of its body.
-    `refused`: nothing of the request was looked at; `credentials` then says what was wrong with
-    them, if that was it ("wrong", "missing"). It holds neither the request's head nor its query.
+    `find_client` tells who sent it, through the proxies that are trusted: asked for only where
+    somebody wants to know. `credentials` says what was wrong with them, if that was it ("wrong",
+    "missing"). `seconds` run from its head to its answer, `publish_seconds` from its first record
+    to what became of the last. `status` is None if nobody was there to answer.
     """
 
     endpoint: str
     request_id: str
-    peer: str | None
-    answered_at: datetime
-    seconds: float
-    status: int | None
-    answer: bytes
-    refused: bool
-    credentials: str | None
-    course: Course
+    scope: Mapping[str, Any]
+    headers: Mapping[bytes, bytes]
+    find_client: Callable[[], object]
+    started: float = field(default_factory=time.perf_counter)
+    span: Span | None = None
+    credentials: str | None = None
+    declared_bytes: int | None = None
+    body: bytes | None = None
+    error: DocumentError | None = None
+    dead_letter: Outcome | None = None
+    receipt: Receipt | None = None
+    publish_seconds: float = 0.0
+    exception: BaseException | None = None
+    disposition: Disposition = Disposition.FAULT
+    status: int | None = None
+    answer: bytes = b""
+    answered_at: datetime = _NEVER
+    seconds: float = 0.0
+
+    @property
+    def was_read(self) -> bool:
+        """Whether its body was looked at."""
+        return self.disposition not in _UNREAD
+
+    @property
+    def peer(self) -> str | None:
+        """The address that it was sent from: the last proxy's, if there is one."""
+        return self.scope["client"][0] if self.scope["client"] else None
+
+    @property
+    def client(self) -> str | None:
+        """Who sent it."""
+        client = self.find_client()
+        return None if client is None else str(client)
 
 
-Observer = Callable[[Observation], None]
-"""Takes observations, at once, on the loop; it must never raise."""
+Observer = Callable[[Request], None]
+
+
+class Observers:
+    """All who look on, in their order; one that fails costs neither the others nor the answer."""
+
+    def __init__(self, endpoint: str, observers: Iterable[Observer]) -> None:
+        self._endpoint = endpoint
+        self._observers = tuple(observers)
+        self._failures = Repeats(per_second=LINES_PER_SECOND, burst=LINES_AT_ONCE)
+
+    def __call__(self, request: Request) -> None:
+        """Let each see the request."""
+        for observer in self._observers:
+            self.guard(observer, request)
+
+    def guard(self, hook: Callable[..., None], *args: Any) -> None:
+        """Call something that looks on."""
+        try:
+            hook(*args)
+        except Exception as exc:
+            with suppress(Exception):
+                suppressed = self._failures.held_back(None)
+                if suppressed is not None:
+                    log.error(  # noqa: TRY400 -- the traceback is a field
+                        "observability hook failed",
+                        endpoint=self._endpoint,
+                        exc_info=exc,
+                        suppressed=suppressed,
+                    )
+
+
+class RequestLog:
+    """Writes one line a request, whatever its size; refusals at a bounded rate."""
+
+    def __init__(self, endpoint: str | None) -> None:
+        self._log = log.bind(endpoint=endpoint)
+        self._repeats = Repeats(per_second=LINES_PER_SECOND, burst=LINES_AT_ONCE)
+
+    def __call__(self, request: Request) -> None:
+        """Write it."""
+        fields = _fields(request)
+        write = self._log.info
+        if not request.was_read:
+            suppressed = self._repeats.held_back(request.status)
+            if suppressed is None:
+                return
+            fields["suppressed"] = suppressed
+            write = self._log.error if request.exception is not None else self._log.warning
+        elif _is_remarkable(request):
+            write = self._log.warning
+        if not request.was_read or request.status == HTTPStatus.BAD_REQUEST:
+            fields["peer"], fields["client"] = request.peer, request.client
+        left = request.disposition is Disposition.LEFT
+        write(
+            "client left before the end of its body" if left else "request",
+            request_id=request.request_id,
+            status=request.status,
+            seconds=round(request.seconds, 6),
+            **fields,
+        )
+
+
+def _is_remarkable(request: Request) -> bool:
+    """Whether not all that it brought was listed."""
+    receipt = request.receipt
+    return receipt is None or bool(receipt.unlisted or receipt.rejected)
+
+
+def _fields(request: Request) -> dict[str, object]:
+    """What a request's line says beside its status."""
+    fields: dict[str, object] = {}
+    if request.span is not None:
+        fields["trace_id"] = request.span.trace_id
+    if request.body is not None:
+        fields["bytes"] = len(request.body)
+    if request.credentials is not None:
+        fields["credentials"] = request.credentials
+    if request.declared_bytes is not None:
+        fields["declared_bytes"] = request.declared_bytes
+    if request.disposition is Disposition.LATE:
+        fields["errors"] = ["the document was not read in time"]
+    if request.error is not None:
+        dead_letter = request.dead_letter
+        fields["reason"] = request.error.reason
+        fields["detail"] = str(request.error)
+        fields["line"] = request.error.line
+        fields["dead_letter"] = dead_letter.result.value if dead_letter is not None else "none"
+    if request.receipt is not None:
+        _add_receipt(fields, request.receipt)
+    if request.exception is not None:
+        fields["exc_info"] = request.exception
+    return fields
+
+
+def _add_receipt(fields: dict[str, object], receipt: Receipt) -> None:
+    fields["states"] = len(receipt.items)
+    fields["listed"] = len(receipt.listed)
+    fields["repeated"] = receipt.repeated
+    results = receipt.results
+    for result, count in results.items():
+        fields[result.value] = count
+    if receipt.unlisted or receipt.rejected:
+        unlisted = receipt.unlisted
+        fields["unlisted"] = len(unlisted)
+        fields["unlisted_ids"] = [clipped(i, ID_CHARACTERS) for i in unlisted[:MAX_LOGGED_IDS]]
+        fields |= {result.value: results.get(result, 0) for result in Result}
+        fields["rejected"] = receipt.rejected
+        fields["errors"] = receipt.errors[:3]
+    if receipt.past_max_states:
+        fields["past_max_states"] = receipt.past_max_states
+
+
+class RequestMetrics:
+    """Counts a request; most of it is rare, and costs nothing if there is none."""
+
+    def __init__(self, metrics: EndpointMetrics) -> None:
+        self._metrics = metrics
+        self._redelivery = Redelivery()
+        metrics.watch_unlisted(self._redelivery.oldest_seconds)
+
+    def __call__(self, request: Request) -> None:
+        """Count it."""
+        metrics = self._metrics
+        if request.status is not None:
+            seconds = request.seconds if request.was_read else None
+            metrics.answered(request.status, seconds)
+        if request.disposition in (Disposition.OVERLOADED, Disposition.LATE):
+            metrics.overloaded.inc()
+        if request.error is not None:
+            metrics.refused(request.error.reason)
+            if request.dead_letter is None or request.dead_letter.result is not Result.PUBLISHED:
+                metrics.lost_bodies.inc()
+        if request.receipt is not None:
+            metrics.document_bytes.observe(len(request.body or b""))
+            if request.receipt.items:
+                metrics.publish_seconds.observe(request.publish_seconds)
+            self._count(request.receipt)
+
+    def _count(self, receipt: Receipt) -> None:
+        metrics = self._metrics
+        metrics.document(receipt.counts)
+        metrics.ids(listed=len(receipt.listed), unlisted=len(receipt.unlisted))
+        for reason, count in receipt.rejected.items():
+            metrics.refused(reason, count)
+        if receipt.repeated:
+            metrics.suppressed_duplicates.inc(receipt.repeated)
+        if receipt.unknown_words:
+            metrics.unknown_statuses.inc(receipt.unknown_words)
+        if receipt.unreadable_times:
+            metrics.unreadable_times.inc(receipt.unreadable_times)
+        if receipt.future_times:
+            metrics.future_times.inc(receipt.future_times)
+        if receipt.gaps or receipt.unlisted or self._redelivery:
+            metrics.redelivered(self._gaps(receipt))
+
+    def _gaps(self, receipt: Receipt) -> Iterable[float]:
+        """The seconds since each event that had come before came last."""
+        unlisted = frozenset(receipt.unlisted)
+        events = {
+            item.message.event_id: item.state.id_sms not in unlisted
+            or len(item.state.id_sms) > MAX_LISTED_CHARACTERS  # never listed: nothing waits for it
+            for item in receipt.items
+            if item.message is not None
+        }
+        return {**receipt.gaps, **self._redelivery.came(events)}.values()

@@ -156,7 +156,7 @@ def test_connect_says_what_is_at_risk_and_require_makes_it_a_failure(
         file = tmp_path / "bridge.yaml"
         file.write_text(yaml.safe_dump(settings))
         result = CliRunner().invoke(main, ["check", "--config", str(file), "--connect"])
-        assert "can be lost with a broker: replication factor 1: use 3" in result.stdout
-        assert "can be lost with a broker: min.insync.replicas 1: use 2" in result.stdout
+        assert "not durable: replication factor 1: use 3" in result.stdout
+        assert "not durable: min.insync.replicas 1: use 2" in result.stdout
         assert result.exit_code == code
     assert "durability is require" in result.stderr

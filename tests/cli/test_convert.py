@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from bridge.cli.convert import Conversion, convert, example_settings, lines
+from bridge.cli.convert import Conversion, dry_run, example_settings, lines
 from bridge.cli.main import main
-from bridge.config.settings import Server
-from bridge.event import Stream
-from bridge.gateway.app import stream_of
+from bridge.config.settings import Server, route_of
+from bridge.model import Route
 
 RECEIVED_AT = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
 READ = '<state id_sms="3234" time="2011-01-01 12:57:46" sms="deliver" viber="read">read</state>'
@@ -33,13 +32,13 @@ events: {type_prefix: com.example, content_mode: binary}
 """
 
 
-def stream() -> Stream:
+def route() -> Route:
     settings = example_settings()
-    return stream_of(settings, settings.endpoints[0])
+    return route_of(settings, settings.endpoints[0])
 
 
 def converted(body: str, server: Server | None = None) -> Conversion:
-    return convert(body.encode(), stream(), server or Server(), RECEIVED_AT)
+    return dry_run(body.encode(), route(), server or Server(), RECEIVED_AT)
 
 
 def run(*arguments: str, body: str) -> Result:

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bridge import __version__
-from bridge.cli.main import main
+from bridge.cli.main import COMMANDS, main
 
 CONFIG = """\
 server: {{host: 127.0.0.1, port: {port}}}
@@ -57,6 +57,48 @@ def test_help_names_every_command() -> None:
 
     for command in ("serve", "demo", "convert", "check", "simulate", "tail", "dead-letters"):
         assert re.search(rf"^  {command} ", shown, re.MULTILINE)
+
+
+SHOW_MODULES = """
+import sys
+from bridge.cli.main import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(*sys.modules)
+"""
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """The modules that the program, called so, has imported when it ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW_MODULES, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_serve_imports_nothing_of_the_other_commands(tmp_path: Path) -> None:
+    """It ends where it reads its configuration: all that it serves with is imported by then."""
+    modules = imported_by("serve", "--config", str(tmp_path / "missing.yaml"))
+
+    assert "bridge.gateway.server" in modules
+    assert {name for name in modules if name.startswith("bridge.cli.")} == {
+        *("bridge.cli.main", "bridge.cli.common", "bridge.cli.serve")
+    }
+    others = ("contract", "demo", "inspector", "replay", "simulate", "subscriber")
+    assert not modules & {"cloudevents", *(f"bridge.{other}" for other in others)}
+
+
+@pytest.mark.parametrize("command", sorted({*COMMANDS} - {"serve"}))
+def test_the_other_commands_do_not_import_the_web_server(command: str) -> None:
+    modules = imported_by(command, "--help")
+
+    assert f"bridge.cli.{command.replace('-', '_')}" in modules
+    assert not modules & {"starlette", "uvicorn", "bridge.gateway.server"}
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["tail", "--max", "0"], ["simulate"]])
@@ -113,6 +155,23 @@ def test_serve_warns_of_endpoints_that_are_open_to_everyone(tmp_path: Path) -> N
 
     assert gateway.returncode == 0
     assert [(line["endpoint"], line["level"]) for line in warnings] == [("main", "warning")]
+
+
+def test_serve_logs_every_warning_of_check(tmp_path: Path) -> None:
+    """The port is taken, so that it ends by itself."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        file = Path(config(tmp_path, taken.getsockname()[1]))
+        text = file.read_text().replace("server: {", "server: {trusted_proxies: ['0.0.0.0/0'], ")
+        file.write_text(f"{text}inspector: {{host: 0.0.0.0, port: 0}}\n")
+        with popen("serve", "--config", str(file)) as gateway:
+            _, stderr = gateway.communicate(timeout=30)
+    logged = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]
+    said = [line["event"] for line in logged if line["level"] == "warning"]
+    printed = run("check", "--config", str(file)).stderr.splitlines()
+
+    assert len(said) == len(printed) == 3
+    for what, line in zip(said, printed, strict=True):
+        assert line.endswith(what)
 
 
 def test_serve_ends_with_1_where_the_port_is_taken(tmp_path: Path) -> None:

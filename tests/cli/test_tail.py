@@ -15,11 +15,12 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from bridge.cli.main import main
-from bridge.cli.tail import as_json, as_line, read
+from bridge.cli.tail import as_json, as_line
 from bridge.demo.embedded_broker import EmbeddedBroker
-from bridge.event import Stream, rejected_state, status_message
+from bridge.event import rejected_state, status_message
+from bridge.kafka.cloudevent import read
 from bridge.kafka.consumer import Record
-from bridge.model import InvalidState, Message, Received, State
+from bridge.model import InvalidState, Message, Received, Route, State
 
 RECEIVED_AT = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
 READ = State(
@@ -39,8 +40,8 @@ events: {{type_prefix: com.example}}
 """
 
 
-def stream(topic: str, content_mode: Literal["structured", "binary"] = "structured") -> Stream:
-    return Stream(
+def route(topic: str, content_mode: Literal["structured", "binary"] = "structured") -> Route:
+    return Route(
         endpoint="main",
         source="urn:test",
         timezone=ZoneInfo("UTC"),
@@ -54,9 +55,9 @@ def stream(topic: str, content_mode: Literal["structured", "binary"] = "structur
 def messages(topic: str) -> list[Message]:
     """One status in each content mode, and one dead letter."""
     return [
-        status_message(stream(topic), READ, RECEIVED_AT),
-        status_message(stream(topic, "binary"), READ._replace(id_sms="3235"), RECEIVED_AT),
-        rejected_state(stream(topic), f"{topic}.rejected", INVALID, RECEIVED_AT),
+        status_message(route(topic), READ, RECEIVED_AT),
+        status_message(route(topic, "binary"), READ._replace(id_sms="3235"), RECEIVED_AT),
+        rejected_state(route(topic), f"{topic}.rejected", INVALID, RECEIVED_AT),
     ]
 
 
@@ -115,7 +116,7 @@ def run(*arguments: str) -> Result:
 @pytest.mark.parametrize("mode", ["structured", "binary"])
 def test_a_status_is_one_line(mode: Literal["structured", "binary"]) -> None:
     """Time of receipt, place, id, status, channels, time of the change: in either mode."""
-    line = as_line(read(record(status_message(stream("t", mode), READ, RECEIVED_AT))))
+    line = as_line(read(record(status_message(route("t", mode), READ, RECEIVED_AT))))
 
     assert line.split() == [
         "2026-11-23T09:15:02.123Z",
@@ -133,13 +134,13 @@ def test_a_status_is_one_line(mode: Literal["structured", "binary"]) -> None:
     ("status", "colour"), [("read", 32), ("expired", 31), ("send", 33), ("brand_new", 35)]
 )
 def test_the_colour_tells_the_outcome(status: str, colour: int) -> None:
-    message = status_message(stream("t"), READ._replace(status=status), RECEIVED_AT)
+    message = status_message(route("t"), READ._replace(status=status), RECEIVED_AT)
 
     assert f"\x1b[{colour}m{status}" in as_line(read(record(message)))
 
 
 def test_a_dead_letter_shows_its_reason_and_no_control_character() -> None:
-    line = as_line(read(record(rejected_state(stream("t"), "t.rejected", INVALID, RECEIVED_AT))))
+    line = as_line(read(record(rejected_state(route("t"), "t.rejected", INVALID, RECEIVED_AT))))
 
     assert "rejected" in line
     assert "invalid_id: no \\x9bgood" in line
@@ -147,7 +148,7 @@ def test_a_dead_letter_shows_its_reason_and_no_control_character() -> None:
 
 def test_both_modes_are_the_same_event_as_json() -> None:
     shown = [
-        json.loads(as_json(read(record(status_message(stream("t", mode), READ, RECEIVED_AT)))))
+        json.loads(as_json(read(record(status_message(route("t", mode), READ, RECEIVED_AT)))))
         for mode in ("structured", "binary")
     ]
 

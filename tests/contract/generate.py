@@ -1,4 +1,4 @@
-"""Writes the contract's documents: into the package, the chart's docs, and docs/events.md.
+"""Writes the contract's documents into the package, and their page into docs/ and the chart.
 
 Their source is the program. `make schema` runs this; a test holds that nothing is stale.
 """
@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 
 from bridge.contract.asyncapi import asyncapi_document
-from bridge.contract.config_schema import DOCUMENTS
+from bridge.contract.documents import DOCUMENTS
 from tests.contract.page import page
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "bridge/documents"
-CHART = ROOT / "helm/docs"
-PAGES = (ROOT / "docs/events.md", CHART / "events.md")
+PAGES = (ROOT / "docs/events.md", ROOT / "helm/docs/events.md")
 NAMES = tuple(name for name in DOCUMENTS if name != "config")
 """The documents of the events: the configuration's is of no use to subscribers."""
 
@@ -22,8 +21,7 @@ NAMES = tuple(name for name in DOCUMENTS if name != "config")
 def documents() -> dict[Path, str]:
     """Each generated file's text."""
     texts = {
-        place / f"{name}.json": json.dumps(DOCUMENTS[name](), indent=2, ensure_ascii=False) + "\n"
-        for place in (PACKAGE, CHART)
+        PACKAGE / f"{name}.json": json.dumps(DOCUMENTS[name](), indent=2, ensure_ascii=False) + "\n"
         for name in NAMES
     }
     return texts | dict.fromkeys(PAGES, page(asyncapi_document()))

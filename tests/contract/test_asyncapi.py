@@ -8,7 +8,7 @@ from jsonschema import Draft7Validator
 
 from bridge.cli.convert import example_settings
 from bridge.contract.asyncapi import asyncapi_document
-from bridge.contract.config_schema import DOCUMENTS
+from bridge.contract.documents import DOCUMENTS
 from bridge.contract.event_schemas import ContentMode, rejected_examples, status_examples
 from tests.contract.asyncapi import Parser
 from tests.contract.page import page

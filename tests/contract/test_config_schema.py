@@ -15,8 +15,10 @@ from jsonschema_rs import Draft7Validator as FastValidator
 from pydantic import ValidationError
 
 from bridge.cli import main as cli
+from bridge.config.conflicts import conflicts
 from bridge.config.settings import Settings
-from bridge.contract.config_schema import DOCUMENTS, DRAFT, config_schema
+from bridge.contract.config_schema import DRAFT, config_schema
+from bridge.contract.documents import DOCUMENTS
 
 SCHEMA = config_schema()
 VALIDATOR = FastValidator(SCHEMA)
@@ -147,10 +149,10 @@ def refused_by_program(document: Any) -> bool:
     """Whether it is wrong even where every reference stands for something."""
     text = json.dumps(document).replace("$${x}", "${x").replace("${UNSET:-8080}", "8080")
     try:
-        Settings.model_validate(json.loads(text.replace("${UNSET}", "x")))
+        settings = Settings.model_validate(json.loads(text.replace("${UNSET}", "x")))
     except ValidationError:
         return True
-    return False
+    return any(conflicts(settings))
 
 
 @pytest.mark.parametrize("place", PLACES, ids=IDS)

@@ -6,7 +6,6 @@ import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
-import click
 import orjson
 import pytest
 from click.testing import CliRunner
@@ -14,8 +13,10 @@ from click.testing import CliRunner
 from bridge.cli import main as cli
 from bridge.config import loader as config
 from bridge.errors import ConfigError
-from bridge.event import MEANINGS, Stream, status_message
+from bridge.event import status_message
+from bridge.model import MEANINGS, Route
 from bridge.parse import parse
+from tests.support.commands import command, names, options
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,10 +34,6 @@ def rows(header: str) -> list[list[str]]:
 
 def words(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
-
-
-def options_of(command: click.Command) -> set[str]:
-    return {option for parameter in command.params for option in parameter.opts} | {"--help"}
 
 
 @pytest.mark.parametrize("block", blocks("yaml"))
@@ -60,20 +57,17 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("call", commands(), ids=" ".join)
 def test_every_command_and_option_exists(call: list[str]) -> None:
-    name, *arguments = call
-    command = cli.main.commands[name]
-    if isinstance(command, click.Group):
-        command = command.commands[arguments[0]]
-    named = {argument for argument in arguments if argument.startswith("--")}
-    assert named <= options_of(command)
+    called = command(*call[: 2 if call[0] == "dead-letters" else 1])
+    named = {argument for argument in call if argument.startswith("--")}
+    assert named <= options(called)
 
 
 def test_the_table_of_commands_is_complete() -> None:
     named = {words(row[0])[0].split()[1] for row in rows("command | what it does")}
-    assert named == set(cli.main.commands)
+    assert named == names(cli.main)
     letters = [words(row[0])[0].split() for row in rows("command | what it does")]
     commands_of_letters = {call[2] for call in letters if call[1] == "dead-letters"}
-    assert commands_of_letters == set(cli.dead_letters.commands)
+    assert commands_of_letters == names(command("dead-letters"))
 
 
 def test_convert_of_the_provider_s_sample_works_as_written(
@@ -104,11 +98,9 @@ def test_the_example_of_an_event_is_what_the_program_writes() -> None:
         b"read</state></response>"
     )
     (state,) = parse(body, max_states=1).states
-    stream = Stream(
-        "main", expected["source"], UTC, "t", None, "com.example.messaging", "structured"
-    )
+    route = Route("main", expected["source"], UTC, "t", None, "com.example.messaging", "structured")
     received = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
-    assert orjson.loads(status_message(stream, state, received).value) == expected  # type: ignore[arg-type]
+    assert orjson.loads(status_message(route, state, received).value) == expected  # type: ignore[arg-type]
 
 
 def test_the_table_of_statuses_is_the_program_s() -> None:

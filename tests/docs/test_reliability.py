@@ -9,10 +9,10 @@ from structlog.testing import capture_logs
 from bridge import parse
 from bridge.errors import DocumentError
 from bridge.gateway import admission as capacity
-from bridge.gateway import webhook
 from bridge.kafka import publisher
 from bridge.kafka.supervisor import Timing
 from bridge.model import InvalidState, Result
+from bridge.observability import requests
 from tests.gateway.test_webhook import Gateway
 from tests.kafka.test_publisher import bench
 from tests.support.fake_kafka import FakeConnection, message
@@ -31,7 +31,7 @@ TRIES = "three" if publisher.MAX_DELIVERIES == 3 else str(publisher.MAX_DELIVERI
 @pytest.mark.parametrize(
     "said",
     [
-        f"(`unlisted_ids`, up to {webhook.MAX_LOGGED_IDS} a line",
+        f"(`unlisted_ids`, up to {requests.MAX_LOGGED_IDS} a line",
         f"a probe (every {Timing().probe:.0f} s)",
         f"at most {TRIES} times each",
         NESTING,

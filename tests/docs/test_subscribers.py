@@ -15,8 +15,8 @@ import pytest
 from confluent_kafka import Producer
 
 from bridge import subscriber
-from bridge.event import MEANINGS, Stream, status_message
-from bridge.model import Message, State
+from bridge.event import status_message
+from bridge.model import MEANINGS, Message, Route, State
 from bridge.subscriber import StatusEvent, latest, read
 from tests.support.brokers import ExternalKafka, KafkaUnavailableError, maven_libraries
 
@@ -77,10 +77,10 @@ def test_every_name_of_the_helper_is_in_the_table() -> None:
 def messages(count: int) -> list[Message]:
     """Some states of each message, a tenth of them twice, in no order at all."""
     draw = random.Random(7)
-    stream = Stream("main", "urn:example:sms:main", UTC, "s", "r", "com.example", "structured")
+    route = Route("main", "urn:example:sms:main", UTC, "s", "r", "com.example", "structured")
     made = [
         status_message(
-            stream, State(f"{number:04}", word, (), {}, draw.choice(TIMES), {}), later(draw)
+            route, State(f"{number:04}", word, (), {}, draw.choice(TIMES), {}), later(draw)
         )
         for number in range(count)
         for word in draw.sample([*MEANINGS, "blocked"], 4)
@@ -174,9 +174,9 @@ def test_the_ladder_of_states_is_climbed_in_sql(database: sqlite3.Connection) ->
 
 def test_the_join_takes_either_order_and_tells_what_stands(database: sqlite3.Connection) -> None:
     """A status without its message waits for it; a message without a status is pending."""
-    stream = Stream("main", "urn:example:sms:main", UTC, "s", "r", "com.example", "structured")
+    route = Route("main", "urn:example:sms:main", UTC, "s", "r", "com.example", "structured")
     made = [
-        status_message(stream, State(id_sms, word, (), {}, None, {}), at)
+        status_message(route, State(id_sms, word, (), {}, None, {}), at)
         for id_sms, word, at in (
             ("1", "read", AT),
             ("2", "deliver", AT),

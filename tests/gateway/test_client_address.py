@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.gateway.client_address import (
-    MAX_ENTRY_CHARACTERS,
-    Networks,
-    Proxies,
-    address_of,
-    network_of,
-)
+from bridge.config.types import network_of
+from bridge.gateway.client_address import MAX_ENTRY_CHARACTERS, Networks, Proxies, address_of
 
 PROXY = "10.0.0.1"
 PROXIES = Proxies(Networks.of(["10.0.0.0/8", "2001:db8:ffff::/48"]))

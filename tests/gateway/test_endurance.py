@@ -21,8 +21,7 @@ import pytest
 
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.duplicates import Deduplicator, RecentEvents
-from bridge.event import Stream
-from bridge.model import Log, Message, Result
+from bridge.model import Log, Message, Result, Route
 from bridge.pipeline import Pipeline, prepare
 from tests.support.brokers import ExternalKafka, KafkaCluster, read_topic
 from tests.support.fake_kafka import until
@@ -249,7 +248,7 @@ async def _end(gateway: Gateway, load: Load, kind: str, after: float) -> float:
 
 BAD = b'<state id_sms="victim">?</state>'
 HALVES = long_or_short(1000, 200)
-STREAM = Stream(
+ROUTE = Route(
     endpoint="main",
     source="urn:example:sms:main",
     timezone=ZoneInfo("UTC"),
@@ -299,8 +298,8 @@ async def test_an_id_of_which_one_state_fails_is_never_acknowledged(verdict: Ver
     pipeline, rng, now = Pipeline(publisher), random.Random(SEED), datetime.now(UTC)
     for number in range(1000):  # in process they cost next to nothing
         body = _states(rng, "victim", f"victim.{number}", f"good.{number}", "good")
-        prepared = prepare(STREAM, body, now, max_states=100)
-        receipt = await pipeline.accept(STREAM, prepared, now, 0.0)
+        prepared = prepare(ROUTE, body, now, max_states=100)
+        receipt = await pipeline.accept(ROUTE, prepared, now, 0.0)
         assert set(receipt.listed) == {f"good.{number}", "good"}
         assert set(receipt.unlisted) == {"victim", f"victim.{number}"}
 

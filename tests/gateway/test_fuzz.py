@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import bridge.ack
 import bridge.gateway.webhook
 import bridge.pipeline
-from bridge.model import Document, InvalidState, State
+from bridge.model import Document, Item, Outcome, Result, State
 from bridge.parse import parse
 from tests.fuzz import Input, fuzz
 
@@ -42,31 +43,26 @@ def test_an_input_is_the_same_whenever_it_is_made() -> None:
 
 
 def _any_state_is_enough(
-    states: Sequence[State | InvalidState],
-    durable: Sequence[bool],
-    unprocessed_ids: Collection[str] = frozenset(),
+    items: Sequence[Item], unprocessed_ids: Collection[str] = frozenset()
 ) -> Acknowledged:
     """Lists an id of which one state was published."""
     del unprocessed_ids
-    ids = [s.id_sms for s, taken in zip(states, durable, strict=True) if taken and s.id_sms]
-    return list(dict.fromkeys(ids)), []
+    taken = [item for item in items if item.outcome.result is Result.PUBLISHED]
+    return list(dict.fromkeys(item.state.id_sms for item in taken if item.state.id_sms)), []
 
 
 def _all_are_durable(
-    states: Sequence[State | InvalidState],
-    durable: Sequence[bool],
-    unprocessed_ids: Collection[str] = frozenset(),
+    items: Sequence[Item], unprocessed_ids: Collection[str] = frozenset()
 ) -> Acknowledged:
-    return bridge.ack.acknowledged(states, [True] * len(durable), unprocessed_ids)
+    published = [replace(item, outcome=Outcome(Result.PUBLISHED)) for item in items]
+    return bridge.ack.acknowledged(published, unprocessed_ids)
 
 
 def _unprocessed_are_forgotten(
-    states: Sequence[State | InvalidState],
-    durable: Sequence[bool],
-    unprocessed_ids: Collection[str] = frozenset(),
+    items: Sequence[Item], unprocessed_ids: Collection[str] = frozenset()
 ) -> Acknowledged:
     del unprocessed_ids
-    return bridge.ack.acknowledged(states, durable)
+    return bridge.ack.acknowledged(items)
 
 
 def _unescaped(ids: Iterable[str]) -> bytes:

@@ -18,7 +18,7 @@ from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.errors import DocumentError
 from bridge.gateway.admission import SMALL_BYTES
 from bridge.pipeline import prepare
-from tests.gateway.test_endurance import STREAM
+from tests.gateway.test_endurance import ROUTE
 from tests.support.gateway import Gateway, configuration
 
 MIB = 2**20
@@ -134,7 +134,7 @@ def test_the_worst_documents_stay_under_the_chart_s_limit_with_kafka_away(
 def test_a_refusal_holds_nothing_of_what_was_read(body: bytes) -> None:
     """It outlives its request's reading: dead letters wait for Kafka, the inspector keeps them."""
     with pytest.raises(DocumentError) as raised:
-        prepare(STREAM, body, datetime.now(UTC), max_states=10)
+        prepare(ROUTE, body, datetime.now(UTC), max_states=10)
 
     error = raised.value
     assert error.__context__ is None
@@ -145,15 +145,15 @@ def test_a_refusal_holds_nothing_of_what_was_read(body: bytes) -> None:
 def test_a_record_holds_its_own_bytes_and_no_more() -> None:
     """The buffer that JSON is written to is many times as large."""
     body = document(with_attributes(3, "1234", 1000))
-    prepare(STREAM, body, datetime.now(UTC), max_states=1000)
+    prepare(ROUTE, body, datetime.now(UTC), max_states=1000)
     tracemalloc.start()
     try:
-        prepared = prepare(STREAM, body, datetime.now(UTC), max_states=1000)
+        prepared = prepare(ROUTE, body, datetime.now(UTC), max_states=1000)
         written = tracemalloc.take_snapshot().filter_traces(
             [tracemalloc.Filter(inclusive=True, filename_pattern="*/bridge/event.py")]
         )
     finally:
         tracemalloc.stop()
-    values = sum(len(message.value) for message in prepared.messages if message is not None)
+    values = sum(len(item.message.value) for item in prepared.items if item.message is not None)
     held = sum(trace.size for trace in written.traces)
     assert values < held < 2 * values

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge.cli import main as cli
+from bridge.cli.common import EXIT_CONFIG
 from bridge.observability.metrics import Metrics
 from tests.gateway.test_endurance import AWAY_BYTES, HOSTILE_BYTES
 from tests.helm import chart
@@ -168,7 +168,7 @@ def test_a_former_version_dies_of_a_key_that_it_does_not_know(tmp_path: Path) ->
     """Why its pods must never see the configuration of their successors."""
     newer = merged(MINIMAL["config"], {"server": {"key_of_the_next_version": 1}})
     code, output = check_of(yaml.safe_dump(newer), tmp_path)
-    assert code == cli.EXIT_CONFIG
+    assert code == EXIT_CONFIG
     assert "key_of_the_next_version: unknown key" in output
 
 

@@ -198,7 +198,7 @@ def test_the_package_carries_what_the_chart_needs_and_no_sources(
     with tarfile.open(helm.package(tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     needed = {"values.schema.json", "files/post.py", "files/rules.yaml", "files/dashboard.json"}
-    needed |= {"docs/events.md", "docs/asyncapi.json", "docs/envelope.json"}
+    needed |= {"docs/events.md"}
     assert names >= {*needed, "README.md", "Chart.yaml", "values.yaml", "templates/NOTES.txt"}
     assert "values.schema.src.yaml" not in names
 

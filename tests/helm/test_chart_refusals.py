@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge.cli import main as cli
+from bridge.cli.common import EXIT_CONFIG
 from tests.helm.chart import Helm, RefusedError, merged
 from tests.helm.readings import check_of
 from tests.helm.variants import MINIMAL
@@ -111,7 +111,7 @@ def test_a_wrong_configuration_is_refused_with_its_key(
     with pytest.raises(RefusedError, match=key.replace(".", r"\.?")):
         helm.template(values)
     code, output = check_of(yaml.safe_dump(values["config"]), tmp_path)
-    assert code == cli.EXIT_CONFIG
+    assert code == EXIT_CONFIG
     assert key in output
 
 

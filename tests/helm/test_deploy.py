@@ -16,6 +16,7 @@ from tests.helm import chart
 from tests.helm.chart import NEWEST, OLDEST, Helm, merged
 from tests.helm.models import Models
 from tests.kafka.test_secured_kafka import CASES
+from tests.support.commands import command, options
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
@@ -105,9 +106,9 @@ def test_every_command_of_the_program_exists() -> None:
     """In pods too."""
     calls = [c[c.index("sms-bridge") :] for c in commands() if "sms-bridge" in c]
     assert calls
-    for _, name, *options in calls:
-        known = {o for parameter in cli.main.commands[name].params for o in parameter.opts}
-        assert {option for option in options if option.startswith("--")} <= known
+    for _, name, *arguments in calls:
+        named = {argument for argument in arguments if argument.startswith("--")}
+        assert named <= options(command(name))
 
 
 @pytest.mark.parametrize("name", ["sasl-ssl.yaml", "mutual-tls.yaml"])

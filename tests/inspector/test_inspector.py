@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,9 +25,9 @@ from bridge.inspector.filters import Filter
 from bridge.inspector.highlight import MARK, Piece, is_clean, json_lines, visible, xml_lines
 from bridge.inspector.store import KEPT_BODY_BYTES, KEPT_STATES, KEPT_VALUE_BYTES, Entry, Ring
 from bridge.inspector.views import MAX_RELATED, MAX_RELATED_IDS, others
-from bridge.model import InvalidState, Message, Outcome, Received, Result, State
+from bridge.model import InvalidState, Item, Message, Outcome, Received, Result, State
 from bridge.observability.metrics import Metrics
-from bridge.observability.requests import Course, Observation
+from bridge.observability.requests import Disposition, Request
 from tests.gateway.test_webhook import settings
 from tests.support.asgi import Leave, Reply, request
 from tests.support.fakes import RecordingPublisher
@@ -44,33 +45,38 @@ def invalid(id_sms: str = "", reason: str = "missing_id") -> InvalidState:
     return InvalidState(id_sms, reason, "why", Received({}, ""))
 
 
-def course(*pairs: tuple[State | InvalidState, Outcome], body: bytes = b"<r/>") -> Course:
-    states = [each for each, _ in pairs]
-    messages = [
-        Message("t", b"k", b'{"id":"e"}', [], 0, f"{s.id_sms}.{getattr(s, 'status', 'x')}")
-        for s in states
+def course(*pairs: tuple[State | InvalidState, Outcome], body: bytes = b"<r/>") -> dict[str, Any]:
+    """What became of a document with these states."""
+    items = [
+        Item(
+            each,
+            Message(
+                "t", b"k", b'{"id":"e"}', [], 0, f"{each.id_sms}.{getattr(each, 'status', 'x')}"
+            ),
+            outcome,
+        )
+        for each, outcome in pairs
     ]
-    outcomes = [outcome for _, outcome in pairs]
-    return Course(body=body, states=states, messages=messages, outcomes=outcomes)
+    return {"body": body, "receipt": SimpleNamespace(items=items, listed=(), unlisted=())}
 
 
-def seen(what: Course | None = None, **changes: Any) -> Observation:
+def seen(what: dict[str, Any] | None = None, **changes: Any) -> Request:
     given: dict[str, Any] = {
         "endpoint": "main",
         "request_id": "r-1",
-        "peer": "192.0.2.1",
+        "scope": {"client": ("192.0.2.1", 1)},
+        "headers": {},
+        "find_client": lambda: "192.0.2.1",
         "answered_at": datetime(2026, 1, 5, 12, 57, 46, tzinfo=UTC),
         "seconds": 0.001,
         "status": 200,
         "answer": b"<response/>",
-        "refused": False,
-        "credentials": None,
-        "course": course((state(), OK)) if what is None else what,
+        "disposition": Disposition.READ,
     }
-    return Observation(**given | changes)
+    return Request(**given | (course((state(), OK)) if what is None else what) | changes)
 
 
-def ring_of(*observations: Observation, **limits: int) -> Ring:
+def ring_of(*observations: Request, **limits: int) -> Ring:
     ring = Ring(**limits)
     for each in observations:
         ring.add(each)
@@ -103,7 +109,8 @@ def test_ids_and_reasons_of_any_length_count_as_well() -> None:
     smiles = "\U0001f600" * 2000
     states = [InvalidState(smiles[:500] + str(n), "x", smiles, Received({}, "")) for n in range(50)]
     what = course(*[(each, Outcome(Result.DROPPED, error=smiles)) for each in states])
-    what.messages = [None] * 50
+    for item in what["receipt"].items:
+        item.message = None
     (entry,) = ring_of(seen(what)).entries()
     assert entry.size > 50 * 3 * 4 * 500
 
@@ -128,7 +135,7 @@ def test_trouble_outlasts_what_is_fine() -> None:
 
 def test_what_is_large_is_cut_and_says_how_large_it_was() -> None:
     large = course((state(), OK), body=b"x" * 4_000_000)
-    large.messages = [Message("t", b"k", b"y" * 900_000, [], 0, "e")]
+    large["receipt"].items[0].message = Message("t", b"k", b"y" * 900_000, [], 0, "e")
     (entry,) = ring_of(seen(large, answer=b"z" * 99_999)).entries()
     assert (len(entry.body), entry.body_size) == (KEPT_BODY_BYTES, 4_000_000)
     assert (len(entry.fates[0].value), entry.fates[0].value_size) == (KEPT_VALUE_BYTES, 900_000)
@@ -189,7 +196,7 @@ def test_states_without_an_id_are_no_retries_of_each_other() -> None:
 
 
 def test_the_same_refused_body_is_a_retry() -> None:
-    bad = Course(body=b"<r", error=DocumentError("not_xml", "no", 1), burial=OK)
+    bad = {"body": b"<r", "error": DocumentError("not_xml", "no", 1), "dead_letter": OK}
     ring = ring_of(*[seen(bad, status=400)] * 2)
     newest, _ = ring.entries()
     assert newest.retry_of == 1
@@ -206,8 +213,8 @@ def test_the_indexes_forget_with_the_documents() -> None:
 
 def test_what_is_turned_away_is_counted_and_pushes_nothing_out() -> None:
     away = [
-        seen(Course(), status=401, refused=True, credentials="wrong"),
-        seen(Course(), status=None, refused=True),
+        seen({}, status=401, disposition=Disposition.REFUSED, credentials="wrong"),
+        seen({}, status=None, disposition=Disposition.LEFT),
     ]
     ring = ring_of(seen(), *away * 100, documents=2)
     assert numbers(ring.entries()) == [1]
@@ -587,7 +594,7 @@ async def test_an_error_in_the_inspector_never_reaches_a_request(
 ) -> None:
     rig = Rig()
 
-    def fail(_: Observation) -> None:
+    def fail(_: Request) -> None:
         raise RuntimeError("broken")
 
     monkeypatch.setattr(rig.inspector.ring, "add", fail)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bridge.config.settings import Kafka
-from bridge.kafka import Publisher, Supervisor, preflight
+from bridge.kafka import Publisher, Supervisor, admin
 from bridge.kafka.limits import FORGET_SECONDS, Limits
 from bridge.kafka.supervisor import Timing
 from bridge.model import Message, Outcome, Result
@@ -101,7 +101,9 @@ async def publisher(
         dead_letter_topic=None,
         compression=compression,
     )
-    supervisor = Supervisor(settings, [topic], inspect=inspect or preflight.inspect, timing=QUICK)
+    supervisor = Supervisor(
+        settings, [topic], inspect=inspect or admin.describe_configs, timing=QUICK
+    )
     made = Publisher(settings, supervisor)
     supervisor.start()
     try:

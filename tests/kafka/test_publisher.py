@@ -194,7 +194,7 @@ async def test_a_missing_topic_fails_its_own_records_only() -> None:
     async with bench(FakeConnection(topics=["status"])) as b:
         outcomes = await b.publish(message(b"a", topic="rejected"), message(b"b"))
     assert results(outcomes) == [Result.FAILED, Result.PUBLISHED]
-    assert outcomes[0].error == "topic rejected is missing or denied"
+    assert outcomes[0].error == "topic rejected is missing or not authorized"
 
 
 async def test_a_record_over_the_limit_harms_nobody() -> None:

@@ -210,11 +210,13 @@ CASES = {
         as_user("nobody"),
         all_denied,
         "not authorized to write to any topic: allow Write and Describe on the topics",
-        "rejected: denied: allow Describe and Write on it to the bridge's user",
+        "rejected: not authorized: allow Describe and Write on it to the bridge's user",
     ),
-    "Write denied": Case("LOGIN", as_user("reader"), write_denied, "denied: allow Write on it"),
+    "Write denied": Case(
+        "LOGIN", as_user("reader"), write_denied, "not authorized: allow Write on it"
+    ),
     "Describe denied": Case(
-        "LOGIN", as_user("blind"), describe_denied, "denied: allow Describe and Write on it"
+        "LOGIN", as_user("blind"), describe_denied, "not authorized: allow Describe and Write on it"
     ),
 }
 
@@ -248,8 +250,8 @@ def test_a_fault_is_one_clear_message_and_mends_without_a_restart(
 
 def is_told_by(line: Mapping[str, Any], said: str) -> bool:
     """Whether the line is the one message of the fault."""
-    if line["event"] == "topic is denied":
-        return f"denied: {line['to_mend']}" == said
+    if line["event"] == "topic not authorized":
+        return f"not authorized: {line['fix']}" == said
     return line["event"] == "cannot reach Kafka" and said in line["error"]
 
 
@@ -295,11 +297,11 @@ def test_a_right_that_is_taken_away_and_given_back(
         wait_until(lambda: bool(denials(gateway)), "the denial is said")
         secured_kafka.allow(secured_topic, (WRITE,), user="tenant")
         wait_until(lambda: gateway.post(document("2")).status == 200, "Write is allowed")
-        assert [line["to_mend"] for line in denials(gateway)] == ["allow Write on it"]
+        assert [line["fix"] for line in denials(gateway)] == ["allow Write on it"]
 
 
 def denials(gateway: Gateway) -> list[dict[str, Any]]:
-    return [line for line in gateway.logs() if line["event"] == "topic is denied"]
+    return [line for line in gateway.logs() if line["event"] == "topic not authorized"]
 
 
 def test_commands_that_read_say_what_reading_needs(

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from bridge.config.settings import CreateTopics, Kafka
 from bridge.errors import BridgeError
 from bridge.kafka import supervisor as module
+from bridge.kafka.admin import TopicDescription
 from bridge.kafka.causes import word_of
-from bridge.kafka.preflight import Findings
 from bridge.kafka.producer import InFlight
 from bridge.kafka.supervisor import Supervisor, Timing
 from bridge.kafka.topic_metadata import Topic
@@ -185,13 +185,16 @@ async def test_a_denied_topic_is_one_message_and_not_ready(kind: str, lacking: s
     with capture_logs() as logs:
         async with supervised(connection) as (supervisor, _):
             await until(lambda: connection.finds > 3)
-            assert supervisor.not_ready_because == f"topic status is denied: allow {lacking} on it"
+            assert (
+                supervisor.not_ready_because
+                == f"topic status not authorized: allow {lacking} on it"
+            )
             assert not supervisor.ready
             getattr(connection, kind).clear()
             await until(lambda: supervisor.ready)
     events = [log["event"] for log in logs]
-    assert events.count("topic is denied") == 1
-    assert events.count("topic is no longer denied") == 1
+    assert events.count("topic not authorized") == 1
+    assert events.count("topic authorized again") == 1
     assert "topic is missing" not in events
 
 
@@ -204,7 +207,7 @@ async def test_a_denied_dead_letter_topic_is_said_but_does_not_hold_it_up() -> N
             deadline = asyncio.get_running_loop().time() + 1
             asked = {"status": [0], "rejected": [0]}
             assert {*await supervisor.current_logs(asked, deadline)} == {"status"}
-    assert [log["topic"] for log in logs if log["event"] == "topic is denied"] == ["rejected"]
+    assert [log["topic"] for log in logs if log["event"] == "topic not authorized"] == ["rejected"]
 
 
 async def test_why_there_is_no_connection_is_said_once_and_where_it_is_looked_for() -> None:
@@ -286,9 +289,9 @@ async def test_stop_ends_every_task_and_connection() -> None:
 
 
 def findings(replicas: int = 3, min_in_sync: int | None = 2, **more: Any) -> Inspect:
-    async def inspect(_: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+    async def inspect(_: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
         return [
-            Findings(replace(topic, replicas=replicas), min_in_sync, **more)
+            TopicDescription(replace(topic, replicas=replicas), min_in_sync, **more)
             for topic in topics.values()
         ]
 
@@ -316,7 +319,7 @@ async def test_with_require_it_is_ready_once_the_topic_is_mended() -> None:
     require = SETTINGS.model_copy(update={"durability": "require"})
     seen: list[int] = []
 
-    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
         seen.append(len(topics))
         return await findings(3, 1 if len(seen) < 3 else 2)(settings, topics)
 
@@ -339,7 +342,7 @@ async def test_what_the_topic_takes_is_read_again_and_kept_where_the_broker_is_s
     """It may be changed at any time; a look without an answer changes nothing."""
     seen: list[int] = []
 
-    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
         seen.append(len(topics))
         if len(seen) % 3 == 2:
             return await findings(2, None, unreadable="silent", unanswered=True)(settings, topics)
@@ -356,7 +359,7 @@ async def test_what_the_topic_takes_is_read_again_and_kept_where_the_broker_is_s
 async def test_what_the_topic_takes_is_not_read_with_each_probe() -> None:
     seen: list[int] = []
 
-    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
         seen.append(len(topics))
         return await durable(settings, topics)
 

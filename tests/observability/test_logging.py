@@ -91,7 +91,7 @@ def test_a_library_that_repeats_itself_is_counted_and_not_written() -> None:
     now[0] = 10.1
     again = record("aiokafka", 1, "broker 7 is away")
     assert repeats.filter(again)
-    assert again.getMessage() == "broker 7 is away (and 39 more like it)"
+    assert again.getMessage() == "broker 7 is away (39 suppressed)"
 
 
 def test_other_libraries_are_not_counted() -> None:
@@ -141,7 +141,7 @@ def test_what_was_held_back_is_told_by_the_next_line() -> None:
     def said() -> int | None:
         logger = structlog.BytesLogger(io.BytesIO(), name="bridge.kafka.publisher")
         try:
-            return repeats(logger, "warning", {"event": "batch failed"}).get("more_like_it", 0)  # type: ignore[no-any-return]
+            return repeats(logger, "warning", {"event": "batch failed"}).get("suppressed", 0)  # type: ignore[no-any-return]
         except structlog.DropEvent:
             return None
 

@@ -1,6 +1,6 @@
 """What is not acknowledged yet: the gaps between sightings, the oldest one, and the bounds."""
 
-from bridge.observability.redelivery import Unlisted
+from bridge.observability.redelivery import Redelivery
 
 
 class Clock:
@@ -13,7 +13,7 @@ class Clock:
 
 def test_each_sighting_tells_the_time_since_the_one_before() -> None:
     clock = Clock()
-    unlisted = Unlisted(clock=clock)
+    unlisted = Redelivery(clock=clock)
     assert unlisted.came({"a": False, "b": True}) == {}
     clock.now = 60.0
     assert unlisted.came({"a": False, "b": False}) == {"a": 60.0}
@@ -25,7 +25,7 @@ def test_each_sighting_tells_the_time_since_the_one_before() -> None:
 def test_the_oldest_is_the_one_that_came_first() -> None:
     """However often it has come since, and until it is acknowledged."""
     clock = Clock()
-    unlisted = Unlisted(clock=clock)
+    unlisted = Redelivery(clock=clock)
     assert unlisted.oldest_seconds() == 0.0
     unlisted.came({"a": False})
     clock.now = 10.0
@@ -40,7 +40,7 @@ def test_the_oldest_is_the_one_that_came_first() -> None:
 def test_what_does_not_come_again_expires() -> None:
     """Another process may have taken it."""
     clock = Clock()
-    unlisted = Unlisted(seconds=100.0, clock=clock)
+    unlisted = Redelivery(seconds=100.0, clock=clock)
     unlisted.came({"a": False})
     clock.now = 90.0
     unlisted.came({"b": False})
@@ -54,7 +54,7 @@ def test_what_does_not_come_again_expires() -> None:
 
 def test_a_full_memory_keeps_those_that_came_first() -> None:
     clock = Clock()
-    unlisted = Unlisted(limit=2, clock=clock)
+    unlisted = Redelivery(limit=2, clock=clock)
     unlisted.came({"a": False, "b": False, "c": False})
     clock.now = 5.0
     assert unlisted.came({"c": False, "b": False, "a": False}) == {"b": 5.0, "a": 5.0}

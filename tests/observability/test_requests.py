@@ -9,11 +9,12 @@ from structlog.testing import capture_logs
 
 from bridge.config.settings import Settings
 from bridge.gateway import not_found as nowhere
-from bridge.gateway import webhook
 from bridge.gateway.app import Health, public_app
+from bridge.observability import requests
 from bridge.observability.counters import Distribution
 from bridge.observability.metrics import EndpointMetrics, Metrics
-from bridge.observability.redelivery import Unlisted
+from bridge.observability.redelivery import Redelivery
+from bridge.observability.tracing import spans
 from bridge.observability.tracing.spans import EndpointTracing, RequestSpan, Tracing
 from tests.support.asgi import request
 from tests.support.fakes import RecordingPublisher
@@ -45,9 +46,9 @@ FAILURES: dict[str, tuple[object, str]] = {
     "counting ids": (EndpointMetrics, "ids"),
     "counting refusals": (EndpointMetrics, "refused"),
     "measuring": (Distribution, "observe"),
-    "remembering what is unlisted": (Unlisted, "__len__"),
+    "remembering what is unlisted": (Redelivery, "__len__"),
     "starting a span": (EndpointTracing, "request"),
-    "naming ids on a span": (RequestSpan, "ids"),
+    "naming ids on a span": (spans, "_attributes"),
     "describing a span": (RequestSpan, "describe"),
     "ending a span": (RequestSpan, "end"),
 }
@@ -62,7 +63,7 @@ async def test_an_answer_is_the_same_whoever_fails_to_look_on(
         if failure in (name, "all of them"):
             monkeypatch.setattr(owner, attribute, broken)
     if failure in ("logging", "all of them"):
-        monkeypatch.setattr(webhook, "log", SilentLog())
+        monkeypatch.setattr(requests, "log", SilentLog())
         monkeypatch.setattr(nowhere, "log", SilentLog())
     app = public_app(
         Settings.model_validate(
@@ -100,8 +101,8 @@ async def test_a_request_that_could_not_be_counted_is_told(
     with capture_logs() as lines:
         for _ in range(100):
             await request(app, VALID)
-    told = [line for line in lines if line["event"] == "a request was not watched"]
-    assert len(told) == webhook.COMPLAINTS_AT_ONCE
+    told = [line for line in lines if line["event"] == "observability hook failed"]
+    assert len(told) == requests.LINES_AT_ONCE
     assert [line["states"] for line in lines if line["event"] == "request"] == [1] * 100
 
 

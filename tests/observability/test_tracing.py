@@ -24,11 +24,11 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
-from bridge.cli.tail import read
 from bridge.config.settings import Kafka, Settings
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.gateway.app import Health, public_app
 from bridge.kafka import Publisher, Supervisor
+from bridge.kafka.cloudevent import read
 from bridge.kafka.consumer import Record
 from bridge.kafka.supervisor import Timing
 from bridge.model import Message, Result

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bridge.config.settings import Kafka
-from bridge.kafka.preflight import Findings
+from bridge.kafka.admin import TopicDescription
 from bridge.kafka.producer import Connection
 from bridge.kafka.topic_metadata import EARLIEST, Leader, Topic
 from bridge.model import Message
@@ -145,19 +145,19 @@ class FakeConnection(Connection):
         return [value for _, records in self.sent for value in records]
 
 
-Inspect = Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[Findings]]]
+Inspect = Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[TopicDescription]]]
 
 
-async def durable(_: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
+async def durable(_: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
     """In place of a look at the topics' settings: all is well."""
-    return [Findings(topic, 2, 1_048_588) for topic in topics.values()]
+    return [TopicDescription(topic, 2, 1_048_588) for topic in topics.values()]
 
 
 def taking(max_message_bytes: int | None) -> Inspect:
     """The same, for topics that take batches of this size; None where that may not be read."""
 
-    async def inspect(_: Kafka, topics: Mapping[str, Topic]) -> list[Findings]:
-        return [Findings(topic, 2, max_message_bytes) for topic in topics.values()]
+    async def inspect(_: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
+        return [TopicDescription(topic, 2, max_message_bytes) for topic in topics.values()]
 
     return inspect
 

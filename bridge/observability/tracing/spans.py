@@ -31,6 +31,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from bridge import __version__
 from bridge.clip import ID_CHARACTERS, clipped
 from bridge.model import Trace
+from bridge.observability.requests import Request
 from bridge.ratelimit import Repeats
 
 log = structlog.get_logger(__name__)
@@ -46,14 +47,6 @@ _METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 )
 # What the log says of a request, and may be said of its span.
-_FACTS = {
-    "bytes": "http.request.body.size",
-    "states": "sms_bridge.states",
-    "listed": "sms_bridge.listed",
-    "unlisted": "sms_bridge.unlisted",
-    "repeated": "sms_bridge.repeated",
-    "reason": "sms_bridge.rejection",
-}
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -150,7 +143,7 @@ class Tracing:
                 held_back = self._troubles.held_back(None)
                 if held_back is not None:
                     what = type(exc).__name__
-                    log.warning("tracing has trouble", error=what, more_like_it=held_back)
+                    log.warning("tracing has trouble", error=what, suppressed=held_back)
 
     async def stop(self, seconds: float) -> None:
         """Export what is left, within the time; what is not out then is lost."""
@@ -214,24 +207,19 @@ class RequestSpan:
             context.trace_state.to_header(),
         )
 
-    def ids(self, *, listed: Sequence[str], unlisted: Sequence[str]) -> None:
-        """Name the ids, where that was asked for."""
-        if self._message_ids:
-            self._span.set_attribute("sms_bridge.listed_ids", _named(listed))
-            self._span.set_attribute("sms_bridge.unlisted_ids", _named(unlisted))
-
-    def describe(self, status: int | None, facts: Mapping[str, Any]) -> None:
-        """Say what became of the request; `status` is None where its client left."""
+    def describe(self, request: Request) -> None:
+        """Say what became of the request."""
         self._described = True
         if not self._span.is_recording():
             return
-        attributes = {name: facts[fact] for fact, name in _FACTS.items() if fact in facts}
+        status = request.status
+        attributes = _attributes(request, message_ids=self._message_ids)
         if status is None:
             _fail(self._span, CLIENT_LEFT)
         else:
-            attributes["http.response.status_code"] = int(status)
+            attributes["http.response.status_code"] = status
             if status >= 500:  # noqa: PLR2004 -- a client's mistake is no error of the server's
-                _fail(self._span, str(int(status)))
+                _fail(self._span, str(status))
         self._span.set_attributes(attributes)
 
     def end(self) -> None:
@@ -239,6 +227,31 @@ class RequestSpan:
         if not self._described:
             _fail(self._span, UNEXPECTED)
         self._span.end()
+
+
+def describe(request: Request) -> None:
+    """See what became of a request: an observer."""
+    if isinstance(request.span, RequestSpan):
+        request.span.describe(request)
+
+
+def _attributes(request: Request, *, message_ids: bool) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
+    if request.body is not None:
+        attributes["http.request.body.size"] = len(request.body)
+    if request.error is not None:
+        attributes["sms_bridge.rejection"] = request.error.reason
+    receipt = request.receipt
+    if receipt is not None:
+        attributes["sms_bridge.states"] = len(receipt.items)
+        attributes["sms_bridge.listed"] = len(receipt.listed)
+        attributes["sms_bridge.repeated"] = receipt.repeated
+        if receipt.unlisted or receipt.rejected:
+            attributes["sms_bridge.unlisted"] = len(receipt.unlisted)
+        if message_ids:
+            attributes["sms_bridge.listed_ids"] = _named(receipt.listed)
+            attributes["sms_bridge.unlisted_ids"] = _named(receipt.unlisted)
+    return attributes
 
 
 class _ScopeHeaders(Getter[Headers]):

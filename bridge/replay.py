@@ -1,40 +1,35 @@
-"""The `dead-letters` commands: what the topic of dead letters holds, and the way back from it.
+"""What the topic of dead letters holds, and the way back from it.
 
-A replay takes the stages of `serve`, but buries nothing: a letter that is still bad is there.
+A replay takes the stages of `serve`, but publishes no dead letter: one that is still invalid is
+in the topic already. It must not print, nor ask for the time.
 """
 
 import asyncio
 import hashlib
-import re
 from base64 import b64decode
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-import click
-import orjson
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from bridge.cli.tail import moment_of, read
-from bridge.config.settings import Endpoint, Settings
-from bridge.console import printable
+from bridge.config.settings import Endpoint, Settings, route_of
 from bridge.errors import BridgeError, DocumentError
-from bridge.event import FAR_FUTURE, Stream, state_bytes
-from bridge.gateway.app import stream_of
+from bridge.event import FAR_FUTURE, state_bytes
 from bridge.kafka import Publisher as KafkaPublisher
 from bridge.kafka import Supervisor
-from bridge.kafka.admin import creation_command
-from bridge.kafka.cluster import look
+from bridge.kafka.admin import describe_topics, missing_topic
+from bridge.kafka.cloudevent import read
 from bridge.kafka.consumer import SUBSCRIBE_SECONDS, Record, stored
-from bridge.model import Document, InvalidState, Message, Outcome, Received, Result
+from bridge.model import InvalidState, Item, Received, Result, Route
 from bridge.parse import MAX_ELEMENTS, parse_state
 from bridge.pipeline import (
     TOO_LARGE,
-    OnTooLarge,
+    DryRun,
     Pipeline,
     Prepared,
     Publisher,
@@ -45,13 +40,9 @@ from bridge.pipeline import (
 
 AT_ONCE = 100  # letters on their way together
 BYTES_AT_ONCE = 1024 * 1024  # of these letters: what is read before any of it is published
-FAILURES_IN_A_ROW = 3  # rounds of letters of which Kafka took none; then no more are tried
+FAILURES_IN_A_ROW = 3  # rounds of letters of which Kafka accepted none; then it stops
 STOP_SECONDS = 5.0
 CHILDREN = "child_elements"
-
-
-_AGO = re.compile(r"([0-9]{1,9})([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,34 +107,16 @@ class Filter:
     since: datetime | None = None
     limit: int | None = None
 
-    def takes(self, letter: Letter) -> bool:
+    def matches(self, letter: Letter) -> bool:
         """Whether reason and endpoint are among those that are meant."""
         return (not self.reasons or letter.content.reason in self.reasons) and (
             not self.endpoints or letter.content.endpoint in self.endpoints
         )
 
     @property
-    def picks(self) -> bool:
+    def by_content(self) -> bool:
         """Whether letters are chosen by what is in them."""
         return bool(self.reasons or self.endpoints)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def moment(text: str, now: datetime) -> datetime:
-    """A time in ISO 8601 (in UTC unless it says otherwise), or how long ago: 90s, 30m, 12h, 7d.
-
-    Raises ValueError.
-    """
-    try:
-        if ago := _AGO.fullmatch(text):
-            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        found = datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
-        raise ValueError("must be a time such as 2026-11-23T09:15 or 12h") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 # --- reading -----------------------------------------------------------------------------
@@ -155,15 +128,14 @@ async def letters(
 ) -> AsyncIterator[AsyncIterator[Letter | Unreadable]]:
     """The letters that are meant, and what is no letter, to the topic's end as it stands now.
 
-    What is no letter is left out where letters are chosen by what is in them. Raises BridgeError
-    where Kafka or the topic is not there.
+    What is no letter is left out if letters are chosen by what is in them. Raises BridgeError
+    if Kafka cannot be reached or the topic is missing.
     """
     topic = settings.kafka.dead_letter_topic
     if topic is None:
         raise BridgeError("kafka.dead_letter_topic is null: there are no dead letters")
-    if not await look(settings.kafka, [topic]):
-        command = creation_command(settings.kafka, topic)
-        raise BridgeError(f"topic {topic}: missing; to create it:\n  {command}")
+    if not await describe_topics(settings.kafka, [topic]):
+        raise BridgeError(missing_topic(settings.kafka, topic))
     async with (
         stored(settings.kafka, topic, wanted.since) as records,
         aclosing(_picked(records, wanted)) as picked,
@@ -177,7 +149,7 @@ async def _picked(
     count = 0
     async for record in records:
         letter = letter_of(record)
-        if wanted.takes(letter) if isinstance(letter, Letter) else not wanted.picks:
+        if wanted.matches(letter) if isinstance(letter, Letter) else not wanted.by_content:
             yield letter
             count += isinstance(letter, Letter)
             if count == wanted.limit:
@@ -206,34 +178,6 @@ def letter_of(record: Record) -> Letter | Unreadable:
     except (ValueError, OverflowError):
         return Unreadable(record, "a dead letter of no time")
     return Letter(record, event, content)
-
-
-def as_json(letter: Letter | Unreadable) -> str:
-    """One line: the letter's place, time and identity, and all its data."""
-    record = letter.record
-    place: dict[str, Any] = {
-        "partition": record.partition,
-        "offset": record.offset,
-        "timestamp": moment_of(record),
-    }
-    if isinstance(letter, Unreadable):
-        return orjson.dumps({**place, "error": letter.why}).decode()
-    identity = {name: letter.event[name] for name in ("id", "source")}
-    return orjson.dumps({**place, **identity, **letter.event["data"]}).decode()
-
-
-def as_line(letter: Letter | Unreadable) -> str:
-    """One line for people: time, endpoint, reason, id, detail, place."""
-    record = letter.record
-    if isinstance(letter, Unreadable):
-        what = click.style(printable(letter.why), fg="magenta")
-        return f"{moment_of(record)}  {what}  {record.partition}@{record.offset}"
-    content = letter.content
-    cells = [content.endpoint, content.reason, letter.id_sms or "-", content.detail]
-    endpoint, reason, id_sms, detail = (printable(cell) for cell in cells)
-    coloured = click.style(f"{reason:<16}", fg="red")
-    line = [moment_of(record), f"{endpoint:<8}", coloured, f"{id_sms:<12}", detail, letter.where]
-    return "  ".join(line)
 
 
 # --- replaying ---------------------------------------------------------------------------
@@ -295,42 +239,18 @@ class Tally:
         return f"letters {self.words.total()}{f' ({each})' if each else ''}, events {self.events}"
 
 
-def as_verdict(verdict: Verdict) -> str:
-    """One line for people: place, endpoint, reason, id, and what became of it."""
-    letter = verdict.letter
-    word = click.style(verdict.word, fg="green" if verdict.fine else "red")
-    what = f"{word}: {printable(verdict.why)}" if verdict.why else word
-    if isinstance(letter, Unreadable):
-        return f"{letter.record.partition}@{letter.record.offset}  {what}"
-    content = letter.content
-    cells = [letter.where, content.endpoint, content.reason, letter.id_sms or "-"]
-    return "  ".join([*map(printable, cells), what])
-
-
-class _DryRun:
-    """A publisher that takes everything and sends nothing."""
-
-    async def publish(
-        self,
-        messages: Sequence[Message],
-        deadline: float,
-        on_too_large: OnTooLarge = lambda _message, _outcome: None,
-    ) -> list[Outcome]:
-        del deadline, on_too_large
-        return [Outcome(Result.PUBLISHED)] * len(messages)
-
-
 async def replay(
     settings: Settings,
     wanted: Filter,
     tell: Callable[[Verdict], None],
     *,
     dry_run: bool,
-    clock: Callable[[], datetime] = _now,
+    clock: Callable[[], datetime],
 ) -> Tally:
     """Take the letters through the stages once more, telling what becomes of each.
 
-    Raises BridgeError where Kafka or a topic is not there, or is not ready for statuses.
+    `clock` tells the time in UTC, for the records' timestamps. Raises BridgeError if Kafka cannot
+    be reached, or a topic is missing or not ready for statuses.
     """
     async with letters(settings, wanted) as found, _publisher(settings, dry_run) as publisher:
         done = Word.VALID if dry_run else Word.REPLAYED
@@ -340,7 +260,7 @@ async def replay(
 @asynccontextmanager
 async def _publisher(settings: Settings, dry_run: bool) -> AsyncIterator[Publisher]:
     if dry_run:
-        yield _DryRun()
+        yield DryRun()
         return
     supervisor = Supervisor(settings.kafka, settings.topics)
     publisher = KafkaPublisher(settings.kafka, supervisor)
@@ -385,7 +305,7 @@ class Replayer:
     async def run(
         self, found: AsyncIterator[Letter | Unreadable], tell: Callable[[Verdict], None]
     ) -> Tally:
-        """Replay them all, or up to where Kafka takes none any more."""
+        """Replay them all, or until Kafka accepts none any more."""
         async with aclosing(_rounds(found)) as rounds:
             async for some in rounds:
                 verdicts = await self._replay(some)
@@ -414,9 +334,9 @@ class Replayer:
         if endpoint is None:
             return Verdict(letter, Word.UNKNOWN_SOURCE, "no endpoint has its source")
         # Without a topic for them, what is still bad makes no dead letters.
-        stream = replace(stream_of(self._settings, endpoint), dead_letter_topic=None)
+        route = replace(route_of(self._settings, endpoint), dead_letter_topic=None)
         try:
-            return _Again(letter, stream, prepared_again(stream, letter, self._clock()))
+            return _Again(letter, route, prepared_again(route, letter, self._clock()))
         except _Unfit as unfit:
             self._known.discard(letter.identity)  # another letter of it may be whole
             return Verdict(letter, unfit.word, unfit.why)
@@ -428,12 +348,12 @@ class Replayer:
             return again
         letter, prepared = again.letter, again.prepared
         deadline = asyncio.get_running_loop().time() + self._settings.kafka.publish_timeout_seconds
-        receipt = await self._pipeline.accept(again.stream, prepared, letter.received_at, deadline)
+        receipt = await self._pipeline.accept(again.route, prepared, letter.received_at, deadline)
         published = receipt.results.get(Result.PUBLISHED, 0)
         if receipt.results.get(Result.FAILED, 0) + receipt.results.get(Result.UNKNOWN, 0):
             return Verdict(letter, Word.FAILED, "; ".join(receipt.errors), published)
         if receipt.rejected:
-            return Verdict(letter, Word.STILL_INVALID, _why(prepared, receipt), published)
+            return Verdict(letter, Word.STILL_INVALID, _why(receipt), published)
         return Verdict(letter, self._done, "", published)
 
 
@@ -441,7 +361,7 @@ class _Again(NamedTuple):
     """A letter that could be read, and the events of it."""
 
     letter: Letter
-    stream: Stream
+    route: Route
     prepared: Prepared
 
 
@@ -461,18 +381,18 @@ async def _rounds(
         yield some
 
 
-def _why(prepared: Prepared, receipt: Receipt) -> str:
+def _why(receipt: Receipt) -> str:
     """The defect of the first state, or else how many there are of each kind."""
-    states = prepared.document.states
-    if len(states) == 1:
-        (state,) = states
-        return f"{state.reason}: {state.detail}" if isinstance(state, InvalidState) else TOO_LARGE
+    states = [item.state for item in receipt.items]
+    state = states[0]
+    if len(states) == 1 and isinstance(state, InvalidState):
+        return TOO_LARGE if state.reason == TOO_LARGE else f"{state.reason}: {state.detail}"
     each = ", ".join(f"{reason} {count}" for reason, count in receipt.rejected.items())
     return f"of {len(states)} states: {each}"
 
 
 def endpoint_of(settings: Settings, letter: Letter) -> Endpoint | None:
-    """The endpoint that has the letter's source, by its name where several have.
+    """The endpoint that has the letter's source, by its name if several have.
 
     Another source would make other events of the same states, so the name alone is not enough.
     """
@@ -491,7 +411,7 @@ class _Unfit(Exception):  # noqa: N818 -- it never leaves this module
         super().__init__(word, why)
 
 
-def prepared_again(stream: Stream, letter: Letter, now: datetime) -> Prepared:
+def prepared_again(route: Route, letter: Letter, now: datetime) -> Prepared:
     """Read what was received anew, and write the events of it.
 
     An event keeps the time of receipt, so that it is the one that it would have been. The
@@ -501,25 +421,25 @@ def prepared_again(stream: Stream, letter: Letter, now: datetime) -> Prepared:
     if content.truncated:
         raise _Unfit(Word.TRUNCATED, f"the letter holds a part of the {content.size} bytes")
     if content.state is not None:
-        prepared = _prepared_state(stream, content, content.state, received_at)
+        prepared = _prepared_state(route, content, content.state, received_at)
     else:
         body = _body(content)
         _verify(content, body)
-        prepared = prepare(stream, body, received_at, max_states=MAX_ELEMENTS)
+        prepared = prepare(route, body, received_at, max_states=MAX_ELEMENTS)
     now_ms = int(now.timestamp() * 1000)
-    stamped = [m and m._replace(timestamp_ms=now_ms) for m in prepared.messages]
-    return Prepared(prepared.document, stamped)
+    for item in prepared.items:
+        item.message = item.message and item.message._replace(timestamp_ms=now_ms)
+    return prepared
 
 
 def _prepared_state(
-    stream: Stream, content: Content, received: Received, received_at: datetime
+    route: Route, content: Content, received: Received, received_at: datetime
 ) -> Prepared:
     if content.reason == CHILDREN:
         raise _Unfit(Word.INCOMPLETE, "a letter does not keep a state's child elements")
     _verify(content, state_bytes(received))
     state = parse_state(received)
-    document = Document(states=(state,), unprocessed_ids=frozenset())
-    return Prepared(document, [message_for(stream, state, received_at)])
+    return Prepared([Item(state, message_for(route, state, received_at))])
 
 
 def _body(content: Content) -> bytes:

@@ -1,0 +1,75 @@
+"""What the commands share: exit codes, the configuration, how a command runs and fails."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from bridge.config.loader import load
+from bridge.config.settings import Settings, route_of
+from bridge.errors import BridgeError, ConfigError
+from bridge.model import Route
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
+EXIT_INTERRUPTED = 130  # as shells say of SIGINT
+DEFAULT_CONFIG = Path("config/bridge.yaml")
+
+T = TypeVar("T")
+
+config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    envvar="SMS_BRIDGE_CONFIG",
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="Configuration file; $SMS_BRIDGE_CONFIG changes the default.",
+)
+json_option = click.option("--json", "in_json", is_flag=True, help="Write one JSON object a line.")
+
+
+def load_settings(config_file: Path, *, placeholders: bool = False) -> Settings:
+    """Read the configuration; ends the program with every problem in it."""
+    try:
+        return load(config_file, os.environ, placeholders=placeholders)
+    except ConfigError as exc:
+        click.echo(str(exc), err=True)
+        sys.exit(EXIT_CONFIG)
+
+
+def named_route(settings: Settings, endpoint: str | None) -> Route:
+    """Find the route of the named endpoint; without a name, that of the first."""
+    for each in settings.endpoints:
+        if endpoint in (None, each.name):
+            return route_of(settings, each)
+    known = ", ".join(each.name for each in settings.endpoints)
+    raise click.BadParameter(f"{endpoint!r} is none of {known}", param_hint="--endpoint")
+
+
+def run_with_kafka(work: Coroutine[Any, Any, T], *, interrupted: int = EXIT_INTERRUPTED) -> T:
+    """Run what talks to Kafka; ends the program with one line if that fails.
+
+    `interrupted` is the exit code after Ctrl-C.
+    """
+    # The client's own lines are silenced: the one line says what is wrong.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    try:
+        return asyncio.run(work)
+    except BridgeError as exc:
+        fail(str(exc))
+    except KeyboardInterrupt:
+        sys.exit(interrupted)
+
+
+def fail(message: str) -> NoReturn:
+    """End the program with one line that says why."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()  # what the log says of it comes before
+    click.echo(f"sms-bridge: {message}", err=True)
+    sys.exit(EXIT_FAILED)

@@ -1,0 +1,49 @@
+"""What a valid configuration allows and should be on purpose.
+
+`check` prints these warnings, and `serve` logs them when it starts.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from bridge.config.settings import Settings
+from bridge.config.types import network_of
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """One warning: as a line it is `about` and `what`, in the log `what` and `fields`."""
+
+    about: str
+    what: str
+    fields: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.about} {self.what}"
+
+
+def warnings(settings: Settings) -> Iterator[Warned]:
+    """Every warning about these settings."""
+    for endpoint in settings.endpoints:
+        if endpoint.auth is None:
+            what = "auth is none: anyone who can reach it can post"
+            yield Warned(f"endpoint {endpoint.name}:", what, {"endpoint": endpoint.name})
+    security = settings.kafka.security
+    plain = security.sasl is not None and security.sasl.mechanism == "PLAIN"
+    if plain and security.protocol == "SASL_PLAINTEXT":
+        what = "the password goes over the network in the clear; use SASL_SSL"
+        yield _about_setting("kafka.security", what)
+    for network in settings.server.trusted_proxies:
+        if not network_of(network).prefixlen:
+            what = "believes every sender about its own address"
+            setting = "server.trusted_proxies"
+            yield Warned(f"{setting}: {network}", what, {"setting": setting, "network": network})
+    if settings.inspector is not None and settings.inspector.host not in _LOOPBACK:
+        what = "the inspector asks for no password: whoever reaches its address sees what is posted"
+        yield _about_setting("inspector.host", what)
+
+
+def _about_setting(setting: str, what: str) -> Warned:
+    return Warned(f"{setting}:", what, {"setting": setting})
