@@ -32,6 +32,14 @@ demo: $(READY) ## the whole story on an in-memory broker
 run: $(READY) ## the demo that stays up, to post to and to subscribe to
 	@$(BIN)/sms-bridge demo --keep $(ARGS)
 
+.PHONY: check
+check: $(READY) ## lint, types and the tests that need nothing from outside: a minute and a half
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint fast
+
+.PHONY: fast
+fast: $(READY) ## the tests that need no broker, browser, Helm, npm or Java, and are not slow
+	@$(BIN)/pytest -m fast $(ARGS)
+
 .PHONY: test
 test: $(READY) ## all tests; ARGS="-k name" for some
 	@$(BIN)/pytest $(ARGS)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from jsonschema import Draft7Validator
+from jsonschema_rs import Draft7Validator as FastValidator
 from pydantic import ValidationError
 
 from bridge.cli import main as cli
@@ -20,7 +21,7 @@ from bridge.contract.config_schema import DRAFT, config_schema
 from bridge.contract.documents import DOCUMENTS
 
 SCHEMA = config_schema()
-VALIDATOR = Draft7Validator(SCHEMA)
+VALIDATOR = FastValidator(SCHEMA)
 Place = tuple[str | int, ...]
 
 FULL: dict[str, Any] = {

@@ -20,6 +20,7 @@ SEED = 20_261_123
 Acknowledged = tuple[list[str], list[str]]
 
 
+@pytest.mark.slow
 async def test_made_up_bodies_are_answered_as_the_contract_says() -> None:
     """Nothing escapes, no answer but the contract's, and every kind of answer is among them."""
     report = await fuzz(SEED, range(INPUTS))
@@ -85,6 +86,7 @@ def _failing(body: bytes, *, max_states: int) -> Document:
     return document
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name", "mutant"),
     [

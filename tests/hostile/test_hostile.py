@@ -40,6 +40,7 @@ def _ids(body: bytes) -> tuple[str, ...]:
     return tuple(element.text or "" for element in ET.fromstring(body).iter("id_sms"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_a_large_hostile_body_costs_little(name: str) -> None:
     """A bounded number of steps, within a bounded memory."""
@@ -48,6 +49,7 @@ def test_a_large_hostile_body_costs_little(name: str) -> None:
     assert cost["calls"] < (MAX_FULL_CALLS if name in FULL else MAX_CALLS)
 
 
+@pytest.mark.slow
 def test_a_body_that_costs_too_much_memory_does_not_pass() -> None:
     """Nested without a limit; and the largest document that is read, within too little."""
     assert not _cost("nested", MAX_MEGABYTES, "--any-depth")["suffices"]

@@ -1,14 +1,9 @@
-"""The system's Chromium for tests, and pages of it that tell what went wrong in them.
-
-`python -m tests.support.browser` takes the screenshots of docs/ anew.
-"""
+"""The system's Chromium for tests, and pages of it that tell what went wrong in them."""
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Dialog, Page, ViewportSize, sync_playwright
@@ -17,7 +12,6 @@ from playwright.sync_api import Error as PlaywrightError
 from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.support.gateway import Gateway, configuration
 
-DOCS = Path(__file__).parents[2] / "docs"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SIZE: ViewportSize = {"width": 1280, "height": 800}
 WATCH = """
@@ -131,33 +125,3 @@ def play(gateway: Gateway, broker: EmbeddedBroker) -> None:
         document(*range(77001, 77031), status="partly_deliver"), path="/brand?token=a-s3cret"
     )
     gateway.post(document(3230, status="read"))
-
-
-def main() -> None:
-    """Take the screenshots."""
-    with (
-        EmbeddedBroker("sms.status", "sms.status.rejected") as broker,
-        Gateway(inspected(broker, "sms.status")) as gateway,
-        launched_chromium() as browser,
-    ):
-        play(gateway, broker)
-        for scheme, path, name in (
-            ("light", "", "inspector-documents.png"),
-            ("light", "documents/8", "inspector-document.png"),
-            ("dark", "", "inspector-dark.png"),
-        ):
-            watched = Watched(browser, color_scheme=scheme)
-            watched.page.goto(gateway.inspector_url + path)
-            if not path:
-                watched.page.wait_for_selector("#live[data-state=on]")
-                watched.page.wait_for_function("document.querySelector('.door')")
-            if not path and scheme == "light":
-                watched.page.click(".door summary")
-            watched.page.screenshot(path=DOCS / name, full_page=True, animations="disabled")
-            watched.check()
-            watched.close()
-            sys.stdout.write(f"wrote docs/{name}\n")
-
-
-if __name__ == "__main__":
-    main()
