@@ -656,7 +656,7 @@ class Browser:
         return b"".join(part.get("body", b"") for part in self.sent).decode()
 
     async def until(self, text: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while text not in self.text:
                 await asyncio.sleep(0.005)
 
@@ -741,7 +741,7 @@ async def test_a_page_that_does_not_take_what_it_is_sent_is_let_go(
     monkeypatch.setattr(app_module, "SEND_SECONDS", 0.02)
     rig = Rig()
     stuck = Browser(rig, stuck=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await stuck.task
     assert rig.inspector._live_pages == 0
     assert (await rig.post(ONE)) is not None
@@ -752,7 +752,7 @@ async def test_open_pages_end_with_the_drain() -> None:
     browser = Browser(rig)
     await browser.until("event: totals")
     rig.inspector.end()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await browser.task
     assert browser.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
     assert (await rig.get("/live")).status == 503
@@ -761,7 +761,7 @@ async def test_open_pages_end_with_the_drain() -> None:
 async def test_a_quiet_stream_gives_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app_module, "HEARTBEAT_PULSES", 2)
     browser = Browser(Rig())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while browser.text.count(": \n\n") < 3:
             await asyncio.sleep(0.005)
     await browser.leave()
