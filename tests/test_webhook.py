@@ -500,8 +500,9 @@ async def test_a_client_that_leaves_before_its_end_gets_nothing_published() -> N
 async def while_one_is_held(gateway: Gateway, then: Callable[[], Any]) -> Any:
     """Do something while another POST waits for Kafka."""
     gateway.publisher.hold.clear()
+    before = len(gateway.publisher.calls)
     held = asyncio.create_task(gateway.post(TWO))
-    await asyncio.sleep(0.01)
+    await until(lambda: len(gateway.publisher.calls) > before)
     try:
         return await then()
     finally:
