@@ -19,7 +19,7 @@ from tests.fake_kafka import NODE, Answer, FakeConnection, Inspect, durable, mes
 
 SETTINGS = Kafka(publish_timeout_seconds=5)
 TIMING = Timing(watch=0.01, probe=60, missing_topic=60, backoff=(0.001, 0.01))
-SOON = 0.05  # a deadline, for what never comes
+SOON = 0.2  # a deadline, for what never comes
 
 
 class Bench:
@@ -49,7 +49,7 @@ class Bench:
         self.opened += 1
         return self.connections[self.opened - 1]
 
-    async def publish(self, *messages: Message, seconds: float = 2.0) -> list[Outcome]:
+    async def publish(self, *messages: Message, seconds: float = 60.0) -> list[Outcome]:
         deadline = asyncio.get_running_loop().time() + seconds
         return await self.publisher.publish(messages, deadline)
 
@@ -60,6 +60,8 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     made = Bench(connections, settings, inspect)
     made.supervisor.start()
+    if connections:
+        await made.supervisor.current()  # so that no deadline passes before
     try:
         yield made
     finally:

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
-from cProfile import Profile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from bridge import logs, parse, reader
 from bridge.metrics import Metrics
 from bridge.settings import Settings
 from tests.asgi import Reply, request
+from tests.counted import counting
 from tests.fakes import RecordingPublisher
 from tests.fuzz import Shape
 from tests.hostile.corpus import LARGE, LARGE_BYTES, STATE
@@ -97,12 +97,9 @@ async def _cost(body: bytes, megabytes: float) -> dict[str, object]:
     await post(WARM_UP)
     with growth_limited(megabytes):
         within = await post(body)
-    profile = Profile()
-    profile.enable()
-    reply = await post(body)
-    profile.disable()
-    calls = sum(entry.callcount for entry in profile.getstats())
-    return {"status": reply.status, "calls": calls, "suffices": within == reply}
+    with counting() as calls:
+        reply = await post(body)
+    return {"status": reply.status, "calls": calls.count, "suffices": within == reply}
 
 
 if __name__ == "__main__":
