@@ -168,14 +168,20 @@ def test_the_promise_holds_through_every_kind_of_fault(rigged: Rigged) -> None:
     assert {kind for kind in FAULTS if f" {kind} " in faults} == {k.name for k in kinds(SHORT)}
 
 
+TRIES = 4  # of a run that may have had no time for the fault that the mutant needs
+
+
 @pytest.mark.kafka
 @pytest.mark.parametrize(
     "mutant", [ACKNOWLEDGES_PENDING, ACKNOWLEDGES_ANY], ids=lambda mutant: mutant.name
 )
 def test_a_gateway_that_breaks_the_promise_is_caught(rigged: Rigged, mutant: Mutant) -> None:
-    """The harness sees what it is there to see."""
-    verdict = attack(mutant, *rigged)
-    assert set(mutant.caught_by) & set(verdict.broken), "\n".join([*verdict.log, *render(verdict)])
+    """The harness sees what it is there to see; on a busy machine it may take a second look."""
+    verdicts = (attack(mutant, *rigged, seed=seed) for seed in range(1, TRIES + 1))
+    for verdict in verdicts:
+        if set(mutant.caught_by) & set(verdict.broken):
+            return
+    raise AssertionError("\n".join([*verdict.log, *render(verdict)]))
 
 
 @pytest.mark.kafka
