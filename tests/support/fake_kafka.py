@@ -166,7 +166,7 @@ def message(value: bytes, *, key: int = 0, topic: str = "status") -> Message:
     return Message(topic, b"%d" % key, value, [], 0, value.decode())
 
 
-async def until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
     """Poll until the condition holds; fail the test where it does not in time."""
     async with asyncio.timeout(seconds):
         while not condition():
