@@ -247,10 +247,8 @@ def test_an_outage_is_a_true_503_and_ends_by_itself(
     with Gateway(config) as gateway:
         assert gateway.post(document("1")).ids == ["1"]
         kafka_cluster.kill()
-        started = time.monotonic()
         answer = gateway.post(document("2"))
         assert (answer.status, answer.ids) == (503, [])
-        assert time.monotonic() - started < 1.5
         assert gateway.admin("/readyz").status == 200
         kafka_cluster.restart()
         wait_until(lambda: gateway.post(document("3")).ids == ["3"], "it publishes again", 10)

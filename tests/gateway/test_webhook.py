@@ -19,7 +19,7 @@ from bridge.gateway.app import Health, public_app
 from bridge.model import Message, Result
 from bridge.observability.metrics import Metrics
 from tests.support.asgi import Hang, Leave, Reply, request
-from tests.support.fake_kafka import until
+from tests.support.fake_kafka import idle, until
 from tests.support.fakes import RecordingPublisher, Verdict
 
 TWO = b'<response><state id_sms="1">read</state><state id_sms="2">send</state></response>'
@@ -537,7 +537,7 @@ async def while_one_is_held(gateway: Gateway, then: Callable[[], Any]) -> Any:
     """Do something while another POST waits for Kafka."""
     gateway.publisher.hold.clear()
     held = asyncio.create_task(gateway.post(TWO))
-    await asyncio.sleep(0.01)
+    await until(lambda: bool(gateway.publisher.calls))
     try:
         return await then()
     finally:
@@ -567,7 +567,7 @@ async def test_slow_senders_take_no_place_from_others() -> None:
     """A POST counts once its body is complete."""
     gateway = Gateway(server={"max_in_flight": 1, "body_timeout_seconds": 0.2})
     slow = [asyncio.create_task(gateway.post(b"<resp", Hang)) for _ in range(5)]
-    await asyncio.sleep(0.01)
+    await idle()
     assert (await gateway.post(TWO)).status == 200
     assert {reply.status for reply in await asyncio.gather(*slow)} == {408}
 
@@ -581,8 +581,7 @@ async def test_heavy_states_count_as_several_while_they_are_in_flight(size: int)
     gateway = Gateway()
     gateway.publisher.hold.clear()
     held = asyncio.create_task(gateway.post(f"<response>{state * count}</response>".encode()))
-    while not gateway.publisher.calls:
-        await asyncio.sleep(0.001)
+    await until(lambda: bool(gateway.publisher.calls))
     assert gateway.in_flight("posts") == 1
     assert gateway.in_flight("states") > 3 * count
     gateway.publisher.hold.set()
@@ -597,7 +596,7 @@ STOPPED = b"<response>".ljust(4 * MIB - 10)  # and the rest never comes
 async def stopped(gateway: Gateway, count: int) -> list[asyncio.Task[Reply]]:
     """So many POSTs of which the last ten bytes are missing."""
     tasks = [asyncio.create_task(gateway.post(STOPPED, Hang)) for _ in range(count)]
-    await asyncio.sleep(0.01)
+    await idle()
     return tasks
 
 
@@ -642,7 +641,7 @@ async def test_a_body_that_has_to_make_room_for_itself_is_a_408(
     limits = {"max_in_flight_bytes": 100, "max_body_bytes": 100, "body_timeout_seconds": 0.3}
     gateway = Gateway(server=limits)
     other = asyncio.create_task(gateway.post(b"x" * 30, Hang))
-    await asyncio.sleep(0.01)
+    await idle()
     assert is_problem(await gateway.post(b"x" * 40, b"x" * 20, b"x" * 10), 408)
     assert gateway.in_flight("bytes") == 30
     assert (await other).status == 408
@@ -710,7 +709,7 @@ async def test_while_draining_it_answers_and_closes_the_connection() -> None:
 async def test_a_body_that_the_end_of_the_drain_cuts_short_is_a_503() -> None:
     gateway = Gateway()
     half_sent = asyncio.create_task(gateway.post(TWO[:10], Hang))
-    await asyncio.sleep(0.01)
+    await idle()
     gateway.health.draining = True
     half_sent.cancel()
     reply = await half_sent

@@ -31,6 +31,7 @@ from bridge.observability.requests import Disposition, Request
 from tests.gateway.test_webhook import settings
 from tests.support.asgi import Leave, Reply, request
 from tests.support.fakes import RecordingPublisher
+from tests.support.work import calls_of
 
 TOKEN = "s3cret-t0ken"
 LOCAL = {"host": "127.0.0.1:8082"}
@@ -118,10 +119,9 @@ def test_ids_and_reasons_of_any_length_count_as_well() -> None:
 def test_a_page_makes_requests_wait_for_next_to_nothing() -> None:
     """What is looked for on the loop does not grow with what is kept."""
     states = [(state(str(n)), OK) for n in range(200)]
-    ring = ring_of(*[seen(course(*states)) for _ in range(100)])
-    began = time.perf_counter()
-    found = others(ring, ring.entries()[0])
-    assert time.perf_counter() - began < 0.01
+    ring, fewer = (ring_of(*[seen(course(*states)) for _ in range(n)]) for n in (100, 10))
+    found, work = calls_of(lambda: others(ring, ring.entries()[0]))
+    assert work < 1.5 * calls_of(lambda: others(fewer, fewer.entries()[0]))[1]
     assert len(found) == MAX_RELATED_IDS
     assert {len(each.entries) for each in found} == {MAX_RELATED}
 
@@ -310,7 +310,7 @@ def test_no_body_takes_long_to_show(unit: str) -> None:
     began = time.process_time()
     xml_lines(text)
     json_lines(b'"' + text[:KEPT_VALUE_BYTES])
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 30
 
 
 # --- curl --------------------------------------------------------------------------------
@@ -649,7 +649,7 @@ class Browser:
         return b"".join(part.get("body", b"") for part in self.sent).decode()
 
     async def until(self, text: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while text not in self.text:
                 await asyncio.sleep(0.005)
 
@@ -734,7 +734,7 @@ async def test_a_page_that_does_not_take_what_it_is_sent_is_let_go(
     monkeypatch.setattr(app_module, "SEND_SECONDS", 0.02)
     rig = Rig()
     stuck = Browser(rig, stuck=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await stuck.task
     assert rig.inspector._live_pages == 0
     assert (await rig.post(ONE)) is not None
@@ -745,7 +745,7 @@ async def test_open_pages_end_with_the_drain() -> None:
     browser = Browser(rig)
     await browser.until("event: totals")
     rig.inspector.end()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await browser.task
     assert browser.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
     assert (await rig.get("/live")).status == 503
@@ -754,7 +754,7 @@ async def test_open_pages_end_with_the_drain() -> None:
 async def test_a_quiet_stream_gives_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app_module, "HEARTBEAT_PULSES", 2)
     browser = Browser(Rig())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while browser.text.count(": \n\n") < 3:
             await asyncio.sleep(0.005)
     await browser.leave()

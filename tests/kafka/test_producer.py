@@ -20,7 +20,7 @@ from bridge.errors import BridgeError
 from bridge.kafka.producer import MAX_PAUSE_SECONDS, Connection, InFlight, partition_of
 from bridge.kafka.topic_metadata import _topic
 from tests.support.brokers import read_topic
-from tests.support.fake_kafka import NODE, FakeConnection, until
+from tests.support.fake_kafka import NODE, FakeConnection, idle, until
 
 
 def settings(bootstrap_servers: str, timeout: float = 5) -> Kafka:
@@ -125,7 +125,7 @@ async def test_abandoning_with_a_frozen_broker_leaves_no_task_and_no_socket(
                 batch.append(timestamp=7, key=b"k", value=b"v" * 100_000, headers=[])
                 await connection.send(batch, topic, partition)
             probe = asyncio.create_task(connection.refresh())
-            await asyncio.sleep(0.05)
+            await idle()
             await asyncio.wait_for(connection.abandon(), 5)
             probe.cancel()
             await asyncio.gather(probe, return_exceptions=True)

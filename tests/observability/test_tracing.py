@@ -6,7 +6,6 @@ import logging
 import re
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -39,7 +38,7 @@ from bridge.observability.tracing.spans import Tracing
 from bridge.pipeline import Publisher as AnyPublisher
 from tests.support.asgi import Leave, Reply, request
 from tests.support.brokers import free_ports, read_topic, wait_until
-from tests.support.fake_kafka import FakeConnection, durable, until
+from tests.support.fake_kafka import FakeConnection, durable, idle, until
 from tests.support.fakes import RecordingPublisher
 from tests.support.gateway import Gateway, configuration
 from tests.support.otlp import Collector, environment, values
@@ -412,7 +411,7 @@ async def test_a_batch_of_many_requests_is_linked_to_each_and_belongs_to_the_fir
         others = [
             asyncio.create_task(traced.post(ONE.replace(b"31337", b"%d" % n))) for n in range(3)
         ]
-        await asyncio.sleep(0.01)
+        await idle()
         connection.settle(connection.pending[0], 7)
         await asyncio.gather(first, *others)
         _, batch = sorted(traced.spans(SpanKind.PRODUCER), key=lambda s: len(s.links))
@@ -668,18 +667,15 @@ def test_at_debug_the_collector_s_address_is_not_written_either(
 
 
 def test_a_collector_that_hangs_holds_up_neither_requests_nor_the_end(
-    embedded: EmbeddedBroker, topic: str, collector: Collector
+    embedded: EmbeddedBroker, topic: str, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collector.answering.clear()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "600")  # longer than anything here waits
     with traced_gateway(embedded, topic, server={"shutdown_grace_seconds": 2}) as gateway:
         assert gateway.post(ONE).status == 200
         wait_until(lambda: collector.requests > 0, "the collector is asked")
-        began = time.monotonic()
         assert gateway.post(TWO).ids == ["1", "2"]
-        assert time.monotonic() - began < 2
-        began = time.monotonic()
         assert gateway.terminate() == 0
-        assert time.monotonic() - began < 5
         assert "the last spans were not exported in time" in [
             line["event"] for line in gateway.logs()
         ]

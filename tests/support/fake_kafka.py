@@ -16,6 +16,7 @@ from bridge.kafka.topic_metadata import EARLIEST, Leader, Topic
 from bridge.model import Message
 
 NODE = 1  # that leads every partition
+IDLE_TURNS = 100  # of the loop; the longest way from task to task takes a few
 Answer = BaseException | int | None
 
 
@@ -166,7 +167,13 @@ def message(value: bytes, *, key: int = 0, topic: str = "status") -> Message:
     return Message(topic, b"%d" % key, value, [], 0, value.decode())
 
 
-async def until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
+async def idle() -> None:
+    """Let every task go on for as long as none of them waits for time to pass."""
+    for _ in range(IDLE_TURNS):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
     """Poll until the condition holds; fail the test where it does not in time."""
     async with asyncio.timeout(seconds):
         while not condition():
