@@ -14,6 +14,7 @@ from bridge.kafka.admin import TopicDescription
 from bridge.kafka.producer import Connection
 from bridge.kafka.topic_metadata import EARLIEST, Leader, Topic
 from bridge.model import Message
+from tests.contract.events import check
 
 NODE = 1  # that leads every partition
 IDLE_TURNS = 100  # of the loop; the longest way from task to task takes a few
@@ -28,8 +29,9 @@ class FakeBatch:
     records: list[bytes] = field(default_factory=list)
 
     def append(self, *, timestamp: int, key: bytes, value: bytes, headers: list[Any]) -> object:
-        """Mirror aiokafka's: None where the batch is full."""
-        del timestamp, key, headers
+        """Mirror aiokafka's: None if the batch is full. An event is held to its schema."""
+        del timestamp, key
+        check(value, headers)
         if len(self.records) >= self.capacity:
             return None
         self.records.append(value)
