@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-# The first that runs and is new enough; `make PYTHON=... TARGET` takes another.
+# The first that runs and is new enough; `make PYTHON=... TARGET` names another.
 CANDIDATES := python3.13 python3.12 python3.11 python3
 PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -58,7 +58,7 @@ subscribers: $(READY) ## the four languages of docs/examples on a long day; STAT
 	@$(BIN)/python -m tests.subscribers --states $(or $(STATES),100000) --seed $(or $(SEED),7)
 
 .PHONY: bench
-bench: $(READY) ## how fast it is, against a plain gateway; ARGS=--write-readme keeps the figures
+bench: $(READY) ## how fast it is, against a plain gateway; ARGS=--write-figures keeps the figures
 	@command -v wrk >/dev/null || { echo "make: bench needs wrk: apt-get install wrk" >&2; exit 2; }
 	@$(BIN)/python -m benchmarks $(ARGS)
 
@@ -69,7 +69,7 @@ lint: $(READY) ## ruff and strict mypy
 	@$(BIN)/mypy
 
 .PHONY: format
-format: $(READY) ## let ruff format and mend the code
+format: $(READY) ## ruff formats the code, and fixes what it can
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
 
@@ -77,7 +77,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock" $(ARGS) pyproject.toml
 
 .PHONY: lock
-lock: $(BIN)/uv ## write the requirements files anew; ARGS=--upgrade for newer versions
+lock: $(BIN)/uv ## write the requirements files again; ARGS=--upgrade for newer versions
 	@$(COMPILE) --output-file requirements.txt
 	@$(COMPILE) --output-file requirements-otel.txt --constraints requirements.txt --extra otel
 	@$(COMPILE) --output-file requirements-dev.txt --constraints requirements-otel.txt \
@@ -86,20 +86,20 @@ lock: $(BIN)/uv ## write the requirements files anew; ARGS=--upgrade for newer v
 		--constraints requirements-dev.txt
 
 .PHONY: schema
-schema: $(READY) ## write the generated files anew: the chart's, and the contract's documents
+schema: $(READY) ## write the generated files: the chart's, and the contract's documents
 	@$(BIN)/python -m tests.helm.generate
 	@$(BIN)/python -m tests.contract.generate
 
 .PHONY: screenshots
-screenshots: $(READY) ## take the pictures of docs/inspector.md anew; needs Chromium
-	@$(BIN)/python -m tests.browser
+screenshots: $(READY) ## take the pictures of docs/inspector.md again; needs Chromium
+	@$(BIN)/python -m tests.support.browser
 
 .PHONY: clean
 clean: ## remove what was built here; the downloaded Kafka stays in the user's cache
 	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find bridge tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
-# A requirements file that no longer fits must not keep `make lock` from mending it.
+# A requirements file that no longer fits must not keep `make lock` from fixing it.
 $(BIN)/uv:
 	@$(MAKE) --no-print-directory $(READY)
 

@@ -28,8 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
             return EXIT_USAGE
         results.write(options.output)
     click.echo("\n".join(report.lines(results)))
-    if options.write_readme:
-        report.write_readme(results)
+    if options.write_figures:
+        report.write_figures(results)
         (HERE / "throughput.svg").write_text(plot.draw(results))
     return int(any(bar.found and not bar.met for bar in report.bars(results)))
 
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "--figures", type=Path, metavar="FILE", help="report on this file, and measure nothing"
     )
     parser.add_argument(
-        "--write-readme", action="store_true", help="and draw the plot, both from these figures"
+        "--write-figures", action="store_true", help="write figures.md, and draw the plot"
     )
     return parser
 

@@ -23,7 +23,7 @@ from benchmarks.figures import (
 from benchmarks.watched import ALL, METRICS, OFF, TRACED, USUAL
 from tests.hostile.corpus import FULL
 
-README = Path(__file__).with_name("README.md")
+PAGE = Path(__file__).with_name("figures.md")
 BEGIN, END = "<!-- figures: written by the benchmark -->\n", "<!-- end of figures -->\n"
 NOISE = 1.05  # what two medians of the same thing may differ by
 SOAK_DRIFT = 1.1
@@ -60,14 +60,14 @@ def lines(results: Results) -> Iterator[str]:
     yield from _markdown([("what", "required", "median (min to max)", ""), *_bar_rows(results)])
 
 
-def write_readme(results: Results, readme: Path = README) -> None:
-    """Put the report between the marks of the README. ValueError without them."""
-    text = readme.read_text()
+def write_figures(results: Results, page: Path = PAGE) -> None:
+    """Put the report between the marks of the page. ValueError without them."""
+    text = page.read_text()
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{readme} has no place for the figures")
-    readme.write_text("".join((head, begin, "\n", "\n".join(lines(results)), "\n\n", end, tail)))
+        raise ValueError(f"{page} has no place for the figures")
+    page.write_text("".join((head, begin, "\n", "\n".join(lines(results)), "\n\n", end, tail)))
 
 
 def bars(results: Results) -> list[Bar]:

@@ -232,15 +232,15 @@ def test_a_bar_is_held_against_the_median_of_the_ratios_within_rounds() -> None:
     assert not report.bars(Results())[0].met
 
 
-def test_the_report_takes_the_place_of_the_one_before_in_the_readme(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    shutil.copy(report.README, readme)
+def test_the_report_takes_the_place_of_the_one_before_on_its_page(tmp_path: Path) -> None:
+    page = tmp_path / "figures.md"
+    shutil.copy(report.PAGE, page)
     results = Results(about={"broker": "none at all"})
     results.add(FAIR, "alone", 1, 0, {"p50_ms": 1.0, "p99_ms": 2.0, "p999_ms": 3.0})
-    report.write_readme(results, readme)
-    once = readme.read_text()
-    report.write_readme(results, readme)
+    report.write_figures(results, page)
+    once = page.read_text()
+    report.write_figures(results, page)
 
-    assert readme.read_text() == once
+    assert page.read_text() == once
     assert once.count("broker: none at all") == 1
-    assert once.startswith(report.README.read_text().partition(report.BEGIN)[0])
+    assert once.startswith(report.PAGE.read_text().partition(report.BEGIN)[0])

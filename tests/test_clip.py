@@ -28,7 +28,7 @@ from bridge.observability.metrics import Metrics
 from bridge.observability.tracing.spans import Tracing
 from bridge.pipeline import OnTooLarge
 from tests.support.asgi import request
-from tests.support.fake_kafka import FakeConnection, durable, message
+from tests.support.fake_kafka import FakeProducer, durable, message
 
 LONG = 100_000  # characters: six times a line
 MARK_CHARACTERS = 40
@@ -265,15 +265,17 @@ async def test_what_a_broker_says_is_clipped_before_it_is_told_to_anybody() -> N
     said = KafkaError(VALUES["letters"])
     reasons: list[str] = []
 
-    async def connect(_: Kafka) -> FakeConnection:
+    async def connect(_: Kafka) -> FakeProducer:
         reasons.append(supervisor.not_ready_because)
         if len(reasons) == 1:
             raise said
-        return FakeConnection(lambda *_: said)
+        return FakeProducer(lambda *_: said)
 
     settings = Kafka(dead_letter_topic=None, topic="status")
     timing = Timing(watch=0.01, backoff=(0.001, 0.01))
-    supervisor = Supervisor(settings, ["status"], connect=connect, inspect=durable, timing=timing)
+    supervisor = Supervisor(
+        settings, ["status"], connect=connect, describe_configs=durable, timing=timing
+    )
     publisher = Publisher(settings, supervisor)
     supervisor.start()
     try:

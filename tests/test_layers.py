@@ -98,7 +98,7 @@ def test_the_pipeline_knows_neither_http_nor_the_client_of_kafka() -> None:
 
 
 def test_the_configuration_knows_nothing_of_what_it_configures() -> None:
-    assert parts_of("config") <= {"errors"}
+    assert parts_of("config") <= {"errors", "model"}
 
 
 def test_the_contract_is_written_from_the_settings_and_the_events_alone() -> None:

@@ -92,69 +92,72 @@ class Server(Section):
         default="0.0.0.0",  # noqa: S104 - a container's service is reached from outside it
         description="Address to listen on; :: stands for all of IPv6 and IPv4.",
     )
-    port: Port = Field(default=8080, description="TCP port; 0 takes any free one.")
+    port: Port = Field(default=8080, description="TCP port; 0 means any free one.")
     max_body_bytes: Whole = Field(
         default=4_194_304,
         ge=1,
         le=1_073_741_824,
-        description="Largest body of one request, in bytes; beyond it the answer is 413.",
+        description="Largest body of one request, in bytes; a larger one is answered 413.",
     )
     max_states: Whole = Field(
         default=10_000,
         ge=1,
         le=1_000_000,
-        description="States processed of one document; the others are not acknowledged.",
+        description="States processed of one document; the rest is not acknowledged, so it "
+        "comes again.",
     )
     max_in_flight: Whole = Field(
         default=256,
         ge=1,
         le=100_000,
-        description="POSTs served at once; beyond it the answer is 503.",
+        description="POSTs in flight at once; further ones are answered 503.",
     )
     max_in_flight_bytes: Whole = Field(
         default=33_554_432,
         ge=1,
         le=17_179_869_184,
-        description="Bytes of the bodies of all POSTs in flight; beyond it the answer is 503. "
-        "Bodies of which more is to come may hold three quarters, large documents as much.",
+        description="Bytes of the bodies of all POSTs in flight; beyond it the answer is "
+        "503. Incomplete bodies may hold three quarters of it, and so may large "
+        "documents.",
     )
     max_in_flight_states: Whole = Field(
         default=50_000,
         ge=1,
         le=10_000_000,
-        description="States of all POSTs in flight; beyond it the answer is 503. Each stands for "
-        "4 KiB of memory at most: states with many attributes or long values count as several.",
+        description="States of all POSTs in flight; beyond it the answer is 503. Each "
+        "stands for up to 4 KiB of memory: a state with many attributes or long "
+        "values counts as several.",
     )
     body_timeout_seconds: Seconds = Field(
         default=10,
         gt=0,
         le=3600,
-        description="Seconds within which a body must have come; after them the answer is 408.",
+        description="Seconds for a body to arrive completely; after that the answer is 408.",
     )
     keep_alive_seconds: Whole = Field(
         default=75,
         ge=1,
         le=3600,
-        description="Seconds an idle connection stays open: longer than the proxy before it "
-        "keeps its own.",
+        description="Seconds that an idle connection stays open; set it longer than the "
+        "proxy in front keeps its own.",
     )
     drain_delay_seconds: Seconds = Field(
         default=0,
         ge=0,
         le=3600,
-        description="Seconds after SIGTERM in which POSTs are still served, not ready, while "
-        "load balancers take notice.",
+        description="Seconds after SIGTERM in which the gateway, no longer ready, still "
+        "serves POSTs while load balancers remove it.",
     )
     shutdown_grace_seconds: Seconds = Field(
         default=15,
         gt=0,
         le=3600,
-        description="Seconds that requests in flight and the producer have to finish, once the "
-        "drain delay is over.",
+        description="Seconds after the drain delay for requests in flight and the producer "
+        "to finish.",
     )
     trusted_proxies: tuple[NetworkText, ...] = Field(
         default=(),
-        description="Addresses and networks of the proxies whose X-Forwarded-For is believed.",
+        description="Addresses and networks of the proxies whose X-Forwarded-For is trusted.",
         examples=[["10.0.0.0/8"]],
     )
 
@@ -166,7 +169,7 @@ class Admin(Section):
         default="0.0.0.0",  # noqa: S104 - probes and scrapes come from outside the container
         description="Address to listen on; :: stands for all of IPv6 and IPv4.",
     )
-    port: Port = Field(default=8081, description="TCP port; 0 takes any free one.")
+    port: Port = Field(default=8081, description="TCP port; 0 means any free one.")
 
 
 class Inspector(Section):
@@ -176,7 +179,7 @@ class Inspector(Section):
         default="127.0.0.1",
         description="Address to listen on: whoever reaches it sees what the provider posts.",
     )
-    port: Port = Field(default=8082, description="TCP port; 0 takes any free one.")
+    port: Port = Field(default=8082, description="TCP port; 0 means any free one.")
 
 
 class CreateTopics(Section):
@@ -191,7 +194,7 @@ class CreateTopics(Section):
     )
     config: Mapping[str, str] = Field(
         default={"min.insync.replicas": "2"},
-        description="Topic configuration of a created topic; Kafka takes every value as text.",
+        description="Topic configuration of a created topic; write every value as text.",
         examples=[{"min.insync.replicas": "2", "retention.ms": "604800000"}],
     )
 
@@ -214,7 +217,7 @@ class Sasl(Section):
     """Who the bridge is to Kafka, by name and password."""
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        description="How the password is proved; PLAIN sends it, which only TLS hides.",
+        description="How the password is proved; PLAIN sends it, so use it with TLS only.",
         examples=["SCRAM-SHA-512"],
     )
     username: SaslUser = Field(description="User name.", examples=["sms-bridge"])
@@ -226,12 +229,13 @@ class Tls(Section):
 
     ca_file: FileName | None = Field(
         default=None,
-        description="CAs by whose certificates brokers are trusted; the system's where absent.",
+        description="CAs that the brokers' certificates are checked against; by default the "
+        "system's.",
         examples=["/run/secrets/kafka-ca/ca.crt"],
     )
     cert_file: FileName | None = Field(
         default=None,
-        description="Certificate that the bridge shows the brokers, and its chain; with key_file.",
+        description="Client certificate for the brokers, and its chain; needs key_file.",
         examples=["/run/secrets/kafka-user/user.crt"],
     )
     key_file: FileName | None = Field(
@@ -241,7 +245,7 @@ class Tls(Section):
     )
     key_password: Secret | None = Field(
         default=None,
-        description="Password of key_file, where that is encrypted.",
+        description="Password of key_file, if it is encrypted.",
         examples=["${KAFKA_KEY_PASSWORD}"],
     )
 
@@ -251,12 +255,14 @@ class Security(Section):
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT",
-        description="What the brokers' listener speaks: SSL stands for TLS, SASL for a login.",
+        description="Protocol of the brokers' listener: SSL means TLS, SASL a login.",
     )
     sasl: Sasl | None = Field(
-        default=None, description="Login; with SASL_PLAINTEXT and SASL_SSL, and only with these."
+        default=None,
+        description="Login; required with SASL_PLAINTEXT and SASL_SSL, and allowed only "
+        "with these.",
     )
-    tls: Tls | None = Field(default=None, description="Files of TLS; only with SSL and SASL_SSL.")
+    tls: Tls | None = Field(default=None, description="TLS files; only with SSL and SASL_SSL.")
 
     @property
     def encrypted(self) -> bool:
@@ -274,7 +280,7 @@ class Kafka(Section):
 
     bootstrap_servers: Servers = Field(
         default=("kafka:9092",),
-        description="Brokers to ask first, each host:port: a list, or one text with commas.",
+        description="Brokers to connect to first, each host:port: a list, or one text with commas.",
     )
     topic: TopicName = Field(
         default="sms.status",
@@ -282,8 +288,8 @@ class Kafka(Section):
     )
     dead_letter_topic: TopicName | None = Field(
         default="sms.status.rejected",
-        description="Topic of what cannot become a status event; with null it is logged and "
-        "never acknowledged.",
+        description="Topic of dead letters: what cannot become a status event. With null it "
+        "is logged, and never acknowledged.",
     )
     publish_timeout_seconds: Seconds = Field(
         default=4,
@@ -294,23 +300,25 @@ class Kafka(Section):
     )
     durability: Literal["warn", "require"] = Field(
         default="warn",
-        description="What to do about a status topic with fewer than 3 replicas or "
-        "min.insync.replicas below 2: say what is at risk, or not be ready.",
+        description="If a status topic has fewer than 3 replicas, or min.insync.replicas "
+        "below 2: warn, or require more before the gateway becomes ready.",
     )
     client_id: ClientId = Field(
-        default="sms-bridge", description="How the broker's logs and quotas name the bridge."
+        default="sms-bridge", description="Name of the bridge in the brokers' logs and quotas."
     )
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         default="none", description="Compression of the records on the wire and in the topic."
     )
     duplicates: Duplicates = Field(
-        default_factory=Duplicates, description="Memory of recent events."
+        default_factory=Duplicates,
+        description="The memory of recent events, which suppresses retries of what Kafka has.",
     )
     create_topics: CreateTopics = Field(
         default_factory=CreateTopics, description="Creation of missing topics."
     )
     security: Security = Field(
-        default_factory=Security, description="How the bridge and the brokers know each other."
+        default_factory=Security,
+        description="Encryption and authentication between the bridge and the brokers.",
     )
 
     def with_dead_letters(self, topics: tuple[str, ...]) -> tuple[str, ...]:
@@ -330,19 +338,19 @@ class Auth(Section):
 
     tokens: tuple[Secret, ...] = Field(
         default=(),
-        description="Secrets that come as ?token= or as a bearer token.",
+        description="Secrets that the sender passes as ?token= or as a bearer token.",
         examples=[["${WEBHOOK_TOKEN}"]],
     )
     basic: tuple[Basic, ...] = Field(
         default=(),
-        description="Users that come as user:password@ in the URL.",
+        description="Users that the sender passes as user:password@ in the URL.",
         examples=[[{"username": "provider", "password": "${WEBHOOK_PASSWORD}"}]],
     )
 
     allow: NotEmpty[NetworkText] = Field(
         default=(),
-        description="Addresses and networks that may post; from all others the answer is 403. "
-        "Every address may where it is left out.",
+        description="Addresses and networks that may post; all others are answered 403. By "
+        "default every address may.",
         examples=[["203.0.113.0/24"]],
     )
 
@@ -368,13 +376,13 @@ class Endpoint(Section):
         description="Name in logs, metrics and dead letters.", examples=["main"]
     )
     path: UrlPath = Field(
-        description="Path of the URL that is given to the provider; a trailing slash is the "
-        "same path.",
+        description="Path of the URL that you give the provider; with a trailing slash it "
+        "is the same path.",
         examples=["/webhook"],
     )
     source: SourceUri = Field(
-        description="CloudEvents source: which account of the provider, in which environment. "
-        "Part of every event id, never to change.",
+        description="CloudEvents source: which account of the provider, in which "
+        "environment. It is part of every event id: never change it.",
         examples=["urn:example:sms:main"],
     )
     timezone: TimeZone = Field(
@@ -382,13 +390,13 @@ class Endpoint(Section):
         examples=["UTC"],
     )
     auth: Annotated[Auth | None, BeforeValidator(_open_only_on_purpose)] = Field(
-        description="The word none, or who may post: credentials of which one must match, "
-        "addresses, or both.",
+        description="The word none, or who may post: credentials, one of which must match, "
+        "or addresses, or both.",
         examples=["none"],
     )
     topic: TopicName | None = Field(
         default=None,
-        description="Topic of this endpoint's status events; kafka.topic where absent.",
+        description="Topic of this endpoint's status events; by default kafka.topic.",
         examples=["sms.status.brand"],
     )
 
@@ -402,7 +410,7 @@ class Events(Section):
     """How a status is written as a CloudEvent."""
 
     type_prefix: TypePrefix = Field(
-        description="Reverse DNS name of who defines the events; their types begin with it.",
+        description="Reverse DNS name of whoever defines the events; their types begin with it.",
         examples=["com.example.messaging"],
     )
     content_mode: Literal["structured", "binary"] = Field(
@@ -416,7 +424,7 @@ class Log(Section):
     """What is logged, on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severity that is logged."
+        default="info", description="Lowest severity that is logged."
     )
     format: Literal["json", "console"] = Field(
         default="json", description="One JSON object a line, or lines for people."
@@ -429,9 +437,11 @@ class Settings(Section):
     server: Server = Field(default_factory=Server, description="The public listener.")
     admin: Admin = Field(default_factory=Admin, description="The private listener.")
     inspector: Inspector | None = Field(
-        default=None, description="The page that shows recent documents; off where absent."
+        default=None, description="The page that shows recent documents; off unless set."
     )
-    kafka: Kafka = Field(default_factory=Kafka, description="Where events go.")
+    kafka: Kafka = Field(
+        default_factory=Kafka, description="The brokers and topics that events go to."
+    )
     endpoints: NotEmpty[Endpoint] = Field(
         description="The paths to which the provider posts.",
         examples=[
@@ -472,7 +482,7 @@ def route_of(settings: Settings, endpoint: Endpoint) -> Route:
     return Route(
         endpoint=endpoint.name,
         source=endpoint.source,
-        timezone=ZoneInfo(endpoint.timezone),
+        timezone=endpoint.tzinfo,
         topic=settings.topic_of(endpoint),
         dead_letter_topic=settings.kafka.dead_letter_topic,
         type_prefix=settings.events.type_prefix,

@@ -96,7 +96,7 @@ def _status_channel() -> dict[str, Any]:
         Kafka.model_fields["topic"].default,
         "Every state of every message, once at least. Set by kafka.topic, or an endpoint's own "
         "topic. All states of one message are in one partition while the number of partitions "
-        f"stays. {_PARTITIONER} Not to be compacted: of the states of a message the last to "
+        f"stays. {_PARTITIONER} Do not compact it: of the states of a message the last to "
         "arrive is not the latest.",
     )
 
@@ -106,7 +106,7 @@ def _rejected_channel() -> dict[str, Any]:
         "rejected",
         Kafka.model_fields["dead_letter_topic"].default,
         "Dead letters: states and bodies that could not become status events. Set by "
-        f"kafka.dead_letter_topic; it may be switched off. {_PARTITIONER}",
+        f"kafka.dead_letter_topic; it may be off. {_PARTITIONER}",
     )
 
 
@@ -153,7 +153,7 @@ def _status_messages() -> dict[str, Any]:
 def _rejected_messages() -> dict[str, Any]:
     key = {
         "type": "string",
-        "description": "The message's id as it came, in UTF-8, where there is a printable one of "
+        "description": "The message's id as it came, in UTF-8, if there is a printable one of "
         "at most 256 characters; or else the event's id.",
     }
     schemas = contract.rejected_envelope_schema(), contract.rejected_schema()
@@ -194,7 +194,7 @@ def _message(
 
 
 _TRACE_HEADERS: Mapping[str, Schema] = {
-    name: {"description": f"W3C {what} of the request, where tracing is on.", "type": "string"}
+    name: {"description": f"W3C {what} of the request, if tracing is on.", "type": "string"}
     for name, what in (("traceparent", "trace context"), ("tracestate", "trace state"))
 }
 

@@ -33,12 +33,12 @@ REASONS: Final[Mapping[str, str]] = {
     "missing_status": "the state has no text, and not just one channel to take its place",
     "invalid_status": "the status is not 1 to 64 of a-z 0-9 _",
     "child_elements": "the state holds elements",
-    "too_many_attributes": "the state, or the body, has more attributes than any honest one",
+    "too_many_attributes": "the state, or the body, has far too many attributes",
     "attribute_too_long": "an attribute's name or value is too long",
     "text_too_long": "the state's text is too long",
-    "too_large": "the event is larger than the topic takes",
+    "too_large": "the event is over the size limit of the topic",
     "not_xml": "the body is not well-formed XML",
-    "encoding": "the body's encoding is not accepted, or its bytes belie it",
+    "encoding": "the body's encoding is not accepted, or its bytes do not match it",
     "doctype": "the body has a document type declaration",
     "wrong_root": "the body's root is not <response>",
     "misplaced_state": "a <state> is not right under the root",
@@ -93,7 +93,7 @@ def envelope_schema() -> Schema:
             r"^[a-z0-9.-]{1,128}\.status\.[a-z0-9_]{1,64}$",
         ),
         "time": _moment(
-            "When the status changed, in UTC; the time of receipt where the provider sent no "
+            "When the status changed, in UTC; the time of receipt if the provider sent no "
             "readable time: then data.changed_at is null.",
             rf"^{_SECOND}(\.[0-9]{{6}})?Z$",
         ),
@@ -122,7 +122,7 @@ def rejected_envelope_schema() -> Schema:
         ),
         "time": _moment("The time of receipt, in UTC.", _RECEIVED),
         "subject": {
-            **_text("The message's id as it came, where there is a printable one."),
+            **_text("The message's id as it came, if there is a printable one."),
             "maxLength": 256,
         },
         "partitionkey": {
@@ -265,11 +265,11 @@ def _envelope(
 # The extension "distributed tracing" of CloudEvents.
 _TRACE: Final[Mapping[str, Schema]] = {
     "traceparent": _text(
-        "W3C trace context of the request that brought the event, where tracing is on. Not part of "
+        "W3C trace context of the request that brought the event, if tracing is on. Not part of "
         "the identity: a retry has another one.",
         "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
     ),
-    "tracestate": _text("W3C trace state, where the sender of the request gave one."),
+    "tracestate": _text("W3C trace state, if the sender of the request sent one."),
 }
 _ID_SMS: Final = "^[A-Za-z0-9._-]{1,64}$"
 _MEANINGS: Final = "; ".join(
@@ -311,13 +311,13 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
     ),
     "attributes": _words("What else the provider sent with the state, verbatim."),
     "changed_at": _moment(
-        "When the status changed, in UTC and whole seconds; null where the provider sent no "
+        "When the status changed, in UTC and whole seconds; null if the provider sent no "
         "readable time. Texts of this form compare as the times do.",
         f"^{_SECOND}Z$",
         nullable=True,
     ),
     "raw_time": {
-        "description": "The provider's time as it came; null where it sent none.",
+        "description": "The provider's time as it came; null if it sent none.",
         "type": ["string", "null"],
     },
     "received_at": _moment("When the bridge received the state, in UTC.", _RECEIVED),
@@ -329,7 +329,7 @@ _REJECTED_FIELDS: Final[Mapping[str, Schema]] = {
     ),
     "detail": {"description": "Why, for people.", "type": "string"},
     "state": {
-        "description": "The invalid state as it came: present where a state was rejected.",
+        "description": "The invalid state as it came: present if a state was rejected.",
         **_object(
             {
                 "attributes": _words("The element's attributes, verbatim."),
@@ -338,11 +338,11 @@ _REJECTED_FIELDS: Final[Mapping[str, Schema]] = {
         ),
     },
     "body": {
-        "description": "The refused body: present where it is clean UTF-8 text.",
+        "description": "The rejected body: present if it is clean UTF-8 text.",
         "type": "string",
     },
     "body_base64": {
-        "description": "The refused body in Base64: present where it is not clean UTF-8 text.",
+        "description": "The rejected body in Base64: present if it is not clean UTF-8 text.",
         "type": "string",
         "contentEncoding": "base64",
     },

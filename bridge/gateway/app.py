@@ -32,15 +32,15 @@ DEAD_LETTERS_AT_ONCE = 20
 
 @dataclass(slots=True)
 class Health:
-    """Whether the process may be sent requests; `hindrance` says what Kafka lacks, if anything."""
+    """Whether the process may be sent requests; `not_ready_because` asks Kafka's side."""
 
-    hindrance: Callable[[], str | None]
+    not_ready_because: Callable[[], str | None]  # None if it is
     draining: bool = False
 
     @property
     def why_not_ready(self) -> str | None:
         """What `/readyz` says; None where the process is ready."""
-        return "draining" if self.draining else self.hindrance()
+        return "draining" if self.draining else self.not_ready_because()
 
 
 class Paths:

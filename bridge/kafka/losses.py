@@ -13,7 +13,7 @@ from bridge.kafka.topic_metadata import LATEST, Topic
 
 log = structlog.get_logger(__name__)
 
-ASK_SECONDS = 0.5  # of a look at the cluster
+ASK_SECONDS = 0.5  # of a comparison
 
 Offsets = Callable[[Topic, Collection[int], int], Awaitable[Mapping[int, int]]]
 
@@ -21,7 +21,7 @@ Offsets = Callable[[Topic, Collection[int], int], Awaitable[Mapping[int, int]]]
 class Losses:
     """Where the log of each partition must reach at least, by what was acknowledged.
 
-    `on_loss` is told how many records are gone.
+    `on_loss` gets the number of records that are gone.
     """
 
     def __init__(self) -> None:
@@ -39,8 +39,8 @@ class Losses:
             self._gone[place] = range(first, end)
         self._ends[place] = first + count
 
-    async def look(self, topics: Mapping[str, Topic], offsets: Offsets) -> None:
-        """Compare with the topics as they are now: what is told late is looked at again."""
+    async def compare(self, topics: Mapping[str, Topic], offsets: Offsets) -> None:
+        """Compare with the topics as they are now; without an answer, again with the next call."""
         former, self._topics = self._topics, topics
         for name, topic in topics.items():
             known = former.get(name)
@@ -62,8 +62,8 @@ class Losses:
             try:
                 async with asyncio.timeout(ASK_SECONDS):
                     told = await offsets(topics[name], asked, LATEST)
-            except Exception as exc:  # noqa: BLE001 -- no answer is none; the next look asks again
-                log.info("the end of the log is not told", topic=name, error=str(exc))
+            except Exception as exc:  # noqa: BLE001 -- no answer is none; the next call asks again
+                log.info("could not read the end of the log", topic=name, error=str(exc))
                 continue
             for partition, end in told.items():
                 self._doubtful.discard((name, partition))
@@ -86,5 +86,5 @@ class Losses:
             partition=partition,
             first_offset=gone.start,
             records=len(gone),
-            to_mend="set unclean.leader.election.enable to false; ask the provider for the rest",
+            fix="set unclean.leader.election.enable to false; ask the provider for the rest",
         )

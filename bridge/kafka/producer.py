@@ -45,16 +45,16 @@ _REFUSALS = (
 
 
 class AbandonedError(Exception):
-    """The connection was given up before the broker had answered."""
+    """The producer was given up before the broker had answered."""
 
     def __init__(self) -> None:
-        super().__init__("the connection was given up")
+        super().__init__("the producer was given up")
 
 
 class RefusedError(Exception):
     """A broker refused the batch with `error`, and has taken nothing of it.
 
-    The producer has lost no count by it: the connection is as good as before.
+    aiokafka has lost no count by it: the producer is as good as before.
     """
 
     def __init__(self, error: errors.BrokerResponseError) -> None:
@@ -71,16 +71,16 @@ class InFlight:
     since: float  # on the monotonic clock
 
 
-class Connection:
-    """A started producer, and what is known of the cluster through it.
+class Producer:
+    """A started aiokafka producer, and what is known of the cluster through it.
 
-    `failed` is set to the cause once the connection must be replaced. Once it is abandoned,
+    `failed` is set to the cause once the producer must be replaced. Once it is abandoned,
     nothing that is still in flight will be answered any more. `on_throttle` gets the seconds
     for which a broker asks to be left alone.
     """
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
-        self._producer = producer
+    def __init__(self, inner: AIOKafkaProducer) -> None:
+        self._inner = inner
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.in_flight: dict[asyncio.Future[int], InFlight] = {}
         self.on_throttle: Callable[[float], None] = lambda _: None
@@ -91,13 +91,13 @@ class Connection:
         self._abandoned = asyncio.Event()
 
     @classmethod
-    async def open(cls, settings: Kafka, files: TlsFiles | None = None) -> "Connection":
+    async def open(cls, settings: Kafka, files: TlsFiles | None = None) -> "Producer":
         """Connect and obtain a producer id.
 
         Raises BridgeError, which says what to fix if that can be found out. Nothing of a
         failed attempt remains.
         """
-        producer = AIOKafkaProducer(
+        inner = AIOKafkaProducer(
             **client_arguments(settings, files),
             acks="all",
             enable_idempotence=True,
@@ -110,62 +110,62 @@ class Connection:
         try:
             # InitProducerId is asked again for ever.
             async with asyncio.timeout(settings.publish_timeout_seconds):
-                await producer.start()
+                await inner.start()
         except (KafkaError, OSError) as exc:  # TimeoutError is one
-            await internals.abandon(producer)
+            await internals.abandon(inner)
             raise BridgeError(await why(settings, exc, files)) from exc
         except BaseException:
-            await internals.abandon(producer)
+            await internals.abandon(inner)
             raise
-        connection = cls(producer)
-        internals.watch_produce(producer, connection.wait_for, connection.answered)
-        return connection
+        producer = cls(inner)
+        internals.watch_produce(inner, producer.wait_for, producer.answered)
+        return producer
 
     async def describe(self, names: Iterable[str]) -> dict[str, Topic]:
         """Those of the topics that exist, by name, as the cluster has them now."""
-        return await describe(self._producer.client, names)
+        return await describe(self._inner.client, names)
 
     async def offsets(
         self, topic: Topic, partitions: Collection[int], which: int
     ) -> Mapping[int, int]:
         """Where the log of each partition begins or ends; without those not known."""
-        return await offsets(self._producer.client, topic, partitions, which)
+        return await offsets(self._inner.client, topic, partitions, which)
 
-    async def find(self, names: Iterable[str]) -> dict[str, Topic]:
-        """Describe the topics, and make those that exist known to the producer."""
+    async def track(self, names: Iterable[str]) -> dict[str, Topic]:
+        """Describe the topics, and have aiokafka keep the metadata of those that exist."""
         found = await self.describe(names)
         usable = {name for name, topic in found.items() if not topic.denied}
         if usable:
-            # A topic's first mention also refreshes the producer's own knowledge. Only of those
-            # that exist: the producer's own question would make them on some brokers.
-            await self._producer.client.set_topics(usable)
+            # A topic's first mention also refreshes aiokafka's own metadata. Only of those that
+            # exist: aiokafka's own question would create them on some brokers.
+            await self._inner.client.set_topics(usable)
         return found
 
     async def refresh(self) -> bool:
         """Ask the cluster for its metadata; whether any broker answered."""
-        return bool(await self._producer.client.force_metadata_update())
+        return bool(await self._inner.client.force_metadata_update())
 
     def partitions(self, topic: str) -> int:
         """How many partitions the topic has; 0 without the topic."""
-        return len(self._producer.client.cluster.partitions_for_topic(topic) or ())
+        return len(self._inner.client.cluster.partitions_for_topic(topic) or ())
 
     def new_batch(self) -> Any:
         """An empty batch to append records to."""
-        return self._producer.create_batch()
+        return self._inner.create_batch()
 
     async def send(self, batch: Any, topic: str, partition: int) -> "asyncio.Future[int]":
         """Hand a batch over. The future holds the offset of its first record, or the failure.
 
-        That is AbandonedError where the connection ends before the broker has answered. One
+        That is AbandonedError where the producer ends before the broker has answered. One
         caller per partition at a time: aiokafka miscounts the time of concurrent ones. Raises
         KafkaError.
         """
         if partition >= self.partitions(topic):
             raise UnknownTopicOrPartitionError
-        answer: asyncio.Future[Any] = await self._producer.send_batch(
+        answer: asyncio.Future[Any] = await self._inner.send_batch(
             batch, topic, partition=partition
         )
-        sequence = internals.Sequence(self._producer, topic, partition)
+        sequence = internals.Sequence(self._inner, topic, partition)
         reply: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.in_flight[reply] = InFlight(topic, partition, time.monotonic())
         answer.add_done_callback(partial(self._answered, reply, sequence))
@@ -211,9 +211,7 @@ class Connection:
         return max(self._paused_until.values(), default=0.0) > time.monotonic()
 
     def _paused(self, topic: str, partition: int) -> float:
-        leader = self._producer.client.cluster.leader_for_partition(
-            TopicPartition(topic, partition)
-        )
+        leader = self._inner.client.cluster.leader_for_partition(TopicPartition(topic, partition))
         return self._paused_until.get(leader, 0.0)
 
     async def wait_for(self, node: int) -> None:
@@ -222,7 +220,7 @@ class Connection:
         if seconds > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._abandoned.wait(), seconds)
-                raise errors.KafkaConnectionError("the connection was given up")
+                raise errors.KafkaConnectionError("the producer was given up")
 
     def answered(self, node: int, response: Any) -> None:
         """Read a broker's answer to a Produce: over its quota it reads nothing for a while.
@@ -266,7 +264,7 @@ class Connection:
         """Flush and close within the time, and abandon what is left then."""
         with contextlib.suppress(TimeoutError, KafkaError, OSError):
             async with asyncio.timeout(seconds):
-                await self._producer.stop()
+                await self._inner.stop()
         await self.abandon()
 
     async def abandon(self) -> None:
@@ -277,7 +275,7 @@ class Connection:
         await self._end()
 
     async def _end(self) -> None:
-        await internals.abandon(self._producer)
+        await internals.abandon(self._inner)
 
 
 def partition_of(key: bytes, partitions: int) -> int:

@@ -22,7 +22,7 @@ from bridge.kafka.limits import Limits, record_bytes
 from bridge.kafka.producer import (
     MAX_BATCH_BYTES,
     AbandonedError,
-    Connection,
+    Producer,
     RefusedError,
     partition_of,
 )
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-SLICE = 500  # messages that are put in line before others have their turn, some 3 ms
-MAX_DELIVERIES = 3  # of one record, over as many connections
+CHUNK = 500  # messages that are put in line before others have their turn, some 3 ms
+MAX_DELIVERIES = 3  # of one record, over as many producers
 NO_LIMIT = sys.maxsize
 PURGE_SECONDS = 1.0  # between two looks at what waits for a broker that throttles
 NOT_SENT = Outcome(Result.FAILED, error="not sent in time")
@@ -55,8 +55,8 @@ _FUTILE = (
     errors.UnsupportedVersionError,
     errors.SaslAuthenticationFailed,
 )
-# The connection's own state is at fault, not a record.
-_CONNECTION = (
+# The producer's own state is at fault, not a record.
+_PRODUCER = (
     errors.OutOfOrderSequenceNumber,
     errors.ProducerFenced,
     errors.InvalidProducerEpoch,
@@ -96,7 +96,7 @@ class _Request:
 
 
 @dataclass(slots=True, eq=False)
-class _Slice:
+class _Chunk:
     """Those messages of a request that go to one partition, by index, in order."""
 
     request: _Request
@@ -106,17 +106,17 @@ class _Slice:
 
 
 @dataclass(slots=True, eq=False)
-class _Lane:
+class _PartitionQueue:
     """The records on their way to one partition: at most one batch of them in flight."""
 
     topic: str
     partition: int
-    slices: deque[_Slice] = field(default_factory=deque)
+    chunks: deque[_Chunk] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
 
 
 class Publisher:
-    """Publishes messages through whatever connection the supervisor has at the moment.
+    """Publishes messages through whatever producer the supervisor has at the moment.
 
     `tracing` is None where batches are not traced.
     """
@@ -129,11 +129,11 @@ class Publisher:
         self._tracing = tracing
         self._timeouts = Timeouts()
         self._limits = Limits(settings.compression, supervisor.max_message_bytes)
-        self._lanes: dict[tuple[str, int], _Lane] = {}
+        self._queues: dict[tuple[str, int], _PartitionQueue] = {}
 
     async def stop(self) -> None:
         """Forget what is on its way: whoever asked for it has had an answer by now."""
-        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        tasks = [queue.task for queue in self._queues.values() if queue.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -170,22 +170,22 @@ class Publisher:
     # --- requests ------------------------------------------------------------------------
 
     async def _put_in_line(self, request: _Request) -> None:
-        connection = await self._supervisor.current()
+        producer = await self._supervisor.current()
         count = len(request.messages)
-        for start in range(0, count, SLICE):
-            self._enqueue(request, range(start, min(start + SLICE, count)), connection)
-            if start + SLICE < count:
+        for start in range(0, count, CHUNK):
+            self._enqueue(request, range(start, min(start + CHUNK, count)), producer)
+            if start + CHUNK < count:
                 await asyncio.sleep(0)
 
-    def _enqueue(self, request: _Request, indices: Iterable[int], connection: Connection) -> None:
-        slices: dict[tuple[str, int], _Slice] = {}
+    def _enqueue(self, request: _Request, indices: Iterable[int], producer: Producer) -> None:
+        chunks: dict[tuple[str, int], _Chunk] = {}
         topics: dict[str, tuple[int, int]] = {}
         messages, limits = request.messages, self._limits
         for index in indices:
             topic, key, value, _, _, _ = messages[index]
             known = topics.get(topic)
             if known is None:
-                known = topics[topic] = connection.partitions(topic), limits.small_bytes(topic)
+                known = topics[topic] = producer.partitions(topic), limits.small_bytes(topic)
             count, small = known
             if not count:
                 request.settle(
@@ -195,83 +195,83 @@ class Publisher:
                 request.refuse([index])
             else:
                 where = topic, partition_of(key, count)
-                piece = slices.get(where)
-                if piece is None:
-                    piece = slices[where] = _Slice(request, [])
-                piece.indices.append(index)
-        for where, piece in slices.items():
-            lane = self._lanes.setdefault(where, _Lane(*where))
-            lane.slices.append(piece)
-            if lane.task is None:
-                lane.task = asyncio.create_task(self._run(lane), name="kafka lane")
+                chunk = chunks.get(where)
+                if chunk is None:
+                    chunk = chunks[where] = _Chunk(request, [])
+                chunk.indices.append(index)
+        for where, chunk in chunks.items():
+            queue = self._queues.setdefault(where, _PartitionQueue(*where))
+            queue.chunks.append(chunk)
+            if queue.task is None:
+                queue.task = asyncio.create_task(self._run(queue), name="kafka partition queue")
 
     # --- one partition -------------------------------------------------------------------
 
-    async def _run(self, lane: _Lane) -> None:
+    async def _run(self, queue: _PartitionQueue) -> None:
         try:
-            while lane.slices:
-                connection = await self._supervisor.current()
-                pause = connection.pause_seconds(lane.topic, lane.partition)
+            while queue.chunks:
+                producer = await self._supervisor.current()
+                pause = producer.pause_seconds(queue.topic, queue.partition)
                 if pause:
-                    await asyncio.wait({connection.failed}, timeout=min(pause, PURGE_SECONDS))
-                    lane.slices = deque(p for p in lane.slices if not p.request.closed)
+                    await asyncio.wait({producer.failed}, timeout=min(pause, PURGE_SECONDS))
+                    queue.chunks = deque(each for each in queue.chunks if not each.request.closed)
                     continue
-                limit = self._limits.batch_bytes(lane.topic)
-                batch, taken = _fill(connection.new_batch(), lane.slices, limit)
+                limit = self._limits.batch_bytes(queue.topic)
+                batch, taken = _fill(producer.new_batch(), queue.chunks, limit)
                 if taken:
-                    await self._deliver(lane, connection, batch, taken)
+                    await self._deliver(queue, producer, batch, taken)
         finally:
-            lane.task = None
+            queue.task = None
 
     async def _deliver(
-        self, lane: _Lane, connection: Connection, batch: Any, taken: list[_Slice]
+        self, queue: _PartitionQueue, producer: Producer, batch: Any, taken: list[_Chunk]
     ) -> None:
         """Send one batch and settle its records, or put them back for another try."""
-        for piece in taken:
-            piece.deliveries += 1
-            outcomes = piece.request.outcomes
-            for index in piece.indices:
+        for chunk in taken:
+            chunk.deliveries += 1
+            outcomes = chunk.request.outcomes
+            for index in chunk.indices:
                 outcomes[index] = HANDED_OVER
-        sending = self._send(lane, connection, batch)
+        sending = self._send(queue, producer, batch)
         if self._tracing is not None:
             sending = self._tracing.batch(
                 sending,
-                topic=lane.topic,
-                partition=lane.partition,
-                count=sum(len(piece.indices) for piece in taken),
-                headers=[piece.request.messages[piece.indices[0]].headers for piece in taken],
+                topic=queue.topic,
+                partition=queue.partition,
+                count=sum(len(chunk.indices) for chunk in taken),
+                headers=[chunk.request.messages[chunk.indices[0]].headers for chunk in taken],
             )
         try:
             offset = await sending
             if offset >= 0:
                 self._supervisor.losses.acknowledged(
-                    lane.topic, lane.partition, offset, batch.record_count()
+                    queue.topic, queue.partition, offset, batch.record_count()
                 )
-            _published(taken, lane.partition, offset)
+            _published(taken, queue.partition, offset)
         except AbandonedError as exc:
-            self._again(lane, taken, Outcome(Result.UNKNOWN, error=str(exc)))
+            self._again(queue, taken, Outcome(Result.UNKNOWN, error=str(exc)))
         except RefusedError as exc:
             self._supervisor.refused(type(exc.error).__name__)
-            for piece in taken:
-                piece.deliveries -= 1  # nothing came of it, and nothing is lost by another
-            self._failed(lane, batch, taken, exc.error, halved=True)
-        except Exception as exc:  # noqa: BLE001 -- whatever it is, this connection is of no use
+            for chunk in taken:
+                chunk.deliveries -= 1  # nothing came of it, and nothing is lost by another
+            self._failed(queue, batch, taken, exc.error, halved=True)
+        except Exception as exc:  # noqa: BLE001 -- whatever it is, this producer is of no use
             # It has used up sequence numbers, for good.
-            self._supervisor.give_up(connection, type(exc).__name__)
-            self._failed(lane, batch, taken, exc)
+            self._supervisor.give_up(producer, type(exc).__name__)
+            self._failed(queue, batch, taken, exc)
 
-    async def _send(self, lane: _Lane, connection: Connection, batch: Any) -> int:
+    async def _send(self, queue: _PartitionQueue, producer: Producer, batch: Any) -> int:
         """The offset of the batch's first record, once the broker has taken it."""
         handed_over_by = asyncio.get_running_loop().time() + self._settings.publish_timeout_seconds
         with self._timeouts.at(handed_over_by):
-            reply = await connection.send(batch, lane.topic, lane.partition)
+            reply = await producer.send(batch, queue.topic, queue.partition)
         return await reply
 
     def _failed(
         self,
-        lane: _Lane,
+        queue: _PartitionQueue,
         batch: Any,
-        taken: list[_Slice],
+        taken: list[_Chunk],
         exc: BaseException,
         *,
         halved: bool = False,
@@ -279,88 +279,88 @@ class Publisher:
         """Settle the records of a batch that has failed, or put them back for another try.
 
         Where one of them is to blame, the broker does not say which. They are sent again by
-        halves, or singly where each failure costs a connection.
+        halves, or singly where each failure costs a producer.
         """
         name = type(exc).__name__
         explanation = explained(name)
         reason = reason_of(exc) if explanation == name else explanation
-        log.warning("batch failed", topic=lane.topic, partition=lane.partition, error=reason)
-        count = sum(len(piece.indices) for piece in taken)
+        log.warning("batch failed", topic=queue.topic, partition=queue.partition, error=reason)
+        count = sum(len(chunk.indices) for chunk in taken)
         if isinstance(exc, _TOO_LARGE):
-            self._supervisor.doubt(lane.topic)
+            self._supervisor.doubt(queue.topic)
         if isinstance(exc, _FUTILE):
             _settle(taken, Outcome(error=reason))
-        elif isinstance(exc, _CONNECTION) or not isinstance(exc, errors.BrokerResponseError):
-            self._again(lane, taken, Outcome(Result.UNKNOWN, error=reason))
+        elif isinstance(exc, _PRODUCER) or not isinstance(exc, errors.BrokerResponseError):
+            self._again(queue, taken, Outcome(Result.UNKNOWN, error=reason))
         elif count > 1:
             if isinstance(exc, _TOO_LARGE):
-                self._limits.refused(lane.topic, batch.size(), None)
-            for piece in taken:
-                piece.most = count // 2 if halved else 1
-            self._again(lane, taken, Outcome(error=reason))
+                self._limits.refused(queue.topic, batch.size(), None)
+            for chunk in taken:
+                chunk.most = count // 2 if halved else 1
+            self._again(queue, taken, Outcome(error=reason))
         elif isinstance(exc, _TOO_LARGE):
-            self._too_large(lane, batch, taken[0])
+            self._too_large(queue, batch, taken[0])
         else:
             _settle(taken, Outcome(error=reason))
 
-    def _too_large(self, lane: _Lane, batch: Any, refused: _Slice) -> None:
+    def _too_large(self, queue: _PartitionQueue, batch: Any, refused: _Chunk) -> None:
         """Settle the one record of a batch, and all that wait and are no smaller."""
         (index,) = refused.indices
-        self._limits.refused(lane.topic, batch.size(), refused.request.messages[index])
+        self._limits.refused(queue.topic, batch.size(), refused.request.messages[index])
         refused.request.refuse([index])
-        for other in self._lanes.values():
-            if other.topic == lane.topic:
-                for piece in other.slices:
-                    self._refuse_too_large(piece)
+        for other in self._queues.values():
+            if other.topic == queue.topic:
+                for chunk in other.chunks:
+                    self._refuse_too_large(chunk)
 
-    def _refuse_too_large(self, piece: _Slice) -> None:
-        messages, too_large = piece.request.messages, self._limits.too_large
-        refused = [index for index in piece.indices if too_large(messages[index])]
+    def _refuse_too_large(self, chunk: _Chunk) -> None:
+        messages, too_large = chunk.request.messages, self._limits.too_large
+        refused = [index for index in chunk.indices if too_large(messages[index])]
         if refused:
-            piece.indices = [index for index in piece.indices if index not in {*refused}]
-            piece.request.refuse(refused)
+            chunk.indices = [index for index in chunk.indices if index not in {*refused}]
+            chunk.request.refuse(refused)
 
-    def _again(self, lane: _Lane, taken: list[_Slice], meanwhile: Outcome) -> None:
+    def _again(self, queue: _PartitionQueue, taken: list[_Chunk], meanwhile: Outcome) -> None:
         """Put records back, first in line, but those tried often enough or past their time."""
-        for piece in reversed(taken):
-            if piece.deliveries >= MAX_DELIVERIES or piece.request.closed:
-                _settle([piece], meanwhile)
+        for chunk in reversed(taken):
+            if chunk.deliveries >= MAX_DELIVERIES or chunk.request.closed:
+                _settle([chunk], meanwhile)
                 continue
-            for index in piece.indices:
-                piece.request.outcomes[index] = meanwhile
-            lane.slices.appendleft(piece)
+            for index in chunk.indices:
+                chunk.request.outcomes[index] = meanwhile
+            queue.chunks.appendleft(chunk)
 
 
-def _fill(batch: Any, slices: deque[_Slice], max_bytes: int) -> tuple[Any, list[_Slice]]:
+def _fill(batch: Any, chunks: deque[_Chunk], max_bytes: int) -> tuple[Any, list[_Chunk]]:
     """Move records from the head of the line into the batch, until one no longer fits.
 
     The first record always fits: whether it is too large is the broker's to say.
     """
-    taken: list[_Slice] = []
+    taken: list[_Chunk] = []
     most = NO_LIMIT
-    while slices:
-        piece = slices.popleft()
-        if piece.request.closed:
+    while chunks:
+        chunk = chunks.popleft()
+        if chunk.request.closed:
             continue
-        most = min(most, piece.most)
+        most = min(most, chunk.most)
         room = most - batch.record_count()
-        count = _append(batch, piece, min(room, len(piece.indices)), max_bytes) if room > 0 else 0
-        rest = piece.indices[count:]
+        count = _append(batch, chunk, min(room, len(chunk.indices)), max_bytes) if room > 0 else 0
+        rest = chunk.indices[count:]
         if rest:
-            slices.appendleft(_Slice(piece.request, rest, piece.deliveries, piece.most))
-            piece.indices = piece.indices[:count]
+            chunks.appendleft(_Chunk(chunk.request, rest, chunk.deliveries, chunk.most))
+            chunk.indices = chunk.indices[:count]
         if count:
-            taken.append(piece)
+            taken.append(chunk)
         if rest:
             break
     return batch, taken
 
 
-def _append(batch: Any, piece: _Slice, limit: int, max_bytes: int) -> int:
-    messages, append = piece.request.messages, batch.append
+def _append(batch: Any, chunk: _Chunk, limit: int, max_bytes: int) -> int:
+    messages, append = chunk.request.messages, batch.append
     # aiokafka keeps to its own limit; only a topic's smaller one has to be watched here.
     watched = max_bytes < MAX_BATCH_BYTES
-    for count, index in enumerate(piece.indices[:limit]):
+    for count, index in enumerate(chunk.indices[:limit]):
         _, key, value, headers, timestamp_ms, _ = messages[index]
         if watched and batch.record_count():
             size = batch.size() + record_bytes(key, value, headers)
@@ -371,17 +371,17 @@ def _append(batch: Any, piece: _Slice, limit: int, max_bytes: int) -> int:
     return limit
 
 
-def _settle(taken: Iterable[_Slice], outcome: Outcome) -> None:
-    for piece in taken:
-        piece.request.settle(piece.indices, itertools.repeat(outcome))
+def _settle(taken: Iterable[_Chunk], outcome: Outcome) -> None:
+    for chunk in taken:
+        chunk.request.settle(chunk.indices, itertools.repeat(outcome))
 
 
-def _published(taken: Iterable[_Slice], partition: int, offset: int) -> None:
+def _published(taken: Iterable[_Chunk], partition: int, offset: int) -> None:
     """A batch's records stand in the log in the order in which they were appended.
 
     Of one that the broker knows to be in already it does not say where: the offset is negative.
     """
     offsets = itertools.count(offset) if offset >= 0 else itertools.repeat(None)
     outcomes = (Outcome(Result.PUBLISHED, partition, at) for at in offsets)
-    for piece in taken:
-        piece.request.settle(piece.indices, outcomes)
+    for chunk in taken:
+        chunk.request.settle(chunk.indices, outcomes)

@@ -1,6 +1,6 @@
-"""Owns the connection's life: opens it, watches it, replaces it, and ends the old one.
+"""Owns the producer's life: opens it, watches it, replaces it, and ends the old one.
 
-What it does not do: touch a record. Who finds the connection broken says so with `give_up`.
+What it does not do: touch a record. Who finds the producer broken says so with `give_up`.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from bridge.kafka.admin import (
 )
 from bridge.kafka.causes import ADVICE, AWAY, explained, word_of
 from bridge.kafka.losses import Losses
-from bridge.kafka.producer import Connection
+from bridge.kafka.producer import Producer
 from bridge.kafka.renewal import follow
 from bridge.kafka.security import TlsFiles
 from bridge.kafka.topic_metadata import EARLIEST, Topic
@@ -41,24 +41,24 @@ class Timing:
 
     `backoff` is the first and the longest pause between two attempts to connect, before jitter;
     `complaint` the least time between two lines that say that none succeeds, or that brokers
-    throttle; `inspection` the age at which a topic's settings are read again.
+    throttle; `config_age` the age at which a topic's settings are read again.
     """
 
     watch: float = 0.25
     probe: float = 5.0
     missing_topic: float = 1.0
     complaint: float = 30.0
-    inspection: float = 30.0
+    config_age: float = 30.0
     backoff: tuple[float, float] = (0.1, 2.0)
 
 
 class Supervisor:
-    """Keeps one connection at a time, from the first one that can be had on.
+    """Keeps one producer at a time, from the first one that can be had on.
 
     `topics` must exist for it to be ready; the dead-letter topic only for dead letters.
-    `connect` and `inspect` reach the cluster. `on_rebuild` gets the cause of each replacement,
-    and `on_refusal` that of each batch refused without one, as one of a few words (causes.py);
-    `on_throttle` the seconds for which a broker asks to be left alone.
+    `connect` and `describe_configs` reach the cluster. `on_rebuild` gets the cause of each
+    replacement, and `on_refusal` that of each batch refused without one, as one of a few words
+    (causes.py); `on_throttle` the seconds for which a broker asks to be left alone.
     """
 
     states: ClassVar[tuple[str, ...]] = ("starting", "connected", "replacing")
@@ -68,8 +68,8 @@ class Supervisor:
         settings: Kafka,
         topics: Sequence[str],
         *,
-        connect: Callable[[Kafka], Awaitable[Connection]] | None = None,
-        inspect: Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[TopicDescription]]]
+        connect: Callable[[Kafka], Awaitable[Producer]] | None = None,
+        describe_configs: Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[TopicDescription]]]
         | None = None,
         timing: Timing = Timing(),
         on_rebuild: Callable[[str], None] = lambda _: None,
@@ -81,31 +81,33 @@ class Supervisor:
         self._required = frozenset(topics)
         self._wanted = frozenset(settings.with_dead_letters(tuple(topics)))
         self._files = TlsFiles(settings.security.tls) if settings.security.encrypted else None
-        self._connect = connect or partial(Connection.open, files=self._files)
-        self._inspect = inspect or partial(admin.describe_configs, files=self._files)
+        self._connect = connect or partial(Producer.open, files=self._files)
+        self._describe_configs = describe_configs or partial(
+            admin.describe_configs, files=self._files
+        )
         self._timing = timing
         self._topics: dict[str, Topic] = {}
         self._logs: dict[str, Log] = {}
         self._missing: frozenset[str] = frozenset()
         self._denied: dict[str, str] = {}  # topic -> the operations to allow
-        self._findings: dict[str, TopicDescription] = {}
-        self._inspected_at: dict[str, float] = {}
+        self._descriptions: dict[str, TopicDescription] = {}
+        self._described_at: dict[str, float] = {}
         self._throttle_said_at = -math.inf
         self.losses = Losses()
-        self.generation = 0  # of the connection
-        self._connection: Connection | None = None
+        self.generation = 0  # of the producer
+        self._producer: Producer | None = None
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
-        self._winding_down: dict[asyncio.Task[None], Connection] = {}
+        self._winding_down: dict[asyncio.Task[None], Producer] = {}
         self.ready = False  # once true it stays: an outage must not empty the Service
         self.not_ready_because = "Kafka was not found yet"
         self.reachable = False  # the brokers, when they were last asked
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection to publish through."""
-        return self._connection is not None
+        """Whether there is a producer to publish through."""
+        return self._producer is not None
 
     @property
     def state(self) -> str:
@@ -132,20 +134,20 @@ class Supervisor:
         tasks = [task for task in all_tasks if task is not None]
         for task in tasks:
             task.cancel()
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
             # Half the time to flush, and half for what cannot be flushed.
-            await connection.close(seconds / 2)
+            await producer.close(seconds / 2)
         left = list(self._winding_down.values())
         await asyncio.gather(*tasks, return_exceptions=True)
-        for connection in left:  # a task that had not begun has ended nothing
-            await connection.abandon()
+        for producer in left:  # a task that had not begun has ended nothing
+            await producer.abandon()
 
-    async def current(self) -> Connection:
-        """The connection, as soon as there is one."""
-        while self._connection is None:
+    async def current(self) -> Producer:
+        """The producer, as soon as there is one."""
+        while self._producer is None:
             await self._connected.wait()
-        return self._connection
+        return self._producer
 
     def last_seen(self, topic: str) -> Log | None:
         """The topic as last seen, if its cluster tells it from others of its name."""
@@ -158,15 +160,15 @@ class Supervisor:
 
         Without what the cluster does not tell in time.
         """
-        connection = self._connection
-        if connection is None:
+        producer = self._producer
+        if producer is None:
             return {}
         logs: dict[str, Log] = {}
         try:
             async with asyncio.timeout_at(deadline):
-                for name, topic in (await connection.describe(partitions)).items():
+                for name, topic in (await producer.describe(partitions)).items():
                     if (log_now := _log_of(topic)) is not None:
-                        starts = await connection.offsets(topic, partitions[name], EARLIEST)
+                        starts = await producer.offsets(topic, partitions[name], EARLIEST)
                         logs[name] = replace(log_now, starts=starts)
         except Exception as exc:  # noqa: BLE001 -- without an answer there is no proof, that is all
             log.info("could not describe topics", error=reason_of(exc))
@@ -174,39 +176,39 @@ class Supervisor:
 
     def max_message_bytes(self, topic: str) -> int | None:
         """How large a batch the topic takes, if that is known."""
-        findings = self._findings.get(topic)
-        return findings.max_message_bytes if findings is not None else None
+        described = self._descriptions.get(topic)
+        return described.max_message_bytes if described is not None else None
 
     def doubt(self, topic: str) -> None:
         """Have the topic's settings read again: a broker does not keep to what is known of them."""
-        self._inspected_at[topic] = -math.inf
+        self._described_at[topic] = -math.inf
 
     def refused(self, cause: str) -> None:
-        """Count a batch that a broker refused; the connection stays."""
+        """Count a batch that a broker refused; the producer stays."""
         self.on_refusal(word_of(cause))
 
-    def give_up(self, connection: Connection, cause: str) -> None:
-        """Have the connection replaced; nobody is handed it any more."""
-        connection.fail(cause)
-        if self._connection is connection:
+    def give_up(self, producer: Producer, cause: str) -> None:
+        """Have the producer replaced; nobody is handed it any more."""
+        producer.fail(cause)
+        if self._producer is producer:
             self.reachable = word_of(cause) not in AWAY
-            self._connection = None
+            self._producer = None
             self._connected.clear()
 
     async def _run(self) -> None:
         while True:
-            connection = await self._open()
-            connection.on_throttle = self._throttled
-            self._connection = connection
+            producer = await self._open()
+            producer.on_throttle = self._throttled
+            self._producer = producer
             self.generation += 1
             self._connected.set()
             self.reachable = True
             log.info("connected to Kafka")
-            await self._watch(connection)
-            cause = connection.failed.result()
+            await self._watch(producer)
+            cause = producer.failed.result()
             self._on_rebuild(word_of(cause))
             log.warning("replacing the producer", cause=word_of(cause), error=explained(cause))
-            self._wind_down(connection)
+            self._wind_down(producer)
 
     def _throttled(self, seconds: float) -> None:
         self.on_throttle(seconds)
@@ -216,7 +218,7 @@ class Supervisor:
 
     # --- opening -------------------------------------------------------------------------
 
-    async def _open(self) -> Connection:
+    async def _open(self) -> Producer:
         pause, longest = self._timing.backoff
         said_at: dict[str, float] = {}
         while True:
@@ -229,7 +231,7 @@ class Supervisor:
             pause = min(pause * 2, longest)
 
     def _complain(self, reason: str, said_at: dict[str, float]) -> None:
-        """Say at once why there is no connection, and the same again only after a while."""
+        """Say at once why there is no producer, and the same again only after a while."""
         if not self.ready:
             self.not_ready_because = f"cannot reach Kafka: {reason}"
         if time.monotonic() - said_at.get(reason, -math.inf) > self._timing.complaint:
@@ -237,35 +239,35 @@ class Supervisor:
             servers = ",".join(self._settings.bootstrap_servers)
             log.warning("cannot reach Kafka", servers=servers, error=reason)
 
-    async def _attempt(self) -> Connection:
-        connection = await self._connect(self._settings)
+    async def _attempt(self) -> Producer:
+        producer = await self._connect(self._settings)
         try:
             async with asyncio.timeout(self._settings.publish_timeout_seconds):
-                await self._look_for_topics(connection)
+                await self._describe_topics(producer)
         except BaseException:
-            await connection.abandon()
+            await producer.abandon()
             raise
-        return connection
+        return producer
 
-    async def _look_for_topics(self, connection: Connection) -> None:
-        self._topics = await connection.find(self._wanted)
+    async def _describe_topics(self, producer: Producer) -> None:
+        self._topics = await producer.track(self._wanted)
         missing = self._wanted - self._topics.keys()
         if missing and self._settings.create_topics.enabled:
             await create_topics(self._settings, missing, self._files)
-            self._topics = await connection.find(self._wanted)
+            self._topics = await producer.track(self._wanted)
             missing = self._wanted - self._topics.keys()
         for topic in sorted(missing - self._missing):
             command = creation_command(self._settings, topic)
             log.error("topic is missing", topic=topic, create_it_with=command)
         self._missing = missing
-        await self.losses.look(self._topics, connection.offsets)
+        await self.losses.compare(self._topics, producer.offsets)
         logs = {name: _log_of(topic) for name, topic in self._topics.items()}
         self._logs = {name: each for name, each in logs.items() if each is not None}
-        self._tell_denials()
-        await self._inspect_topics()
+        self._log_denials()
+        await self._update_descriptions()
         self._settle_readiness(missing & self._required)
 
-    def _tell_denials(self) -> None:
+    def _log_denials(self) -> None:
         """Say of each topic once what the bridge may not do, and when it may."""
         denied = {n: lacking for n, t in sorted(self._topics.items()) if (lacking := t.must_allow)}
         for name, lacking in denied.items():
@@ -288,28 +290,28 @@ class Supervisor:
             self.ready = True
             log.info("ready")
 
-    async def _inspect_topics(self) -> None:
+    async def _update_descriptions(self) -> None:
         """Say of each topic once what is at risk; again where that changes."""
         told = {name: topic for name, topic in self._topics.items() if not topic.denied}
         due = {name: topic for name, topic in told.items() if self._is_due(topic)}
         if not due:
             return
-        for findings in await self._inspect(self._settings, due):
-            name = findings.topic.name
-            known = self._findings.get(name)
-            if findings.unanswered and known is not None and known.topic.id == findings.topic.id:
-                continue  # what is known is better than nothing, and the next look is soon
-            if known != findings:
-                log_warnings(findings, self._settings.durability)
-            self._findings[name] = findings
-            self._inspected_at[name] = time.monotonic()
+        for described in await self._describe_configs(self._settings, due):
+            name = described.topic.name
+            known = self._descriptions.get(name)
+            if described.unanswered and known is not None and known.topic.id == described.topic.id:
+                continue  # what is known is better than nothing, and they are read again soon
+            if known != described:
+                log_warnings(described, self._settings.durability)
+            self._descriptions[name] = described
+            self._described_at[name] = time.monotonic()
 
     def _is_due(self, topic: Topic) -> bool:
-        known = self._findings.get(topic.name)
+        known = self._descriptions.get(topic.name)
         return (
             known is None
             or known.topic.id != topic.id
-            or time.monotonic() - self._inspected_at[topic.name] > self._timing.inspection
+            or time.monotonic() - self._described_at[topic.name] > self._timing.config_age
             or (not self.ready and bool(known.at_risk))
             or (self._settings.durability == "require" and known.unreadable is not None)
         )
@@ -317,21 +319,21 @@ class Supervisor:
     def _withheld(self) -> bool:
         """Whether `durability: require` keeps it from being ready."""
         return self._settings.durability == "require" and any(
-            self._findings[topic].at_risk for topic in self._required
+            self._descriptions[topic].at_risk for topic in self._required
         )
 
     # --- watching ------------------------------------------------------------------------
 
-    async def _watch(self, connection: Connection) -> None:
+    async def _watch(self, producer: Producer) -> None:
         """Keep the knowledge of the cluster fresh; return when a replacement is due."""
         probed_at = time.monotonic()
-        while not connection.failed.done():
-            await asyncio.wait({connection.failed}, timeout=self._timing.watch)
-            if connection.oldest_seconds() > self._settings.publish_timeout_seconds:
-                self.give_up(connection, connection.why_stalled())
+        while not producer.failed.done():
+            await asyncio.wait({producer.failed}, timeout=self._timing.watch)
+            if producer.oldest_seconds() > self._settings.publish_timeout_seconds:
+                self.give_up(producer, producer.why_stalled())
             elif time.monotonic() - probed_at > self._probe_interval():
-                probe = asyncio.create_task(self._probe(connection))
-                either: set[asyncio.Future[Any]] = {probe, connection.failed}
+                probe = asyncio.create_task(self._probe(producer))
+                either: set[asyncio.Future[Any]] = {probe, producer.failed}
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 probe.cancel()  # where it is not done: nothing more is to be learnt of this one
                 probed_at = time.monotonic()
@@ -340,33 +342,33 @@ class Supervisor:
         settled = self.ready and not self._missing and not self._denied
         return self._timing.probe if settled else self._timing.missing_topic
 
-    async def _probe(self, connection: Connection) -> None:
+    async def _probe(self, producer: Producer) -> None:
         """Ask the cluster. A broker that throttles answers late, and is there all the same."""
         try:
             async with asyncio.timeout(self._settings.publish_timeout_seconds):
-                if connection.throttled or await connection.refresh():
-                    await self._look_for_topics(connection)
-                elif not connection.throttled:
-                    self.give_up(connection, "no broker answers")
-        except Exception as exc:  # noqa: BLE001 -- a new connection costs less than a doubt
-            if not connection.throttled:
-                self.give_up(connection, f"probe failed: {reason_of(exc)}")
+                if producer.throttled or await producer.refresh():
+                    await self._describe_topics(producer)
+                elif not producer.throttled:
+                    self.give_up(producer, "no broker answers")
+        except Exception as exc:  # noqa: BLE001 -- a new producer costs less than a doubt
+            if not producer.throttled:
+                self.give_up(producer, f"probe failed: {reason_of(exc)}")
 
     # --- ending --------------------------------------------------------------------------
 
-    def _wind_down(self, connection: Connection) -> None:
+    def _wind_down(self, producer: Producer) -> None:
         """Let batches in flight have their answers for a while, then give the rest up."""
-        task = asyncio.create_task(self._end(connection), name="kafka wind-down")
-        self._winding_down[task] = connection
+        task = asyncio.create_task(self._end(producer), name="kafka wind-down")
+        self._winding_down[task] = producer
         task.add_done_callback(self._winding_down.pop)
 
-    async def _end(self, connection: Connection) -> None:
-        left = self._settings.publish_timeout_seconds - connection.oldest_seconds()
+    async def _end(self, producer: Producer) -> None:
+        left = self._settings.publish_timeout_seconds - producer.oldest_seconds()
         try:
-            if connection.in_flight and left > 0:
-                await asyncio.wait(list(connection.in_flight), timeout=left)
+            if producer.in_flight and left > 0:
+                await asyncio.wait(list(producer.in_flight), timeout=left)
         finally:
-            await connection.abandon()
+            await producer.abandon()
 
 
 def _log_of(topic: Topic) -> Log | None:

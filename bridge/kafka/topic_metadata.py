@@ -92,7 +92,7 @@ async def offsets(
 ) -> dict[int, int]:
     """Where the log of each partition begins (EARLIEST) or ends (LATEST), as its leader says.
 
-    Without those that are not told. Raises KafkaError.
+    Without those that the leader does not say. Raises KafkaError.
     """
     by_node: dict[int, list[tuple[int, int]]] = {}
     for partition in partitions:

@@ -1,6 +1,7 @@
 """Counters and histograms that one thread alone counts in, for prometheus_client to show.
 
-The library's own take a lock for each step, which a small request would feel: a fifth of the cost.
+The library's own take a lock for each step. With them, labels looked up once, a request of one
+state took 8 % more instructions and 7 % more CPU time (10,000 requests in process, in turns).
 """
 
 from bisect import bisect_left

@@ -122,7 +122,7 @@ Every problem is reported at once. ("endpoints", "events" and their keys are in 
 {{- if or .Values.ingress.enabled .Values.httpRoute.enabled -}}
 {{- range $n, $endpoint := .Values.config.endpoints -}}
 {{- if contains "${" $endpoint.path -}}
-{{- $problems = append $problems (printf "config.endpoints[%d].path must be written out where ingress or httpRoute is enabled" $n) -}}
+{{- $problems = append $problems (printf "config.endpoints[%d].path must be written out if ingress or httpRoute is enabled" $n) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -139,7 +139,7 @@ Every problem is reported at once. ("endpoints", "events" and their keys are in 
 {{- end -}}
 {{- range include "sms.topics" . | fromJsonArray -}}
 {{- if contains "${" . -}}
-{{- $problems = append $problems (printf "the topic %s must be written out where strimzi.topics or strimzi.user is enabled" .) -}}
+{{- $problems = append $problems (printf "the topic %s must be written out if strimzi.topics or strimzi.user is enabled" .) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

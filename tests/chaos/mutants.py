@@ -66,7 +66,7 @@ ACKNOWLEDGES_ANY = Mutant(
 NEVER_REPLACES = Mutant(
     "never replaces the producer",
     "kafka/supervisor.py",
-    "        connection.fail(cause)\n",
+    "        producer.fail(cause)\n",
     "        return\n",
     faults=("broker-moved",),
     caught_by=("recovery after every fault", "probe after the last fault"),

@@ -72,7 +72,7 @@ def _key(message: Document) -> str:
 
 def _servers(document: Document) -> Iterator[str]:
     yield "## Connections"
-    yield "How subscribers connect is your cluster's affair; the bridge has no part in it."
+    yield "Your cluster decides how subscribers connect; the bridge has no part in it."
     rows = []
     for name, server in document["servers"].items():
         schemes = (_at(document, ref["$ref"]) for ref in server.get("security", ()))
@@ -98,7 +98,7 @@ def _rows(
     properties: Mapping[str, Any], required: set[str], prefix: str
 ) -> Iterator[tuple[str, str, str]]:
     for name, schema in properties.items():
-        kind = _kind(schema) if name in required else f"{_kind(schema)}, not always there"
+        kind = _kind(schema) if name in required else f"{_kind(schema)}, optional"
         yield f"`{prefix}{name}`", kind, schema["description"].replace("<", "&lt;")
         inner = schema.get("properties", {})
         yield from _rows(inner, {*schema.get("required", ())}, f"{prefix}{name}.")

@@ -15,7 +15,7 @@ from bridge.model import InvalidState, Result
 from bridge.observability import requests
 from tests.gateway.test_webhook import Gateway
 from tests.kafka.test_publisher import bench
-from tests.support.fake_kafka import FakeConnection, message
+from tests.support.fake_kafka import FakeProducer, message
 from tests.support.fakes import RecordingPublisher
 
 PAGE = " ".join((Path(__file__).parents[2] / "docs/reliability.md").read_text("utf-8").split())
@@ -36,7 +36,7 @@ TRIES = "three" if publisher.MAX_DELIVERIES == 3 else str(publisher.MAX_DELIVERI
         f"at most {TRIES} times each",
         NESTING,
         f"Bodies over {capacity.SMALL_BYTES // 1024} KiB",
-        f"their records are put in line {publisher.SLICE} at a time",
+        f"their records are put in line {publisher.CHUNK} at a time",
     ],
 )
 def test_the_numbers_on_the_page_are_the_programs(said: str) -> None:
@@ -55,14 +55,14 @@ async def test_a_line_of_the_log_names_a_hundred_unlisted_ids_and_counts_all() -
 
 
 async def test_a_small_request_gets_in_line_among_the_records_of_a_large_one() -> None:
-    connection = FakeConnection(capacity=100)
+    connection = FakeProducer(capacity=100)
     async with bench(connection) as b:
         await b.publish(message(b"first"))  # by now it is connected
-        large = [message(b"%d" % number) for number in range(4 * publisher.SLICE)]
+        large = [message(b"%d" % number) for number in range(4 * publisher.CHUNK)]
         await asyncio.gather(b.publish(*large), b.publish(message(b"small")))
     order = [value for _, batch in connection.sent for value in batch]
     assert len(order) == len(large) + 2
-    assert order.index(b"small") <= publisher.SLICE + 1
+    assert order.index(b"small") <= publisher.CHUNK + 1
 
 
 def test_attributes_of_an_element_at_the_limit_and_one_beyond() -> None:

@@ -241,7 +241,7 @@ def test_notes_say_what_to_give_to_the_provider(helm4: Helm, variant: Variant) -
     auths = [e["auth"] for e in values["config"]["endpoints"]]
     assert ("is open" in notes) == ("none" in auths)
     for allow in (auth["allow"] for auth in auths if "allow" in auth):
-        assert f"takes posts from {', '.join(allow)} alone" in notes
+        assert f"accepts posts from {', '.join(allow)} alone" in notes
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ async def bench(
             dead_letter_topic=None,
             publish_timeout_seconds=seconds,
         )
-        supervisor = Supervisor(settings, [TOPIC], inspect=durable)
+        supervisor = Supervisor(settings, [TOPIC], describe_configs=durable)
         publisher = Publisher(settings, supervisor)
         made = Bench(broker, supervisor, publisher)
         try:

@@ -14,9 +14,9 @@ from bridge.kafka.limits import FORGET_SECONDS, Limits
 from bridge.kafka.supervisor import Timing
 from bridge.model import Message, Outcome, Result
 from tests.support.brokers import ExternalKafka, read_topic
-from tests.support.fake_kafka import Inspect, message, taking, until
+from tests.support.fake_kafka import DescribeConfigs, message, taking, until
 
-QUICK = Timing(probe=0.1, inspection=0.1)
+QUICK = Timing(probe=0.1, config_age=0.1)
 BYTES = random.Random(5).randbytes(100_000)  # that no codec makes smaller
 
 
@@ -93,7 +93,10 @@ def test_what_the_settings_allow_is_theirs_to_say() -> None:
 
 @asynccontextmanager
 async def publisher(
-    kafka: ExternalKafka, topic: str, inspect: Inspect | None = None, compression: str = "none"
+    kafka: ExternalKafka,
+    topic: str,
+    describe_configs: DescribeConfigs | None = None,
+    compression: str = "none",
 ) -> AsyncIterator[tuple[Publisher, Supervisor]]:
     settings = Kafka(
         bootstrap_servers=tuple(kafka.bootstrap_servers.split(",")),
@@ -102,7 +105,7 @@ async def publisher(
         compression=compression,
     )
     supervisor = Supervisor(
-        settings, [topic], inspect=inspect or admin.describe_configs, timing=QUICK
+        settings, [topic], describe_configs=describe_configs or admin.describe_configs, timing=QUICK
     )
     made = Publisher(settings, supervisor)
     supervisor.start()

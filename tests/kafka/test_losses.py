@@ -40,7 +40,7 @@ class Ends:
 async def lost(losses: Losses, topic: Topic, ends: Ends) -> list[tuple[int, int, int]]:
     """Partition, first offset and number of records of what is said to be gone."""
     with capture_logs() as logs:
-        await losses.look({"t": topic}, ends)
+        await losses.compare({"t": topic}, ends)
     return [
         (log["partition"], log["first_offset"], log["records"])
         for log in logs

@@ -52,7 +52,7 @@ async def test_brokers_that_move_to_new_addresses_are_found_there(names: Names, 
             dead_letter_topic=None,
             publish_timeout_seconds=0.5,
         )
-        supervisor = Supervisor(settings, ["status"], inspect=durable)
+        supervisor = Supervisor(settings, ["status"], describe_configs=durable)
         publisher = Publisher(settings, supervisor)
 
         async def publish(value: bytes, seconds: float) -> Outcome:

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import UnknownTopicOrPartitionError
-from confluent_kafka import Producer
+from confluent_kafka import Producer as ReferenceProducer
 
 from bridge.config.settings import Kafka
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.errors import BridgeError
-from bridge.kafka.producer import MAX_PAUSE_SECONDS, Connection, InFlight, partition_of
+from bridge.kafka.producer import MAX_PAUSE_SECONDS, InFlight, Producer, partition_of
 from bridge.kafka.topic_metadata import _topic
 from tests.support.brokers import read_topic
-from tests.support.fake_kafka import NODE, FakeConnection, idle, until
+from tests.support.fake_kafka import NODE, FakeProducer, idle, until
 
 
 def settings(bootstrap_servers: str, timeout: float = 5) -> Kafka:
@@ -28,13 +28,13 @@ def settings(bootstrap_servers: str, timeout: float = 5) -> Kafka:
 
 
 @asynccontextmanager
-async def connected(bootstrap_servers: str, topic: str) -> AsyncIterator[Connection]:
-    connection = await Connection.open(settings(bootstrap_servers))
-    assert list(await connection.find([topic, "no.such.topic"])) == [topic]
+async def connected(bootstrap_servers: str, topic: str) -> AsyncIterator[Producer]:
+    producer = await Producer.open(settings(bootstrap_servers))
+    assert list(await producer.track([topic, "no.such.topic"])) == [topic]
     try:
-        yield connection
+        yield producer
     finally:
-        await connection.abandon()
+        await producer.abandon()
 
 
 def open_sockets() -> int:
@@ -50,22 +50,24 @@ def _descriptors() -> Iterator[str]:
 @pytest.fixture
 def made_topic(embedded: EmbeddedBroker, topic: str) -> str:
     """A topic on the in-memory broker, where a producer's first mention makes it."""
-    Producer({"bootstrap.servers": embedded.bootstrap_servers}).list_topics(topic, timeout=10)
+    ReferenceProducer({"bootstrap.servers": embedded.bootstrap_servers}).list_topics(
+        topic, timeout=10
+    )
     return topic
 
 
 async def test_a_batch_is_in_the_log_when_its_answer_comes(
     embedded: EmbeddedBroker, made_topic: str
 ) -> None:
-    async with connected(embedded.bootstrap_servers, made_topic) as connection:
-        partition = partition_of(b"3234", connection.partitions(made_topic))
-        batch = connection.new_batch()
+    async with connected(embedded.bootstrap_servers, made_topic) as producer:
+        partition = partition_of(b"3234", producer.partitions(made_topic))
+        batch = producer.new_batch()
         for value in (b"a", b"b"):
             batch.append(timestamp=7, key=b"3234", value=value, headers=[("h", b"v")])
-        answer = await connection.send(batch, made_topic, partition)
-        assert connection.oldest_seconds() > 0
+        answer = await producer.send(batch, made_topic, partition)
+        assert producer.oldest_seconds() > 0
         assert (await answer) == 0
-        assert connection.oldest_seconds() == 0
+        assert producer.oldest_seconds() == 0
     records = read_topic(embedded.bootstrap_servers, made_topic, expect=2)
     assert [(r.value, r.partition, r.offset) for r in records] == [
         (b"a", partition, 0),
@@ -76,10 +78,10 @@ async def test_a_batch_is_in_the_log_when_its_answer_comes(
 async def test_a_partition_that_is_not_there_is_refused_at_once(
     embedded: EmbeddedBroker, made_topic: str
 ) -> None:
-    async with connected(embedded.bootstrap_servers, made_topic) as connection:
+    async with connected(embedded.bootstrap_servers, made_topic) as producer:
         with pytest.raises(UnknownTopicOrPartitionError):
-            await connection.send(connection.new_batch(), made_topic, 999)
-        assert connection.partitions("no.such.topic") == 0
+            await producer.send(producer.new_batch(), made_topic, 999)
+        assert producer.partitions("no.such.topic") == 0
 
 
 async def test_a_refused_port_raises_and_leaves_nothing() -> None:
@@ -87,25 +89,25 @@ async def test_a_refused_port_raises_and_leaves_nothing() -> None:
         port = listener.getsockname()[1]
     before = asyncio.all_tasks()
     with pytest.raises(BridgeError, match="Connection refused"):
-        await Connection.open(settings(f"127.0.0.1:{port}"))
+        await Producer.open(settings(f"127.0.0.1:{port}"))
     assert asyncio.all_tasks() == before
 
 
 async def test_a_silent_port_raises_within_the_time_and_leaves_nothing() -> None:
-    """A black hole: the connection is taken and nothing is ever answered."""
+    """A black hole: the producer is taken and nothing is ever answered."""
     before = asyncio.all_tasks()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with pytest.raises(BridgeError):
-            await Connection.open(settings(f"127.0.0.1:{listener.getsockname()[1]}", 0.3))
+            await Producer.open(settings(f"127.0.0.1:{listener.getsockname()[1]}", 0.3))
         await until(lambda: asyncio.all_tasks() == before)
 
 
 async def test_closing_flushes(embedded: EmbeddedBroker, made_topic: str) -> None:
-    async with connected(embedded.bootstrap_servers, made_topic) as connection:
-        batch = connection.new_batch()
+    async with connected(embedded.bootstrap_servers, made_topic) as producer:
+        batch = producer.new_batch()
         batch.append(timestamp=7, key=b"k", value=b"last", headers=[])
-        await connection.send(batch, made_topic, 0)
-        await connection.close(5)
+        await producer.send(batch, made_topic, 0)
+        await producer.close(5)
     (record,) = read_topic(embedded.bootstrap_servers, made_topic, expect=1)
     assert record.value == b"last"
 
@@ -117,16 +119,16 @@ async def test_abandoning_with_a_frozen_broker_leaves_no_task_and_no_socket(
     with new_embedded(topic) as broker:
         before, sockets = asyncio.all_tasks(), open_sockets()
         for _ in range(3):
-            connection = await Connection.open(settings(broker.bootstrap_servers, 2))
-            await connection.find([topic])
+            producer = await Producer.open(settings(broker.bootstrap_servers, 2))
+            await producer.track([topic])
             broker.freeze()
             for partition in range(4):
-                batch = connection.new_batch()
+                batch = producer.new_batch()
                 batch.append(timestamp=7, key=b"k", value=b"v" * 100_000, headers=[])
-                await connection.send(batch, topic, partition)
-            probe = asyncio.create_task(connection.refresh())
+                await producer.send(batch, topic, partition)
+            probe = asyncio.create_task(producer.refresh())
             await idle()
-            await asyncio.wait_for(connection.abandon(), 5)
+            await asyncio.wait_for(producer.abandon(), 5)
             probe.cancel()
             await asyncio.gather(probe, return_exceptions=True)
             broker.thaw()
@@ -137,21 +139,21 @@ async def test_abandoning_with_a_frozen_broker_leaves_no_task_and_no_socket(
 
 async def test_a_broker_that_answers_others_slowly_is_not_stalled() -> None:
     """A batch waits for its turn with the broker: that is no silence. Errors are no answer."""
-    connection = FakeConnection()
-    connection.in_flight[asyncio.Future()] = InFlight("status", 0, time.monotonic() - 50)
-    connection.answered(NODE, answer(19))
-    connection.answered(NODE + 1, answer(0))
-    assert connection.oldest_seconds() >= 50
-    assert connection.why_stalled() == "NotEnoughReplicasError"
-    connection.answered(NODE, answer(0))
-    assert connection.oldest_seconds() < 50
+    producer = FakeProducer()
+    producer.in_flight[asyncio.Future()] = InFlight("status", 0, time.monotonic() - 50)
+    producer.answered(NODE, answer(19))
+    producer.answered(NODE + 1, answer(0))
+    assert producer.oldest_seconds() >= 50
+    assert producer.why_stalled() == "NotEnoughReplicasError"
+    producer.answered(NODE, answer(0))
+    assert producer.oldest_seconds() < 50
 
 
 async def test_a_batch_that_others_answers_leave_out_is_stalled_in_the_end() -> None:
-    connection = FakeConnection()
-    connection.in_flight[asyncio.Future()] = InFlight("status", 0, time.monotonic() - 200)
-    connection.answered(NODE, answer(0))
-    assert connection.oldest_seconds() >= 200 - MAX_PAUSE_SECONDS
+    producer = FakeProducer()
+    producer.in_flight[asyncio.Future()] = InFlight("status", 0, time.monotonic() - 200)
+    producer.answered(NODE, answer(0))
+    assert producer.oldest_seconds() >= 200 - MAX_PAUSE_SECONDS
 
 
 def answer(code: int) -> Any:

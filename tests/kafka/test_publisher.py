@@ -18,8 +18,8 @@ from bridge.model import Message, Outcome, Result
 from tests.support.fake_kafka import (
     NODE,
     Answer,
-    FakeConnection,
-    Inspect,
+    DescribeConfigs,
+    FakeProducer,
     durable,
     idle,
     message,
@@ -33,12 +33,12 @@ SOON = 0.05  # a deadline, for what never comes
 
 
 class Bench:
-    """A publisher over scripted connections: the first, then the second, and so on."""
+    """A publisher over scripted producers: the first, then the second, and so on."""
 
     def __init__(
-        self, connections: Sequence[FakeConnection], settings: Kafka, inspect: Inspect
+        self, producers: Sequence[FakeProducer], settings: Kafka, describe_configs: DescribeConfigs
     ) -> None:
-        self.connections = list(connections)
+        self.producers = list(producers)
         self.opened = 0
         self.rebuilds: list[str] = []
         self.refusals: list[str] = []
@@ -46,18 +46,18 @@ class Bench:
             settings,
             ["status"],
             connect=self._connect,
-            inspect=inspect,
+            describe_configs=describe_configs,
             timing=TIMING,
             on_rebuild=self.rebuilds.append,
         )
         self.supervisor.on_refusal = self.refusals.append
         self.publisher = Publisher(settings, self.supervisor)
 
-    async def _connect(self, _: Kafka) -> FakeConnection:
-        if self.opened == len(self.connections):
+    async def _connect(self, _: Kafka) -> FakeProducer:
+        if self.opened == len(self.producers):
             raise errors.KafkaConnectionError("no more brokers")
         self.opened += 1
-        return self.connections[self.opened - 1]
+        return self.producers[self.opened - 1]
 
     async def publish(self, *messages: Message, seconds: float = 2.0) -> list[Outcome]:
         deadline = asyncio.get_running_loop().time() + seconds
@@ -66,9 +66,11 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    *connections: FakeConnection, settings: Kafka = SETTINGS, inspect: Inspect = durable
+    *producers: FakeProducer,
+    settings: Kafka = SETTINGS,
+    describe_configs: DescribeConfigs = durable,
 ) -> AsyncIterator[Bench]:
-    made = Bench(connections, settings, inspect)
+    made = Bench(producers, settings, describe_configs)
     made.supervisor.start()
     try:
         yield made
@@ -88,7 +90,7 @@ def raising(error: BaseException, when: bytes) -> Callable[[list[bytes], int], A
 
 async def test_the_broker_answer_gives_partition_and_offset() -> None:
     """Offsets count from the batch's first record, in the order of the messages."""
-    async with bench(FakeConnection(lambda *_: 41)) as b:
+    async with bench(FakeProducer(lambda *_: 41)) as b:
         outcomes = await b.publish(message(b"a"), message(b"b"))
     assert outcomes == [Outcome(Result.PUBLISHED, 0, 41), Outcome(Result.PUBLISHED, 0, 42)]
 
@@ -100,11 +102,11 @@ async def test_nothing_to_publish_needs_no_kafka() -> None:
 
 async def test_records_of_one_request_share_a_batch_per_partition() -> None:
     """All states of a request go out together: one batch a partition, in order."""
-    connection = FakeConnection(partitions=2)
-    async with bench(connection) as b:
+    producer = FakeProducer(partitions=2)
+    async with bench(producer) as b:
         await b.publish(*(message(b"%d" % n, key=n) for n in range(6)))
     places = {b"%d" % n: partition_of(b"%d" % n, 2) for n in range(6)}
-    assert sorted(connection.sent) == [
+    assert sorted(producer.sent) == [
         (partition, [value for value in places if places[value] == partition])
         for partition in (0, 1)
     ]
@@ -113,98 +115,98 @@ async def test_records_of_one_request_share_a_batch_per_partition() -> None:
 async def test_requests_that_wait_share_the_next_batch() -> None:
     """While one batch is in flight, the records of all other requests gather for the next."""
     held: list[Any] = [None]
-    connection = FakeConnection(lambda *_: held.pop() if held else 0)
-    async with bench(connection) as b:
+    producer = FakeProducer(lambda *_: held.pop() if held else 0)
+    async with bench(producer) as b:
         first = asyncio.create_task(b.publish(message(b"a")))
-        await until(lambda: len(connection.sent) == 1)
+        await until(lambda: len(producer.sent) == 1)
         others = [asyncio.create_task(b.publish(message(v))) for v in (b"b", b"c", b"d")]
         await idle()
-        connection.settle(connection.pending[0], 7)
+        producer.settle(producer.pending[0], 7)
         await asyncio.gather(first, *others)
-    assert connection.sent == [(0, [b"a"]), (0, [b"b", b"c", b"d"])]
+    assert producer.sent == [(0, [b"a"]), (0, [b"b", b"c", b"d"])]
 
 
 async def test_a_full_batch_is_followed_by_another_in_order() -> None:
-    connection = FakeConnection(capacity=2)
-    async with bench(connection) as b:
+    producer = FakeProducer(capacity=2)
+    async with bench(producer) as b:
         outcomes = await b.publish(*(message(b"%d" % n) for n in range(5)))
-    assert [records for _, records in connection.sent] == [[b"0", b"1"], [b"2", b"3"], [b"4"]]
+    assert [records for _, records in producer.sent] == [[b"0", b"1"], [b"2", b"3"], [b"4"]]
     assert results(outcomes) == [Result.PUBLISHED] * 5
 
 
 async def test_no_answer_by_the_deadline_is_unknown() -> None:
     """Handed over and not answered: it may be in Kafka, and must not be acknowledged."""
-    async with bench(FakeConnection(lambda *_: None)) as b:
+    async with bench(FakeProducer(lambda *_: None)) as b:
         outcomes = await b.publish(message(b"a"), seconds=SOON)
     assert results(outcomes) == [Result.UNKNOWN]
 
 
 async def test_an_answer_after_the_deadline_changes_nothing() -> None:
     """What the caller holds is what was known when the answer was due."""
-    connection = FakeConnection(lambda *_: None)
-    async with bench(connection) as b:
+    producer = FakeProducer(lambda *_: None)
+    async with bench(producer) as b:
         outcomes = await b.publish(message(b"a"), seconds=SOON)
-        connection.settle(connection.pending[0], 7)
-        await until(lambda: not connection.in_flight)
+        producer.settle(producer.pending[0], 7)
+        await until(lambda: not producer.in_flight)
         await idle()
     assert results(outcomes) == [Result.UNKNOWN]
 
 
 async def test_without_kafka_it_has_failed_and_never_gets_there_later() -> None:
     """No buffer: what was not handed over by the deadline is forgotten."""
-    connection = FakeConnection()
+    producer = FakeProducer()
     async with bench() as b:
         outcomes = await b.publish(message(b"a"), seconds=SOON)
         assert results(outcomes) == [Result.FAILED]
-        b.connections.append(connection)
+        b.producers.append(producer)
         assert results(await b.publish(message(b"b"))) == [Result.PUBLISHED]
-    assert connection.values == [b"b"]
+    assert producer.values == [b"b"]
 
 
 async def test_what_waits_behind_a_batch_in_flight_is_withdrawn_at_its_deadline() -> None:
-    connection = FakeConnection(lambda *_: None)
-    async with bench(connection) as b:
+    producer = FakeProducer(lambda *_: None)
+    async with bench(producer) as b:
         first = asyncio.create_task(b.publish(message(b"a"), seconds=SOON * 4))
-        await until(lambda: len(connection.sent) == 1)
+        await until(lambda: len(producer.sent) == 1)
         behind = await b.publish(message(b"b"), seconds=SOON)
         assert results(behind) == [Result.FAILED]
-        connection.answers = lambda *_: 0
-        connection.settle(connection.pending[0], 7)
+        producer.answers = lambda *_: 0
+        producer.settle(producer.pending[0], 7)
         assert results(await first) == [Result.PUBLISHED]
         await b.publish(message(b"c"))
-    assert connection.values == [b"a", b"c"]
+    assert producer.values == [b"a", b"c"]
 
 
 async def test_a_cancelled_request_is_withdrawn() -> None:
-    connection = FakeConnection(lambda *_: None)
-    async with bench(connection) as b:
+    producer = FakeProducer(lambda *_: None)
+    async with bench(producer) as b:
         first = asyncio.create_task(b.publish(message(b"a")))
-        await until(lambda: len(connection.sent) == 1)
+        await until(lambda: len(producer.sent) == 1)
         second = asyncio.create_task(b.publish(message(b"b")))
         await idle()
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
-        connection.answers = lambda *_: 0
-        connection.settle(connection.pending[0], 7)
+        producer.answers = lambda *_: 0
+        producer.settle(producer.pending[0], 7)
         await first
         await b.publish(message(b"c"))
-    assert connection.values == [b"a", b"c"]
+    assert producer.values == [b"a", b"c"]
 
 
 async def test_a_missing_topic_fails_its_own_records_only() -> None:
-    async with bench(FakeConnection(topics=["status"])) as b:
+    async with bench(FakeProducer(topics=["status"])) as b:
         outcomes = await b.publish(message(b"a", topic="rejected"), message(b"b"))
     assert results(outcomes) == [Result.FAILED, Result.PUBLISHED]
     assert outcomes[0].error == "topic rejected is missing or not authorized"
 
 
 async def test_a_record_over_the_limit_harms_nobody() -> None:
-    connection = FakeConnection()
-    async with bench(connection) as b:
+    producer = FakeProducer()
+    async with bench(producer) as b:
         outcomes = await b.publish(message(b"x" * (1024 * 1024 + 1)), message(b"b"))
     assert [o.too_large for o in outcomes] == [True, False]
     assert results(outcomes) == [Result.FAILED, Result.PUBLISHED]
-    assert connection.values == [b"b"]
+    assert producer.values == [b"b"]
 
 
 @pytest.mark.parametrize(
@@ -220,8 +222,8 @@ async def test_a_record_over_the_limit_harms_nobody() -> None:
 async def test_a_broken_connection_is_replaced_and_the_records_sent_again(
     error: Exception,
 ) -> None:
-    """Any failure uses up sequence numbers: the next connection gets the batch, in order."""
-    broken, fresh = FakeConnection(lambda *_: error), FakeConnection()
+    """Any failure uses up sequence numbers: the next producer gets the batch, in order."""
+    broken, fresh = FakeProducer(lambda *_: error), FakeProducer()
     async with bench(broken, fresh) as b:
         outcomes = await b.publish(message(b"a"), message(b"b"))
         assert results(outcomes) == [Result.PUBLISHED] * 2
@@ -230,18 +232,18 @@ async def test_a_broken_connection_is_replaced_and_the_records_sent_again(
 
 
 async def test_tries_are_bounded() -> None:
-    connections = [FakeConnection(lambda *_: errors.OutOfOrderSequenceNumber()) for _ in range(4)]
-    async with bench(*connections) as b:
+    producers = [FakeProducer(lambda *_: errors.OutOfOrderSequenceNumber()) for _ in range(4)]
+    async with bench(*producers) as b:
         outcomes = await b.publish(message(b"a"))
     assert results(outcomes) == [Result.UNKNOWN]
-    assert sum(len(c.sent) for c in connections) == 3
+    assert sum(len(c.sent) for c in producers) == 3
 
 
 @pytest.mark.parametrize(
     "error", [errors.TopicAuthorizationFailedError("status"), errors.InvalidTopicError()]
 )
 async def test_what_no_other_connection_mends_fails_at_once(error: Exception) -> None:
-    first, second = FakeConnection(lambda *_: error), FakeConnection()
+    first, second = FakeProducer(lambda *_: error), FakeProducer()
     async with bench(first, second) as b:
         assert results(await b.publish(message(b"a"), message(b"b"))) == [Result.FAILED] * 2
         assert results(await b.publish(message(b"c"))) == [Result.PUBLISHED]
@@ -261,8 +263,8 @@ async def test_one_bad_record_costs_itself_alone(error: Exception, too_large: bo
     """The others of its batch, its own request's and other requests', are published singly."""
     refuse = raising(error, b"bad")
     held: list[Any] = [None]
-    first = FakeConnection(lambda *a: held.pop() if held else refuse(*a))
-    later = [FakeConnection(refuse) for _ in range(3)]
+    first = FakeProducer(lambda *a: held.pop() if held else refuse(*a))
+    later = [FakeProducer(refuse) for _ in range(3)]
     async with bench(first, *later) as b:
         opener = asyncio.create_task(b.publish(message(b"opener")))
         await until(lambda: len(first.sent) == 1)
@@ -279,7 +281,7 @@ async def test_one_bad_record_costs_itself_alone(error: Exception, too_large: bo
 
 async def test_a_connection_that_is_given_up_leaves_its_records_to_the_next() -> None:
     """A stalled batch is sent again while its request still waits: at least once."""
-    stalled, fresh = FakeConnection(lambda *_: None), FakeConnection()
+    stalled, fresh = FakeProducer(lambda *_: None), FakeProducer()
     async with bench(stalled, fresh, settings=Kafka(publish_timeout_seconds=0.1)) as b:
         outcomes = await b.publish(message(b"a"))
     assert results(outcomes) == [Result.PUBLISHED]
@@ -287,11 +289,11 @@ async def test_a_connection_that_is_given_up_leaves_its_records_to_the_next() ->
 
 
 async def test_a_failure_leaves_other_partitions_their_answers() -> None:
-    """The old connection is wound down, not cut: what it still answers counts."""
-    first = FakeConnection(
+    """The old producer is wound down, not cut: what it still answers counts."""
+    first = FakeProducer(
         lambda _, partition: errors.OutOfOrderSequenceNumber() if partition else None, partitions=2
     )
-    second = FakeConnection(partitions=2)
+    second = FakeProducer(partitions=2)
     async with bench(first, second) as b:
         slow = asyncio.create_task(b.publish(message(b"slow", key=0)))
         await until(lambda: len(first.sent) == 1)
@@ -302,7 +304,7 @@ async def test_a_failure_leaves_other_partitions_their_answers() -> None:
 
 
 async def test_order_within_a_partition_survives_a_replacement() -> None:
-    broken, fresh = FakeConnection(lambda *_: None), FakeConnection()
+    broken, fresh = FakeProducer(lambda *_: None), FakeProducer()
     async with bench(broken, fresh) as b:
         first = asyncio.create_task(b.publish(message(b"1"), message(b"2")))
         await until(lambda: len(broken.sent) == 1)
@@ -315,27 +317,27 @@ async def test_order_within_a_partition_survives_a_replacement() -> None:
 
 async def test_stop_leaves_no_task_behind() -> None:
     before = asyncio.all_tasks()
-    async with bench(FakeConnection(lambda *_: None)) as b:
+    async with bench(FakeProducer(lambda *_: None)) as b:
         await b.publish(message(b"a"), seconds=SOON)
     await until(lambda: asyncio.all_tasks() == before)
 
 
 async def test_a_batch_that_was_abandoned_is_not_taken_for_published() -> None:
-    """A connection that ends answers nothing more: the record may be in Kafka, or not."""
+    """A producer that ends answers nothing more: the record may be in Kafka, or not."""
     settings = Kafka(publish_timeout_seconds=0.1)
-    connections = [FakeConnection(lambda *_: None) for _ in range(3)]
-    async with bench(*connections, settings=settings) as b:
+    producers = [FakeProducer(lambda *_: None) for _ in range(3)]
+    async with bench(*producers, settings=settings) as b:
         outcomes = await b.publish(message(b"a"), seconds=5)
-        assert all(connection.closed for connection in connections)
+        assert all(producer.closed for producer in producers)
     assert results(outcomes) == [Result.UNKNOWN]
 
 
 async def test_a_batch_of_which_aiokafka_lets_go_is_not_taken_for_published() -> None:
-    connection = FakeConnection(lambda *_: None)
-    async with bench(connection) as b:
+    producer = FakeProducer(lambda *_: None)
+    async with bench(producer) as b:
         publishing = asyncio.create_task(b.publish(message(b"a"), seconds=SOON * 4))
-        await until(lambda: len(connection.pending) == 1)
-        connection.pending[0].cancel()
+        await until(lambda: len(producer.pending) == 1)
+        producer.pending[0].cancel()
         assert results(await publishing) == [Result.UNKNOWN]
 
 
@@ -343,35 +345,35 @@ async def test_a_batch_of_which_aiokafka_lets_go_is_not_taken_for_published() ->
 
 
 def refusing(too_large: int) -> Callable[[list[bytes], int], Answer]:
-    """As a broker refuses every batch of more bytes, and the connection gives its numbers back."""
+    """As a broker refuses every batch of more bytes, and the producer gives its numbers back."""
     error = RefusedError(errors.MessageSizeTooLargeError())
     return lambda values, _: error if sum(map(len, values)) > too_large else 0
 
 
 async def test_what_is_known_not_to_fit_is_told_at_once_and_not_sent() -> None:
     """While the other records of its request have no answer yet."""
-    connection = FakeConnection(lambda *_: None)
+    producer = FakeProducer(lambda *_: None)
     told: list[Message] = []
-    async with bench(connection, inspect=taking(20_000)) as b:
+    async with bench(producer, describe_configs=taking(20_000)) as b:
         large = [message(b"%d" % n + b"x" * 24_000) for n in range(100)]
         deadline = asyncio.get_running_loop().time() + 2
         publishing = asyncio.create_task(
             b.publisher.publish([*large, message(b"a")], deadline, lambda one, _: told.append(one))
         )
-        await until(lambda: len(connection.pending) == 1)
+        await until(lambda: len(producer.pending) == 1)
         assert told == large
-        connection.settle(connection.pending[0], 0)
+        producer.settle(producer.pending[0], 0)
         outcomes = await publishing
-    assert connection.values == [b"a"]
+    assert producer.values == [b"a"]
     assert [o.too_large for o in outcomes] == [True] * 100 + [False]
     assert (b.rebuilds, b.refusals) == ([], [])
 
 
 async def test_where_only_the_broker_can_say_it_costs_a_few_batches() -> None:
     """A hundred records at fault, in two requests and beside others': learnt from the first."""
-    connection = FakeConnection(refusing(20_000))
+    producer = FakeProducer(refusing(20_000))
     told: list[Message] = []
-    async with bench(connection, inspect=taking(None)) as b:
+    async with bench(producer, describe_configs=taking(None)) as b:
         large = [message(b"%d" % n + b"x" * 24_000) for n in range(100)]
         deadline = asyncio.get_running_loop().time() + 2
         outcomes = await b.publisher.publish(large, deadline, lambda one, _: told.append(one))
@@ -386,11 +388,11 @@ async def test_where_only_the_broker_can_say_it_costs_a_few_batches() -> None:
 
 async def test_a_refused_batch_is_halved_and_its_good_records_keep_their_order() -> None:
     error = RefusedError(InvalidRecordError())
-    connection = FakeConnection(raising(error, b"5"))
-    async with bench(connection) as b:
+    producer = FakeProducer(raising(error, b"5"))
+    async with bench(producer) as b:
         outcomes = await b.publish(*(message(b"%d" % n) for n in range(8)))
     assert [n for n, o in enumerate(outcomes) if o.result is not Result.PUBLISHED] == [5]
-    assert [records for _, records in connection.sent if b"5" not in records] == [
+    assert [records for _, records in producer.sent if b"5" not in records] == [
         [b"0", b"1", b"2", b"3"],
         [b"4"],
         [b"6", b"7"],
@@ -400,50 +402,50 @@ async def test_a_refused_batch_is_halved_and_its_good_records_keep_their_order()
 
 
 async def test_what_every_record_has_alike_is_not_tried_again() -> None:
-    connection = FakeConnection(lambda *_: RefusedError(errors.InvalidTimestampError()))
-    async with bench(connection) as b:
+    producer = FakeProducer(lambda *_: RefusedError(errors.InvalidTimestampError()))
+    async with bench(producer) as b:
         outcomes = await b.publish(*(message(b"%d" % n) for n in range(8)))
     assert results(outcomes) == [Result.FAILED] * 8
     assert "look at the clocks" in str(outcomes[0].error)
-    assert len(connection.sent) == 1
+    assert len(producer.sent) == 1
     assert b.refusals == ["timestamp"]
 
 
 async def test_what_waits_for_a_broker_that_throttles_is_withdrawn_at_its_deadline() -> None:
-    connection = FakeConnection()
-    async with bench(connection) as b:
+    producer = FakeProducer()
+    async with bench(producer) as b:
         await b.publish(message(b"before"))
-        connection.answered(NODE, SimpleNamespace(topics=[], throttle_time_ms=60_000))
+        producer.answered(NODE, SimpleNamespace(topics=[], throttle_time_ms=60_000))
         assert results(await b.publish(message(b"a"), seconds=SOON)) == [Result.FAILED]
-    assert connection.values == [b"before"]
+    assert producer.values == [b"before"]
 
 
 async def test_only_a_record_that_was_refused_alone_is_too_large() -> None:
     """Else the innocent ones of its batch would become dead letters at a deadline."""
     refuse = raising(errors.MessageSizeTooLargeError(), b"bad")
-    async with bench(FakeConnection(refuse)) as b:
+    async with bench(FakeProducer(refuse)) as b:
         outcomes = await b.publish(message(b"a"), message(b"bad"), message(b"b"), seconds=SOON)
     assert results(outcomes) == [Result.FAILED] * 3
     assert not any(outcome.too_large for outcome in outcomes)
 
 
 async def test_nothing_is_sent_after_the_deadline() -> None:
-    connection = FakeConnection()
-    async with bench(connection) as b:
+    producer = FakeProducer()
+    async with bench(producer) as b:
         await b.supervisor.current()
         assert results(await b.publish(message(b"late"), seconds=-0.1)) == [Result.FAILED]
         await b.publish(message(b"in time"))
-    assert connection.values == [b"in time"]
+    assert producer.values == [b"in time"]
 
 
 async def test_the_records_of_many_requests_keep_to_what_the_topic_takes() -> None:
     held: list[Any] = [None]
-    connection = FakeConnection(lambda *_: held.pop() if held else 0)
-    async with bench(connection, inspect=taking(1000)) as b:
+    producer = FakeProducer(lambda *_: held.pop() if held else 0)
+    async with bench(producer, describe_configs=taking(1000)) as b:
         first = asyncio.create_task(b.publish(message(b"opener")))
-        await until(lambda: len(connection.sent) == 1)
+        await until(lambda: len(producer.sent) == 1)
         others = [asyncio.create_task(b.publish(message(b"x" * 300))) for _ in range(9)]
         await idle()
-        connection.settle(connection.pending[0], 7)
+        producer.settle(producer.pending[0], 7)
         await asyncio.gather(first, *others)
-    assert max(sum(map(len, records)) for _, records in connection.sent) <= 1000
+    assert max(sum(map(len, records)) for _, records in producer.sent) <= 1000

@@ -1,4 +1,4 @@
-"""The connection's life: first connection, replacement, probes, topics, the end."""
+"""The producer's life: first producer, replacement, probes, topics, the end."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -19,20 +19,20 @@ from bridge.kafka.producer import InFlight
 from bridge.kafka.supervisor import Supervisor, Timing
 from bridge.kafka.topic_metadata import Topic
 from bridge.model import Log
-from tests.support.fake_kafka import FakeConnection, Inspect, durable, until
+from tests.support.fake_kafka import DescribeConfigs, FakeProducer, durable, until
 
 QUICK = Timing(watch=0.005, probe=0.02, missing_topic=0.01, backoff=(0.001, 0.01))
 SETTINGS = Kafka(topic="status", dead_letter_topic="rejected", publish_timeout_seconds=0.2)
 
 
 class Cluster:
-    """Hands out the scripted connections one after the other; an exception is a refusal."""
+    """Hands out the scripted producers one after the other; an exception is a refusal."""
 
-    def __init__(self, script: Sequence[FakeConnection | Exception]) -> None:
+    def __init__(self, script: Sequence[FakeProducer | Exception]) -> None:
         self.script = list(script)
         self.attempts = 0
 
-    async def connect(self, _: Kafka) -> FakeConnection:
+    async def connect(self, _: Kafka) -> FakeProducer:
         self.attempts += 1
         if not self.script:
             raise KafkaConnectionError("no broker")
@@ -44,14 +44,18 @@ class Cluster:
 
 @asynccontextmanager
 async def supervised(
-    *script: FakeConnection | Exception,
+    *script: FakeProducer | Exception,
     settings: Kafka = SETTINGS,
     timing: Timing = QUICK,
-    inspect: Inspect = durable,
+    describe_configs: DescribeConfigs = durable,
 ) -> AsyncIterator[tuple[Supervisor, Cluster]]:
     cluster = Cluster(script)
     supervisor = Supervisor(
-        settings, ["status"], connect=cluster.connect, inspect=inspect, timing=timing
+        settings,
+        ["status"],
+        connect=cluster.connect,
+        describe_configs=describe_configs,
+        timing=timing,
     )
     supervisor.start()
     try:
@@ -63,7 +67,7 @@ async def supervised(
 async def test_it_comes_up_without_kafka_and_is_ready_once_it_is_there() -> None:
     """Whatever an attempt to connect raises, the next one is made."""
     refusals = [KafkaConnectionError("refused"), TimeoutError(), ValueError("garbage")]
-    async with supervised(*refusals, FakeConnection()) as (supervisor, cluster):
+    async with supervised(*refusals, FakeProducer()) as (supervisor, cluster):
         assert not supervisor.ready
         await until(lambda: supervisor.ready)
         assert supervisor.connected
@@ -72,10 +76,10 @@ async def test_it_comes_up_without_kafka_and_is_ready_once_it_is_there() -> None
 
 async def test_a_lost_connection_does_not_take_readiness_away() -> None:
     """An outage must not empty the Service: the answer then is a true 503."""
-    connection = FakeConnection()
-    async with supervised(connection) as (supervisor, cluster):
+    producer = FakeProducer()
+    async with supervised(producer) as (supervisor, cluster):
         await until(lambda: supervisor.ready)
-        connection.answering = False
+        producer.answering = False
         await until(lambda: cluster.attempts > 3)
         assert supervisor.ready
         assert not supervisor.connected
@@ -83,7 +87,7 @@ async def test_a_lost_connection_does_not_take_readiness_away() -> None:
 
 @pytest.mark.parametrize("how", ["no broker answers", "stalled", "given up"])
 async def test_a_connection_of_no_use_is_replaced_and_abandoned(how: str) -> None:
-    old, new = FakeConnection(lambda *_: None), FakeConnection()
+    old, new = FakeProducer(lambda *_: None), FakeProducer()
     ways: dict[str, Callable[[Supervisor], object]] = {
         "no broker answers": lambda _: setattr(old, "answering", False),
         "stalled": lambda _: old.in_flight.update({asyncio.Future(): InFlight("status", 0, 0.0)}),
@@ -104,7 +108,7 @@ async def test_a_connection_of_no_use_is_replaced_and_abandoned(how: str) -> Non
 
 async def test_nobody_is_handed_a_connection_that_was_given_up() -> None:
     """Not even in the moment before the supervisor has noticed."""
-    old, new = FakeConnection(), FakeConnection()
+    old, new = FakeProducer(), FakeProducer()
     async with supervised(old, new) as (supervisor, _):
         await supervisor.current()
         supervisor.give_up(old, "broken")
@@ -112,7 +116,7 @@ async def test_nobody_is_handed_a_connection_that_was_given_up() -> None:
 
 
 async def test_a_probe_that_raises_replaces_the_connection() -> None:
-    old, new = FakeConnection(), FakeConnection()
+    old, new = FakeProducer(), FakeProducer()
 
     async def refresh() -> bool:
         raise KafkaConnectionError("gone")
@@ -125,7 +129,7 @@ async def test_a_probe_that_raises_replaces_the_connection() -> None:
 
 
 async def test_a_probe_that_hangs_replaces_the_connection() -> None:
-    old, new = FakeConnection(), FakeConnection()
+    old, new = FakeProducer(), FakeProducer()
 
     async def refresh() -> bool:
         await asyncio.Event().wait()
@@ -139,26 +143,26 @@ async def test_a_probe_that_hangs_replaces_the_connection() -> None:
 
 
 async def test_a_failed_first_look_leaves_no_connection_behind() -> None:
-    broken = FakeConnection()
+    broken = FakeProducer()
 
-    async def find(names: object) -> dict[str, Topic]:
+    async def track(names: object) -> dict[str, Topic]:
         del names
         raise KafkaConnectionError("gone")
 
-    broken.find = find  # type: ignore[method-assign]
-    async with supervised(broken, FakeConnection()) as (supervisor, _):
+    broken.track = track  # type: ignore[method-assign]
+    async with supervised(broken, FakeProducer()) as (supervisor, _):
         await until(lambda: supervisor.ready)
     assert broken.closed
 
 
 async def test_a_missing_topic_is_one_message_with_the_command_that_makes_it() -> None:
     """Said once, however often it is looked for; ready as soon as it is there."""
-    connection = FakeConnection(topics=["rejected"])
+    producer = FakeProducer(topics=["rejected"])
     with capture_logs() as logs:
-        async with supervised(connection) as (supervisor, _):
-            await until(lambda: connection.finds > 3)
+        async with supervised(producer) as (supervisor, _):
+            await until(lambda: producer.tracked > 3)
             assert not supervisor.ready
-            connection.topics.add("status")
+            producer.topics.add("status")
             await until(lambda: supervisor.ready)
     (message,) = [log for log in logs if log["event"] == "topic is missing"]
     assert message["topic"] == "status"
@@ -170,7 +174,7 @@ async def test_a_missing_topic_is_one_message_with_the_command_that_makes_it() -
 
 async def test_a_missing_dead_letter_topic_is_said_but_does_not_hold_it_up() -> None:
     with capture_logs() as logs:
-        async with supervised(FakeConnection(topics=["status"])) as (supervisor, _):
+        async with supervised(FakeProducer(topics=["status"])) as (supervisor, _):
             await until(lambda: supervisor.ready)
     assert [log["topic"] for log in logs if log["event"] == "topic is missing"] == ["rejected"]
 
@@ -180,17 +184,17 @@ async def test_a_missing_dead_letter_topic_is_said_but_does_not_hold_it_up() -> 
 )
 async def test_a_denied_topic_is_one_message_and_not_ready(kind: str, lacking: str) -> None:
     """Said once, however often it is looked for, and never taken for missing."""
-    connection = FakeConnection()
-    getattr(connection, kind).add("status")
+    producer = FakeProducer()
+    getattr(producer, kind).add("status")
     with capture_logs() as logs:
-        async with supervised(connection) as (supervisor, _):
-            await until(lambda: connection.finds > 3)
+        async with supervised(producer) as (supervisor, _):
+            await until(lambda: producer.tracked > 3)
             assert (
                 supervisor.not_ready_because
                 == f"topic status not authorized: allow {lacking} on it"
             )
             assert not supervisor.ready
-            getattr(connection, kind).clear()
+            getattr(producer, kind).clear()
             await until(lambda: supervisor.ready)
     events = [log["event"] for log in logs]
     assert events.count("topic not authorized") == 1
@@ -199,10 +203,10 @@ async def test_a_denied_topic_is_one_message_and_not_ready(kind: str, lacking: s
 
 
 async def test_a_denied_dead_letter_topic_is_said_but_does_not_hold_it_up() -> None:
-    connection = FakeConnection()
-    connection.denied.add("rejected")
+    producer = FakeProducer()
+    producer.denied.add("rejected")
     with capture_logs() as logs:
-        async with supervised(connection) as (supervisor, _):
+        async with supervised(producer) as (supervisor, _):
             await until(lambda: supervisor.ready)
             deadline = asyncio.get_running_loop().time() + 1
             asked = {"status": [0], "rejected": [0]}
@@ -226,17 +230,17 @@ async def test_why_there_is_no_connection_is_said_once_and_where_it_is_looked_fo
 async def test_missing_topics_are_made_where_that_is_enabled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    connection = FakeConnection(topics=[])
+    producer = FakeProducer(topics=[])
 
     async def create(_: Kafka, topics: frozenset[str], files: None) -> None:
         assert files is None
-        connection.topics |= topics
+        producer.topics |= topics
 
     monkeypatch.setattr(module, "create_topics", create)
     settings = SETTINGS.model_copy(update={"create_topics": CreateTopics(enabled=True)})
-    async with supervised(connection, settings=settings) as (supervisor, _):
+    async with supervised(producer, settings=settings) as (supervisor, _):
         await until(lambda: supervisor.ready)
-    assert connection.topics == {"status", "rejected"}
+    assert producer.topics == {"status", "rejected"}
 
 
 async def test_attempts_are_spaced_by_a_growing_pause() -> None:
@@ -249,17 +253,17 @@ async def test_attempts_are_spaced_by_a_growing_pause() -> None:
 
 
 async def test_stop_takes_no_longer_than_its_time() -> None:
-    """However long a connection takes to end: the process has promised when it is gone."""
-    connection = FakeConnection()
+    """However long a producer takes to end: the process has promised when it is gone."""
+    producer = FakeProducer()
 
     async def close(seconds: float) -> None:
         del seconds
         await asyncio.Event().wait()
 
-    connection.close = close  # type: ignore[method-assign]
-    cluster = Cluster([connection])
+    producer.close = close  # type: ignore[method-assign]
+    cluster = Cluster([producer])
     supervisor = Supervisor(
-        SETTINGS, ["status"], connect=cluster.connect, inspect=durable, timing=QUICK
+        SETTINGS, ["status"], connect=cluster.connect, describe_configs=durable, timing=QUICK
     )
     supervisor.start()
     await supervisor.current()
@@ -269,8 +273,8 @@ async def test_stop_takes_no_longer_than_its_time() -> None:
 
 async def test_stop_ends_a_connection_that_was_given_up_just_now() -> None:
     """Its task is ended before it has begun."""
-    old = FakeConnection()
-    async with supervised(FakeConnection()) as (supervisor, _):
+    old = FakeProducer()
+    async with supervised(FakeProducer()) as (supervisor, _):
         await supervisor.current()
         supervisor._wind_down(old)
     assert old.closed
@@ -278,39 +282,39 @@ async def test_stop_ends_a_connection_that_was_given_up_just_now() -> None:
 
 async def test_stop_ends_every_task_and_connection() -> None:
     before = asyncio.all_tasks()
-    connection = FakeConnection()
-    async with supervised(connection) as (supervisor, _):
+    producer = FakeProducer()
+    async with supervised(producer) as (supervisor, _):
         await supervisor.current()
-    assert connection.closed
+    assert producer.closed
     await until(lambda: asyncio.all_tasks() == before)
 
 
 # --- what the topics' settings mean ------------------------------------------------------
 
 
-def findings(replicas: int = 3, min_in_sync: int | None = 2, **more: Any) -> Inspect:
-    async def inspect(_: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
+def described(replicas: int = 3, min_in_sync: int | None = 2, **more: Any) -> DescribeConfigs:
+    async def describe_configs(_: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
         return [
             TopicDescription(replace(topic, replicas=replicas), min_in_sync, **more)
             for topic in topics.values()
         ]
 
-    return inspect
+    return describe_configs
 
 
 @pytest.mark.parametrize(("replicas", "min_in_sync"), [(2, 2), (3, 1), (1, 1)])
 async def test_what_is_at_risk_is_said_and_with_require_not_ready(
     replicas: int, min_in_sync: int
 ) -> None:
-    risky = findings(replicas, min_in_sync)
+    risky = described(replicas, min_in_sync)
     with capture_logs() as logs:
-        async with supervised(FakeConnection(), inspect=risky) as (supervisor, _):
+        async with supervised(FakeProducer(), describe_configs=risky) as (supervisor, _):
             await until(lambda: supervisor.ready)
     assert len([log for log in logs if "because" in log]) == 2
     require = SETTINGS.model_copy(update={"durability": "require"})
-    connection = FakeConnection()
-    async with supervised(connection, inspect=risky, settings=require) as (supervisor, _):
-        await until(lambda: connection.finds > 4)
+    producer = FakeProducer()
+    async with supervised(producer, describe_configs=risky, settings=require) as (supervisor, _):
+        await until(lambda: producer.tracked > 4)
         assert supervisor.connected
         assert not supervisor.ready
 
@@ -319,20 +323,28 @@ async def test_with_require_it_is_ready_once_the_topic_is_mended() -> None:
     require = SETTINGS.model_copy(update={"durability": "require"})
     seen: list[int] = []
 
-    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
+    async def describe_configs(
+        settings: Kafka, topics: Mapping[str, Topic]
+    ) -> list[TopicDescription]:
         seen.append(len(topics))
-        return await findings(3, 1 if len(seen) < 3 else 2)(settings, topics)
+        return await described(3, 1 if len(seen) < 3 else 2)(settings, topics)
 
-    async with supervised(FakeConnection(), inspect=inspect, settings=require) as (supervisor, _):
+    async with supervised(FakeProducer(), describe_configs=describe_configs, settings=require) as (
+        supervisor,
+        _,
+    ):
         await until(lambda: supervisor.ready)
     assert len(seen) == 3
 
 
 async def test_settings_that_may_not_be_read_are_a_warning() -> None:
     require = SETTINGS.model_copy(update={"durability": "require"})
-    denied = findings(3, None, unreadable="not authorized")
+    denied = described(3, None, unreadable="not authorized")
     with capture_logs() as logs:
-        async with supervised(FakeConnection(), inspect=denied, settings=require) as (sup, _):
+        async with supervised(FakeProducer(), describe_configs=denied, settings=require) as (
+            sup,
+            _,
+        ):
             await until(lambda: sup.ready)
     (said, _) = [log["what"] for log in logs if "what" in log]
     assert said == "its settings cannot be read: not authorized"
@@ -342,14 +354,19 @@ async def test_what_the_topic_takes_is_read_again_and_kept_where_the_broker_is_s
     """It may be changed at any time; a look without an answer changes nothing."""
     seen: list[int] = []
 
-    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
+    async def describe_configs(
+        settings: Kafka, topics: Mapping[str, Topic]
+    ) -> list[TopicDescription]:
         seen.append(len(topics))
         if len(seen) % 3 == 2:
-            return await findings(2, None, unreadable="silent", unanswered=True)(settings, topics)
-        return await findings(max_message_bytes=4000 if len(seen) < 3 else 5000)(settings, topics)
+            return await described(2, None, unreadable="silent", unanswered=True)(settings, topics)
+        return await described(max_message_bytes=4000 if len(seen) < 3 else 5000)(settings, topics)
 
-    timing = replace(QUICK, inspection=0.0)
-    async with supervised(FakeConnection(), inspect=inspect, timing=timing) as (supervisor, _):
+    timing = replace(QUICK, config_age=0.0)
+    async with supervised(FakeProducer(), describe_configs=describe_configs, timing=timing) as (
+        supervisor,
+        _,
+    ):
         await until(lambda: len(seen) >= 2)
         assert supervisor.max_message_bytes("status") == 4000
         assert supervisor.max_message_bytes("another") is None
@@ -359,28 +376,30 @@ async def test_what_the_topic_takes_is_read_again_and_kept_where_the_broker_is_s
 async def test_what_the_topic_takes_is_not_read_with_each_probe() -> None:
     seen: list[int] = []
 
-    async def inspect(settings: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
+    async def describe_configs(
+        settings: Kafka, topics: Mapping[str, Topic]
+    ) -> list[TopicDescription]:
         seen.append(len(topics))
         return await durable(settings, topics)
 
-    connection = FakeConnection()
-    async with supervised(connection, inspect=inspect):
-        await until(lambda: connection.finds > 5)
+    producer = FakeProducer()
+    async with supervised(producer, describe_configs=describe_configs):
+        await until(lambda: producer.tracked > 5)
     assert seen == [2]
 
 
 async def test_a_topic_s_log_is_known_and_asked_for() -> None:
-    connection = FakeConnection()
-    async with supervised(connection, FakeConnection()) as (supervisor, _):
+    producer = FakeProducer()
+    async with supervised(producer, FakeProducer()) as (supervisor, _):
         await until(lambda: supervisor.ready)
         deadline = asyncio.get_running_loop().time() + 1
         assert supervisor.last_seen("status") == Log(b"first", {0: 0})
-        connection.topic_id, connection.epoch, connection.start = b"second", 3, 7
+        producer.topic_id, producer.epoch, producer.start = b"second", 3, 7
         logs = await supervisor.current_logs({"status": [0], "another": [0]}, deadline)
         assert logs == {"status": Log(b"second", {0: 3}, {0: 7})}
         await until(lambda: supervisor.last_seen("status") == Log(b"second", {0: 3}))
         generation = supervisor.generation
-        supervisor.give_up(connection, "broken")
+        supervisor.give_up(producer, "broken")
         assert await supervisor.current_logs({"status": [0]}, deadline) == {}
         await supervisor.current()
         assert supervisor.generation > generation
@@ -389,14 +408,14 @@ async def test_a_topic_s_log_is_known_and_asked_for() -> None:
 @pytest.mark.parametrize("error", [KafkaConnectionError("gone"), RuntimeError("closed")])
 async def test_logs_that_cannot_be_asked_for_prove_nothing(error: Exception) -> None:
     """Uvloop raises its own error where a transport is closed already."""
-    connection = FakeConnection()
-    async with supervised(connection) as (supervisor, _):
+    producer = FakeProducer()
+    async with supervised(producer) as (supervisor, _):
         await until(lambda: supervisor.ready)
 
         async def describe(names: object) -> dict[str, Topic]:
             del names
             raise error
 
-        connection.describe = describe  # type: ignore[method-assign]
+        producer.describe = describe  # type: ignore[method-assign]
         deadline = asyncio.get_running_loop().time() + 1
         assert await supervisor.current_logs({"status": [0]}, deadline) == {}

@@ -232,10 +232,10 @@ async def test_kafka_as_the_supervisor_sees_it() -> None:
 
 
 async def test_readiness_and_build_are_shown() -> None:
-    metrics, hindrances = Metrics(), ["no Kafka"]
-    app = admin_app(metrics, Health(lambda: hindrances[0] if hindrances else None))
+    metrics, reasons = Metrics(), ["no Kafka"]
+    app = admin_app(metrics, Health(lambda: reasons[0] if reasons else None))
     assert metrics.registry.get_sample_value("sms_bridge_ready") == 0
-    hindrances.clear()
+    reasons.clear()
     reply = await request(app, method="GET", path="/metrics")
     assert reply is not None
     families = {f.name: f for f in text_string_to_metric_families(reply.body.decode())}

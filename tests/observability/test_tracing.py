@@ -38,7 +38,7 @@ from bridge.observability.tracing.spans import Tracing
 from bridge.pipeline import Publisher as AnyPublisher
 from tests.support.asgi import Leave, Reply, request
 from tests.support.brokers import free_ports, read_topic, wait_until
-from tests.support.fake_kafka import FakeConnection, durable, idle, until
+from tests.support.fake_kafka import FakeProducer, durable, idle, until
 from tests.support.fakes import RecordingPublisher
 from tests.support.gateway import Gateway, configuration
 from tests.support.otlp import Collector, environment, values
@@ -360,14 +360,16 @@ async def test_without_tracing_a_record_is_as_it_ever_was() -> None:
 
 
 @asynccontextmanager
-async def published_by(connection: FakeConnection, **options: Any) -> AsyncIterator[Traced]:
+async def published_by(connection: FakeProducer, **options: Any) -> AsyncIterator[Traced]:
     """The application over the real publisher, on a scripted connection."""
     kafka = Kafka(publish_timeout_seconds=5, topic="status", dead_letter_topic="rejected")
 
-    async def connect(_: Kafka) -> FakeConnection:
+    async def connect(_: Kafka) -> FakeProducer:
         return connection
 
-    supervisor = Supervisor(kafka, ["status"], connect=connect, inspect=durable, timing=TIMING)
+    supervisor = Supervisor(
+        kafka, ["status"], connect=connect, describe_configs=durable, timing=TIMING
+    )
     traced = Traced(**options)
     publisher = Publisher(kafka, supervisor, traced.tracing)
     traced.app = traced.over(publisher, traced.tracing)
@@ -380,7 +382,7 @@ async def published_by(connection: FakeConnection, **options: Any) -> AsyncItera
 
 
 async def test_a_batch_is_a_producer_span_by_the_conventions_for_messaging() -> None:
-    async with published_by(FakeConnection()) as traced:
+    async with published_by(FakeProducer()) as traced:
         await traced.post(TWO, headers={"traceparent": SAMPLED})
         batch, request = traced.span(SpanKind.PRODUCER), traced.span()
     assert batch.name == "send status"
@@ -404,7 +406,7 @@ async def test_a_batch_is_a_producer_span_by_the_conventions_for_messaging() -> 
 
 async def test_a_batch_of_many_requests_is_linked_to_each_and_belongs_to_the_first() -> None:
     held: list[Any] = [None]
-    connection = FakeConnection(lambda *_: held.pop() if held else 0)
+    connection = FakeProducer(lambda *_: held.pop() if held else 0)
     async with published_by(connection) as traced:
         first = asyncio.create_task(traced.post(ONE))
         await until(lambda: len(connection.sent) == 1)
@@ -424,7 +426,7 @@ async def test_a_batch_of_many_requests_is_linked_to_each_and_belongs_to_the_fir
 
 
 async def test_a_batch_that_fails_is_an_error_of_the_broker_s_name() -> None:
-    async with published_by(FakeConnection(lambda *_: errors.InvalidTopicError())) as traced:
+    async with published_by(FakeProducer(lambda *_: errors.InvalidTopicError())) as traced:
         assert (await traced.post()).status == 503
         await until(lambda: bool(traced.spans(SpanKind.PRODUCER)))
         batch = traced.spans(SpanKind.PRODUCER)[0]
@@ -433,7 +435,7 @@ async def test_a_batch_that_fails_is_an_error_of_the_broker_s_name() -> None:
 
 
 async def test_a_batch_of_requests_that_nobody_samples_has_no_span() -> None:
-    async with published_by(FakeConnection(), sampler=sampling.ALWAYS_OFF) as traced:
+    async with published_by(FakeProducer(), sampler=sampling.ALWAYS_OFF) as traced:
         assert (await traced.post()).status == 200
         assert traced.recorder.get_finished_spans() == ()
 

@@ -1,6 +1,6 @@
 """A producer by hand: it records the batches it is given and answers them as told.
 
-All else of a connection is the real one.
+All else of a producer is the real one.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Any
 
 from bridge.config.settings import Kafka
 from bridge.kafka.admin import TopicDescription
-from bridge.kafka.producer import Connection
+from bridge.kafka.producer import Producer
 from bridge.kafka.topic_metadata import EARLIEST, Leader, Topic
 from bridge.model import Message
 from tests.contract.events import check
@@ -46,7 +46,7 @@ class FakeBatch:
         return sum(map(len, self.records))
 
 
-class FakeConnection(Connection):
+class FakeProducer(Producer):
     """Answers each batch with `answers(values, partition)`.
 
     An int is the base offset, an exception the failure, and None leaves the batch in flight.
@@ -81,7 +81,7 @@ class FakeConnection(Connection):
         self.sent: list[tuple[int, list[bytes]]] = []
         self.pending: list[asyncio.Future[Any]] = []
         self.closed = False
-        self.finds = 0
+        self.tracked = 0
 
     def partitions(self, topic: str) -> int:
         return self.count if topic in self.topics else 0
@@ -112,8 +112,8 @@ class FakeConnection(Connection):
             self.settle(answer, what)
         return answer
 
-    async def find(self, names: Iterable[str]) -> dict[str, Topic]:
-        self.finds += 1
+    async def track(self, names: Iterable[str]) -> dict[str, Topic]:
+        self.tracked += 1
         return {name: self._topic(name) for name in (self.topics | self.denied) & set(names)}
 
     def _topic(self, name: str) -> Topic:
@@ -124,7 +124,7 @@ class FakeConnection(Connection):
         return Topic(name, self.topic_id, self.count, 3, writable=writable, leaders=leaders)
 
     async def describe(self, names: Iterable[str]) -> dict[str, Topic]:
-        return await self.find(names)
+        return await self.track(names)
 
     async def offsets(
         self, topic: Topic, partitions: Collection[int], which: int
@@ -148,21 +148,21 @@ class FakeConnection(Connection):
         return [value for _, records in self.sent for value in records]
 
 
-Inspect = Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[TopicDescription]]]
+DescribeConfigs = Callable[[Kafka, Mapping[str, Topic]], Awaitable[list[TopicDescription]]]
 
 
 async def durable(_: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
-    """In place of a look at the topics' settings: all is well."""
+    """In place of reading the topics' settings: all is well."""
     return [TopicDescription(topic, 2, 1_048_588) for topic in topics.values()]
 
 
-def taking(max_message_bytes: int | None) -> Inspect:
+def taking(max_message_bytes: int | None) -> DescribeConfigs:
     """The same, for topics that take batches of this size; None where that may not be read."""
 
-    async def inspect(_: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
+    async def describe_configs(_: Kafka, topics: Mapping[str, Topic]) -> list[TopicDescription]:
         return [TopicDescription(topic, 2, max_message_bytes) for topic in topics.values()]
 
-    return inspect
+    return describe_configs
 
 
 def message(value: bytes, *, key: int = 0, topic: str = "status") -> Message:

@@ -25,7 +25,7 @@ def start(environ: Mapping[str, str]) -> "Tracing | None":
     """
     if not _wanted(environ):
         return None
-    why_not = _hindrance(environ)
+    why_not = _why_off(environ)
     if why_not is None:
         try:
             from bridge.observability.tracing.export import tracing  # noqa: PLC0415 -- optional, and slow
@@ -58,7 +58,7 @@ def _wanted(environ: Mapping[str, str]) -> bool:
     return _endpoint(environ) != ""
 
 
-def _hindrance(environ: Mapping[str, str]) -> str | None:
+def _why_off(environ: Mapping[str, str]) -> str | None:
     """What is asked for and not there. Endpoints can hold secrets, and are not repeated."""
     exporters = words(environ, "OTEL_TRACES_EXPORTER")
     if exporters and "otlp" not in exporters:
