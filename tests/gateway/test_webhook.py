@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,6 @@ import xmltodict
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
-from bridge.config.settings import Settings
 from bridge.gateway import admission as capacity
 from bridge.gateway.app import Health, public_app
 from bridge.model import Message, Result
@@ -21,34 +20,26 @@ from bridge.observability.metrics import Metrics
 from tests.support.asgi import Hang, Leave, Reply, request
 from tests.support.fake_kafka import idle, until
 from tests.support.fakes import RecordingPublisher, Verdict
+from tests.support.settings import settings
 
 TWO = b'<response><state id_sms="1">read</state><state id_sms="2">send</state></response>'
 TOKEN = "s3cret-t0ken"
 
 
-def settings(**sections: Any) -> Settings:
-    endpoint = {"name": "main", "path": "/webhook", "source": "urn:x", "timezone": "UTC"}
-    return Settings.model_validate(
-        {
-            "server": sections.get("server", {}),
-            "kafka": {"publish_timeout_seconds": 0.5} | sections.get("kafka", {}),
-            "endpoints": [
-                endpoint | {"auth": "none"} | extra for extra in sections.get("endpoints", [{}])
-            ],
-            "events": {"type_prefix": "com.example"},
-        }
-    )
-
-
 class Gateway:
     """The public application over a publisher that records."""
 
-    def __init__(self, publisher: RecordingPublisher | None = None, **sections: Any) -> None:
+    def __init__(
+        self,
+        publisher: RecordingPublisher | None = None,
+        endpoints: Sequence[dict[str, Any]] = (),
+        **sections: Any,
+    ) -> None:
         self.publisher = publisher or RecordingPublisher()
         self.metrics = Metrics()
         self.health = Health(lambda: None)
         self.app: ASGIApp = public_app(
-            settings(**sections), self.publisher, self.metrics, self.health
+            settings(*endpoints, **sections), self.publisher, self.metrics, self.health
         )
 
     async def post(self, *chunks: Any, **options: Any) -> Reply:
@@ -161,7 +152,7 @@ async def test_endpoints_have_their_own_source_and_topic() -> None:
     await gateway.post(TWO)
     await gateway.post(TWO, path="/b")
     assert {(m.topic, orjson.loads(m.value)["source"]) for m in gateway.publisher.messages} == {
-        ("sms.status", "urn:x"),
+        ("sms.status", "urn:example:sms:main"),
         ("status.b", "urn:b"),
     }
 

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -28,9 +28,9 @@ from bridge.inspector.views import MAX_RELATED, MAX_RELATED_IDS, others
 from bridge.model import InvalidState, Item, Message, Outcome, Received, Result, State
 from bridge.observability.metrics import Metrics
 from bridge.observability.requests import Disposition, Request
-from tests.gateway.test_webhook import settings
 from tests.support.asgi import Leave, Reply, request
 from tests.support.fakes import RecordingPublisher
+from tests.support.settings import settings
 from tests.support.work import calls_of
 
 TOKEN = "s3cret-t0ken"
@@ -372,7 +372,12 @@ def test_the_command_asks_for_the_secret_and_does_not_hold_it(auth: Auth | None,
 class Rig:
     """A gateway with an inspector, both as applications; the publisher decides what fails."""
 
-    def __init__(self, publisher: RecordingPublisher | None = None, **sections: Any) -> None:
+    def __init__(
+        self,
+        publisher: RecordingPublisher | None = None,
+        endpoints: Sequence[dict[str, Any]] = (),
+        **sections: Any,
+    ) -> None:
         self.not_ready: str | None = None
         self.inspector = Inspector(
             {"main": OPEN},
@@ -382,7 +387,7 @@ class Rig:
         )
         self.inspector.listening("0.0.0.0", 8080)
         self.gateway = public_app(
-            settings(**sections),
+            settings(*endpoints, **sections),
             publisher or RecordingPublisher(),
             Metrics(),
             Health(lambda: None),
@@ -419,7 +424,7 @@ async def test_a_document_is_shown_with_its_event_place_and_answer() -> None:
     assert "&lt;state id_sms=&#34;3234&#34;" in text
     assert "&lt;id_sms&gt;3234&lt;/id_sms&gt;" in text  # the answer
     assert "sms.status partition 0 offset 0" in text
-    assert "com.example.status.send" in text
+    assert "com.example.messaging.status.send" in text
     assert "proxy-7" in text
     assert "&#39;http://127.0.0.1:8080/webhook&#39;" in text
 
@@ -438,7 +443,7 @@ async def test_an_invalid_state_shows_its_reason_and_its_dead_letter() -> None:
     page = await rig.page("/documents/1")
     assert "invalid_id" in page
     assert "sms.status.rejected" in page
-    assert "com.example.rejected" in page
+    assert "com.example.messaging.rejected" in page
 
 
 async def test_a_state_that_is_too_large_shows_the_dead_letter_that_took_its_place() -> None:

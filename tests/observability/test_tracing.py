@@ -23,7 +23,7 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
-from bridge.config.settings import Kafka, Settings
+from bridge.config.settings import Kafka
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.gateway.app import Health, public_app
 from bridge.kafka import Publisher, Supervisor
@@ -42,6 +42,7 @@ from tests.support.fake_kafka import FakeProducer, durable, idle, until
 from tests.support.fakes import RecordingPublisher
 from tests.support.gateway import Gateway, configuration
 from tests.support.otlp import Collector, environment, values
+from tests.support.settings import settings
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT_ID = "00f067aa0ba902b7"
@@ -70,14 +71,8 @@ class Traced:
         provider.add_span_processor(SimpleSpanProcessor(self.recorder))
         self.tracing = Tracing(provider, **options)
         self.published = RecordingPublisher()
-        endpoint = {"name": "main", "path": "/webhook", "source": "urn:x", "timezone": "UTC"}
-        self.settings = Settings.model_validate(
-            {
-                "kafka": {"publish_timeout_seconds": 0.5, "topic": "status"},
-                "endpoints": [endpoint | {"auth": auth}],
-                "events": {"type_prefix": "com.example", "content_mode": content_mode},
-            }
-        )
+        kafka = {"topic": "status", "dead_letter_topic": "sms.status.rejected"}
+        self.settings = settings({"auth": auth}, kafka=kafka, events={"content_mode": content_mode})
         self.app = self.over(publisher or self.published, self.tracing)
 
     def over(self, publisher: AnyPublisher, tracing: Tracing | None) -> ASGIApp:
