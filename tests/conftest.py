@@ -9,7 +9,6 @@ from contextlib import ExitStack
 import pytest
 
 from bridge.demo.embedded_broker import EmbeddedBroker
-from tests.contract import events
 from tests.support.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
 from tests.support.needs import skipped_without
 
@@ -65,13 +64,6 @@ def pytest_runtest_makereport(
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
         report.longrepr = f"In CI this may not be skipped. {reason}"
     return report
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _every_event_is_as_described() -> Iterator[None]:
-    """Whatever a test is about: an event that it makes keeps to the published schemas."""
-    with events.checking():
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import structlog
 
-from bridge.config.settings import Settings
+from bridge.config.settings import Kafka, Settings
 from bridge.gateway.app import Health, public_app
 from bridge.model import Message, Result
 from bridge.observability.metrics import Metrics
@@ -33,6 +33,7 @@ from tests.hostile.reading import Element, Meaning, RefusedError
 from tests.support.asgi import Reply, request
 from tests.support.fakes import RecordingPublisher, Verdict
 from tests.support.reference import MAX_RECORD_BYTES
+from tests.support.settings import settings
 
 SOURCE = "urn:example:sms:main"
 PREFIX = "com.example.messaging"
@@ -65,14 +66,15 @@ class Shape:
     dead_letter_topic: str | None = REJECTED
 
     def settings(self) -> Settings:
-        endpoint = {"name": "main", "path": "/webhook", "source": SOURCE, "auth": "none"}
-        return Settings.model_validate(
-            {
-                "server": {"max_states": self.max_states, "max_body_bytes": MAX_BODY_BYTES},
-                "kafka": {"topic": TOPIC, "dead_letter_topic": self.dead_letter_topic},
-                "endpoints": [endpoint | {"timezone": "Europe/Kyiv"}],
-                "events": {"type_prefix": PREFIX, "content_mode": self.content_mode},
-            }
+        return settings(
+            {"source": SOURCE, "timezone": "Europe/Kyiv"},
+            server={"max_states": self.max_states, "max_body_bytes": MAX_BODY_BYTES},
+            kafka={
+                "topic": TOPIC,
+                "dead_letter_topic": self.dead_letter_topic,
+                "publish_timeout_seconds": Kafka().publish_timeout_seconds,
+            },
+            events={"type_prefix": PREFIX, "content_mode": self.content_mode},
         )
 
 

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from bridge.clip import DETAIL_CHARACTERS, ID_CHARACTERS, clipped, reason_of
-from bridge.config.settings import Kafka, Settings
+from bridge.config.settings import Kafka
 from bridge.errors import DocumentError
 from bridge.gateway.app import Health, public_app
 from bridge.inspector.store import KEPT_TEXT, Ring
@@ -29,6 +29,7 @@ from bridge.observability.tracing.spans import Tracing
 from bridge.pipeline import OnTooLarge
 from tests.support.asgi import request
 from tests.support.fake_kafka import FakeProducer, durable, message
+from tests.support.settings import settings
 
 LONG = 100_000  # characters: six times a line
 MARK_CHARACTERS = 40
@@ -175,14 +176,7 @@ class Watched:
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.spans))
         self._tracing = Tracing(provider, message_ids=True)
-        endpoint = {"name": "main", "path": "/webhook", "source": "urn:x", "timezone": "UTC"}
-        self._settings = Settings.model_validate(
-            {
-                "server": {"trusted_proxies": ["127.0.0.1"]},
-                "endpoints": [endpoint | {"auth": "none"}],
-                "events": {"type_prefix": "com.example"},
-            }
-        )
+        self._settings = settings(server={"trusted_proxies": ["127.0.0.1"]})
 
     async def answer(self, sent: Sent, kafka: Outcome | BaseException) -> None:
         app = public_app(

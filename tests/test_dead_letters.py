@@ -48,6 +48,7 @@ from tests.support.brokers import ExternalKafka, read_topic
 from tests.support.fakes import RecordingPublisher
 from tests.support.gateway import Gateway, configuration
 from tests.support.reference import event_id
+from tests.support.settings import settings
 
 RECEIVED_AT = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
@@ -58,11 +59,7 @@ STATES = b'<state id_sms="1">read</state><state id_sms="2">send</state>'
 BODY = b"\xef\xbb\xbf<response>\r\n%b</response>" % STATES
 
 
-def settings(servers: str = "127.0.0.1:1", topic: str = "t", **events: Any) -> Settings:
-    return Settings.model_validate(configuration(servers, topic, events=events))
-
-
-SETTINGS = settings()
+SETTINGS = settings(topic="t")
 ROUTE = route_of(SETTINGS, SETTINGS.endpoints[0])
 TOPIC = "t.rejected"
 
@@ -136,7 +133,7 @@ async def verdict(message: Message, using: Settings = SETTINGS) -> Verdict:
 @pytest.mark.parametrize("mode", ["structured", "binary"])
 def test_a_letter_is_one_line(mode: str) -> None:
     """Time, endpoint, reason, id, detail, place: in either content mode."""
-    route = route_of(settings(content_mode=mode), SETTINGS.endpoints[0])
+    route = route_of(settings(topic="t", events={"content_mode": mode}), SETTINGS.endpoints[0])
     line = as_line(letter(of_state(route=route)))
     assert line.replace("\x1b[31m", "").replace("\x1b[0m", "").split() == [
         *("2026-11-23T09:15:02.123Z", "main", "invalid_status", "3234", "too", "new", "2@17"),
@@ -333,7 +330,7 @@ async def test_of_a_body_the_states_that_are_still_bad_are_counted() -> None:
 
 async def test_more_states_than_one_request_may_hold_are_all_replayed() -> None:
     """Nobody would send the others again."""
-    few = Settings.model_validate(configuration("x:1", "t", server={"max_states": 1}))
+    few = settings(topic="t", server={"max_states": 1})
     publisher = RecordingPublisher()
     await replayed(publisher, of_body(), using=few)
     assert [m.key for m in publisher.messages] == [b"1", b"2"]
@@ -627,7 +624,7 @@ def test_letters_of_a_time_and_a_topic_whose_last_offsets_hold_no_record(
     producer.commit_transaction(15)
     told: list[Verdict] = []
     since = Filter(since=late - timedelta(days=1))
-    using = settings(kafka.bootstrap_servers, topic)
+    using = settings(servers=kafka.bootstrap_servers, topic=topic)
     tally = asyncio.run(replay(using, since, told.append, dry_run=True, clock=lambda: NOW))
     assert [v.letter.record.offset for v in told] == [1]
     assert str(tally) == "letters 1 (valid 1), events 1"

@@ -23,6 +23,7 @@ from bridge.event import (
     status_message,
 )
 from bridge.model import MEANINGS, InvalidState, Message, Received, Route, State
+from tests.contract.events import check
 from tests.support.reference import MAX_RECORD_BYTES, digest
 from tests.support.reference import event_id as reference_id
 
@@ -60,7 +61,8 @@ def state(
 
 
 def event_of(message: Message) -> BaseCloudEvent:
-    """The event as the official SDK reads the record."""
+    """The event as the official SDK reads the record, and as its schema says."""
+    check(message.value, message.headers)
     record = KafkaMessage(dict(message.headers), message.key, message.value)
     return from_kafka(record, JSONFormat())
 

@@ -10,6 +10,7 @@ from bridge.cli.convert import Conversion, dry_run, example_settings, lines
 from bridge.cli.main import main
 from bridge.config.settings import Server, route_of
 from bridge.model import Route
+from tests.contract.events import check
 
 RECEIVED_AT = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
 READ = '<state id_sms="3234" time="2011-01-01 12:57:46" sms="deliver" viber="read">read</state>'
@@ -38,7 +39,10 @@ def route() -> Route:
 
 
 def converted(body: str, server: Server | None = None) -> Conversion:
-    return dry_run(body.encode(), route(), server or Server(), RECEIVED_AT)
+    conversion = dry_run(body.encode(), route(), server or Server(), RECEIVED_AT)
+    for message in conversion.messages:
+        check(message.value, message.headers)
+    return conversion
 
 
 def run(*arguments: str, body: str) -> Result:

@@ -1,10 +1,8 @@
-"""Holds events to the published schemas: every one that a test makes, or reads from a topic."""
+"""Holds events to the published schemas: all that a test publishes, or reads from a topic."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
-from unittest.mock import patch
 
 import orjson
 from jsonschema_rs import Draft202012Validator
@@ -13,29 +11,10 @@ from bridge import event
 from bridge.contract import event_schemas as contract
 
 Headers = Iterable[tuple[str, bytes | None]]
-Writer = Callable[[dict[str, Any]], tuple[bytes, list[tuple[str, bytes]]]]
 
 
 class ContractError(AssertionError):
     """An event is not what the contract says."""
-
-
-@contextmanager
-def checking() -> Iterator[None]:
-    """Check each event as it is written, wherever in this process that is."""
-    _validators()  # their examples are events, too
-    checked = {mode: _checked(writer) for mode, writer in event._WRITERS.items()}
-    with patch.dict(event._WRITERS, checked):
-        yield
-
-
-def _checked(write: Writer) -> Writer:
-    def write_and_check(envelope: dict[str, Any]) -> tuple[bytes, list[tuple[str, bytes]]]:
-        value, headers = write(envelope)
-        check(value, headers)
-        return value, headers
-
-    return write_and_check
 
 
 def check(value: bytes | None, headers: Headers) -> None:

@@ -21,6 +21,8 @@ from bridge.event import status_message
 from bridge.model import Route, State
 from tests.contract import events, generate
 from tests.contract.compatibility import incompatible
+from tests.support.fake_kafka import FakeBatch
+from tests.support.fakes import RecordingPublisher
 
 ROOT = Path(__file__).parents[2]
 RELEASES = ROOT / "docs/schemas"
@@ -147,10 +149,13 @@ def test_new_words_and_new_fields_are_valid() -> None:
     assert Draft202012Validator(SCHEMAS["envelope"]).is_valid(changed)
 
 
-def test_an_event_that_is_not_as_described_fails_the_test_that_makes_it() -> None:
-    """The check around all tests is awake, in both directions: writing, and reading a topic."""
+async def test_an_event_that_is_not_as_described_fails_the_test_that_publishes_it() -> None:
+    """The publishers of the tests are awake, and so are those who read a topic."""
+    wrong = status_message(ROUTE, State("with space", "read", (), {}, None, {}), AT)
     with pytest.raises(events.ContractError, match="id_sms"):
-        status_message(ROUTE, State("with space", "read", (), {}, None, {}), AT)
+        await RecordingPublisher().publish([wrong], 0)
+    with pytest.raises(events.ContractError, match="id_sms"):
+        FakeBatch(1).append(timestamp=0, key=b"", value=wrong.value, headers=wrong.headers)
     good = status_message(ROUTE, State("1", "read", (), {}, None, {}), AT)
     binary = [("content-type", b"application/json"), ("ce_specversion", b"1.0")]
     binary += [(f"ce_{k}", v.encode()) for k, v in EVENTS[0].items() if isinstance(v, str)]

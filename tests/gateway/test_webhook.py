@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,42 +13,33 @@ import xmltodict
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
-from bridge.config.settings import Settings
 from bridge.gateway import admission as capacity
 from bridge.gateway.app import Health, public_app
 from bridge.model import Message, Result
 from bridge.observability.metrics import Metrics
 from tests.support.asgi import Hang, Leave, Reply, request
-from tests.support.fake_kafka import until
+from tests.support.fake_kafka import idle, until
 from tests.support.fakes import RecordingPublisher, Verdict
+from tests.support.settings import settings
 
 TWO = b'<response><state id_sms="1">read</state><state id_sms="2">send</state></response>'
 TOKEN = "s3cret-t0ken"
 
 
-def settings(**sections: Any) -> Settings:
-    endpoint = {"name": "main", "path": "/webhook", "source": "urn:x", "timezone": "UTC"}
-    return Settings.model_validate(
-        {
-            "server": sections.get("server", {}),
-            "kafka": {"publish_timeout_seconds": 60} | sections.get("kafka", {}),
-            "endpoints": [
-                endpoint | {"auth": "none"} | extra for extra in sections.get("endpoints", [{}])
-            ],
-            "events": {"type_prefix": "com.example"},
-        }
-    )
-
-
 class Gateway:
     """The public application over a publisher that records."""
 
-    def __init__(self, publisher: RecordingPublisher | None = None, **sections: Any) -> None:
+    def __init__(
+        self,
+        publisher: RecordingPublisher | None = None,
+        endpoints: Sequence[dict[str, Any]] = (),
+        **sections: Any,
+    ) -> None:
         self.publisher = publisher or RecordingPublisher()
         self.metrics = Metrics()
         self.health = Health(lambda: None)
         self.app: ASGIApp = public_app(
-            settings(**sections), self.publisher, self.metrics, self.health
+            settings(*endpoints, **sections), self.publisher, self.metrics, self.health
         )
 
     async def post(self, *chunks: Any, **options: Any) -> Reply:
@@ -161,7 +152,7 @@ async def test_endpoints_have_their_own_source_and_topic() -> None:
     await gateway.post(TWO)
     await gateway.post(TWO, path="/b")
     assert {(m.topic, orjson.loads(m.value)["source"]) for m in gateway.publisher.messages} == {
-        ("sms.status", "urn:x"),
+        ("sms.status", "urn:example:sms:main"),
         ("status.b", "urn:b"),
     }
 
@@ -568,7 +559,7 @@ async def test_slow_senders_take_no_place_from_others() -> None:
     """A POST counts once its body is complete."""
     gateway = Gateway(server={"max_in_flight": 1, "body_timeout_seconds": 0.2})
     slow = [asyncio.create_task(gateway.post(b"<resp", Hang)) for _ in range(5)]
-    await asyncio.sleep(0.01)
+    await idle()
     assert (await gateway.post(TWO)).status == 200
     assert {reply.status for reply in await asyncio.gather(*slow)} == {408}
 
@@ -582,8 +573,7 @@ async def test_heavy_states_count_as_several_while_they_are_in_flight(size: int)
     gateway = Gateway()
     gateway.publisher.hold.clear()
     held = asyncio.create_task(gateway.post(f"<response>{state * count}</response>".encode()))
-    while not gateway.publisher.calls:
-        await asyncio.sleep(0.001)
+    await until(lambda: bool(gateway.publisher.calls))
     assert gateway.in_flight("posts") == 1
     assert gateway.in_flight("states") > 3 * count
     gateway.publisher.hold.set()
@@ -598,7 +588,7 @@ STOPPED = b"<response>".ljust(4 * MIB - 10)  # and the rest never comes
 async def stopped(gateway: Gateway, count: int) -> list[asyncio.Task[Reply]]:
     """So many POSTs of which the last ten bytes are missing."""
     tasks = [asyncio.create_task(gateway.post(STOPPED, Hang)) for _ in range(count)]
-    await asyncio.sleep(0.01)
+    await idle()
     return tasks
 
 
@@ -643,7 +633,7 @@ async def test_a_body_that_has_to_make_room_for_itself_is_a_408(
     limits = {"max_in_flight_bytes": 100, "max_body_bytes": 100, "body_timeout_seconds": 0.3}
     gateway = Gateway(server=limits)
     other = asyncio.create_task(gateway.post(b"x" * 30, Hang))
-    await asyncio.sleep(0.01)
+    await idle()
     assert is_problem(await gateway.post(b"x" * 40, b"x" * 20, b"x" * 10), 408)
     assert gateway.in_flight("bytes") == 30
     assert (await other).status == 408
@@ -711,7 +701,7 @@ async def test_while_draining_it_answers_and_closes_the_connection() -> None:
 async def test_a_body_that_the_end_of_the_drain_cuts_short_is_a_503() -> None:
     gateway = Gateway()
     half_sent = asyncio.create_task(gateway.post(TWO[:10], Hang))
-    await asyncio.sleep(0.01)
+    await idle()
     gateway.health.draining = True
     half_sent.cancel()
     reply = await half_sent

@@ -28,10 +28,10 @@ from bridge.inspector.views import MAX_RELATED, MAX_RELATED_IDS, others
 from bridge.model import InvalidState, Item, Message, Outcome, Received, Result, State
 from bridge.observability.metrics import Metrics
 from bridge.observability.requests import Disposition, Request
-from tests.gateway.test_webhook import settings
 from tests.support.asgi import Leave, Reply, request
 from tests.support.counted import calls_of
 from tests.support.fakes import RecordingPublisher
+from tests.support.settings import settings
 
 TOKEN = "s3cret-t0ken"
 LOCAL = {"host": "127.0.0.1:8082"}

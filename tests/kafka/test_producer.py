@@ -20,7 +20,7 @@ from bridge.errors import BridgeError
 from bridge.kafka.producer import MAX_PAUSE_SECONDS, InFlight, Producer, partition_of
 from bridge.kafka.topic_metadata import _topic
 from tests.support.brokers import read_topic
-from tests.support.fake_kafka import NODE, FakeProducer, until
+from tests.support.fake_kafka import NODE, FakeProducer, idle, until
 
 
 def settings(bootstrap_servers: str, timeout: float = 5) -> Kafka:
@@ -127,7 +127,7 @@ async def test_abandoning_with_a_frozen_broker_leaves_no_task_and_no_socket(
                 batch.append(timestamp=7, key=b"k", value=b"v" * 100_000, headers=[])
                 await producer.send(batch, topic, partition)
             probe = asyncio.create_task(producer.refresh())
-            await asyncio.sleep(0.05)
+            await idle()
             await asyncio.wait_for(producer.abandon(), 5)
             probe.cancel()
             await asyncio.gather(probe, return_exceptions=True)

@@ -21,6 +21,7 @@ from tests.support.fake_kafka import (
     DescribeConfigs,
     FakeProducer,
     durable,
+    idle,
     message,
     taking,
     until,
@@ -121,7 +122,7 @@ async def test_requests_that_wait_share_the_next_batch() -> None:
         first = asyncio.create_task(b.publish(message(b"a")))
         await until(lambda: len(producer.sent) == 1)
         others = [asyncio.create_task(b.publish(message(v))) for v in (b"b", b"c", b"d")]
-        await asyncio.sleep(0)
+        await idle()
         producer.settle(producer.pending[0], 7)
         await asyncio.gather(first, *others)
     assert producer.sent == [(0, [b"a"]), (0, [b"b", b"c", b"d"])]
@@ -149,7 +150,7 @@ async def test_an_answer_after_the_deadline_changes_nothing() -> None:
         outcomes = await b.publish(message(b"a"), seconds=SOON)
         producer.settle(producer.pending[0], 7)
         await until(lambda: not producer.in_flight)
-        await asyncio.sleep(0.02)
+        await idle()
     assert results(outcomes) == [Result.UNKNOWN]
 
 
@@ -184,7 +185,7 @@ async def test_a_cancelled_request_is_withdrawn() -> None:
         first = asyncio.create_task(b.publish(message(b"a")))
         await until(lambda: len(producer.sent) == 1)
         second = asyncio.create_task(b.publish(message(b"b")))
-        await asyncio.sleep(0.01)
+        await idle()
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
         producer.answers = lambda *_: 0
@@ -271,7 +272,7 @@ async def test_one_bad_record_costs_itself_alone(error: Exception, too_large: bo
         await until(lambda: len(first.sent) == 1)
         mixed = asyncio.create_task(b.publish(message(b"a"), message(b"bad"), message(b"b")))
         other = asyncio.create_task(b.publish(message(b"c")))
-        await asyncio.sleep(0.01)
+        await idle()
         first.settle(first.pending[0], 7)
         assert results(await opener) == [Result.PUBLISHED]
         outcomes = await mixed
@@ -310,7 +311,7 @@ async def test_order_within_a_partition_survives_a_replacement() -> None:
         first = asyncio.create_task(b.publish(message(b"1"), message(b"2")))
         await until(lambda: len(broken.sent) == 1)
         second = asyncio.create_task(b.publish(message(b"3")))
-        await asyncio.sleep(0.01)
+        await idle()
         broken.settle(broken.pending[0], errors.OutOfOrderSequenceNumber())
         await asyncio.gather(first, second)
     assert fresh.values == [b"1", b"2", b"3"]
@@ -446,7 +447,7 @@ async def test_the_records_of_many_requests_keep_to_what_the_topic_takes() -> No
         first = asyncio.create_task(b.publish(message(b"opener")))
         await until(lambda: len(producer.sent) == 1)
         others = [asyncio.create_task(b.publish(message(b"x" * 300))) for _ in range(9)]
-        await asyncio.sleep(0.01)
+        await idle()
         producer.settle(producer.pending[0], 7)
         await asyncio.gather(first, *others)
     assert max(sum(map(len, records)) for _, records in producer.sent) <= 1000

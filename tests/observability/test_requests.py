@@ -7,7 +7,6 @@ import pytest
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from structlog.testing import capture_logs
 
-from bridge.config.settings import Settings
 from bridge.gateway import not_found as nowhere
 from bridge.gateway.app import Health, public_app
 from bridge.observability import requests
@@ -18,8 +17,8 @@ from bridge.observability.tracing import spans
 from bridge.observability.tracing.spans import EndpointTracing, RequestSpan, Tracing
 from tests.support.asgi import request
 from tests.support.fakes import RecordingPublisher
+from tests.support.settings import settings
 
-ENDPOINT = {"name": "main", "path": "/webhook", "source": "urn:x", "timezone": "UTC"}
 TOKEN = "s3cret-t0ken"
 VALID = b'<response><state id_sms="31337">read</state></response>'
 INVALID = b'<response><state id_sms="31337">read!</state></response>'
@@ -66,12 +65,7 @@ async def test_an_answer_is_the_same_whoever_fails_to_look_on(
         monkeypatch.setattr(requests, "log", SilentLog())
         monkeypatch.setattr(nowhere, "log", SilentLog())
     app = public_app(
-        Settings.model_validate(
-            {
-                "endpoints": [ENDPOINT | {"auth": {"tokens": [TOKEN]}}],
-                "events": {"type_prefix": "com.example"},
-            }
-        ),
+        settings({"auth": {"tokens": [TOKEN]}}),
         publisher,
         Metrics(),
         Health(lambda: None),
@@ -94,10 +88,7 @@ async def test_a_request_that_could_not_be_counted_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(EndpointMetrics, "ids", broken)
-    settings = Settings.model_validate(
-        {"endpoints": [ENDPOINT | {"auth": "none"}], "events": {"type_prefix": "com.example"}}
-    )
-    app = public_app(settings, RecordingPublisher(), Metrics(), Health(lambda: None))
+    app = public_app(settings(), RecordingPublisher(), Metrics(), Health(lambda: None))
     with capture_logs() as lines:
         for _ in range(100):
             await request(app, VALID)

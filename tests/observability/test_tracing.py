@@ -23,7 +23,7 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
-from bridge.config.settings import Kafka, Settings
+from bridge.config.settings import Kafka
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.gateway.app import Health, public_app
 from bridge.kafka import Publisher, Supervisor
@@ -38,10 +38,11 @@ from bridge.observability.tracing.spans import Tracing
 from bridge.pipeline import Publisher as AnyPublisher
 from tests.support.asgi import Leave, Reply, request
 from tests.support.brokers import free_ports, read_topic, wait_until
-from tests.support.fake_kafka import FakeProducer, durable, until
+from tests.support.fake_kafka import FakeProducer, durable, idle, until
 from tests.support.fakes import RecordingPublisher
 from tests.support.gateway import Gateway, configuration
 from tests.support.otlp import Collector, environment, values
+from tests.support.settings import settings
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT_ID = "00f067aa0ba902b7"
@@ -70,14 +71,8 @@ class Traced:
         provider.add_span_processor(SimpleSpanProcessor(self.recorder))
         self.tracing = Tracing(provider, **options)
         self.published = RecordingPublisher()
-        endpoint = {"name": "main", "path": "/webhook", "source": "urn:x", "timezone": "UTC"}
-        self.settings = Settings.model_validate(
-            {
-                "kafka": {"publish_timeout_seconds": 60, "topic": "status"},
-                "endpoints": [endpoint | {"auth": auth}],
-                "events": {"type_prefix": "com.example", "content_mode": content_mode},
-            }
-        )
+        kafka = {"topic": "status", "dead_letter_topic": "sms.status.rejected"}
+        self.settings = settings({"auth": auth}, kafka=kafka, events={"content_mode": content_mode})
         self.app = self.over(publisher or self.published, self.tracing)
 
     def over(self, publisher: AnyPublisher, tracing: Tracing | None) -> ASGIApp:
@@ -413,7 +408,7 @@ async def test_a_batch_of_many_requests_is_linked_to_each_and_belongs_to_the_fir
         others = [
             asyncio.create_task(traced.post(ONE.replace(b"31337", b"%d" % n))) for n in range(3)
         ]
-        await asyncio.sleep(0.01)
+        await idle()
         connection.settle(connection.pending[0], 7)
         await asyncio.gather(first, *others)
         _, batch = sorted(traced.spans(SpanKind.PRODUCER), key=lambda s: len(s.links))
@@ -669,9 +664,10 @@ def test_at_debug_the_collector_s_address_is_not_written_either(
 
 
 def test_a_collector_that_hangs_holds_up_neither_requests_nor_the_end(
-    embedded: EmbeddedBroker, topic: str, collector: Collector
+    embedded: EmbeddedBroker, topic: str, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collector.answering.clear()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "600")  # longer than anything here waits
     with traced_gateway(embedded, topic, server={"shutdown_grace_seconds": 2}) as gateway:
         assert gateway.post(ONE).status == 200
         wait_until(lambda: collector.requests > 0, "the collector is asked")

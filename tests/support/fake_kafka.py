@@ -14,8 +14,10 @@ from bridge.kafka.admin import TopicDescription
 from bridge.kafka.producer import Producer
 from bridge.kafka.topic_metadata import EARLIEST, Leader, Topic
 from bridge.model import Message
+from tests.contract.events import check
 
 NODE = 1  # that leads every partition
+IDLE_TURNS = 100  # of the loop; the longest way from task to task takes a few
 Answer = BaseException | int | None
 
 
@@ -27,8 +29,9 @@ class FakeBatch:
     records: list[bytes] = field(default_factory=list)
 
     def append(self, *, timestamp: int, key: bytes, value: bytes, headers: list[Any]) -> object:
-        """Mirror aiokafka's: None where the batch is full."""
-        del timestamp, key, headers
+        """Mirror aiokafka's: None if the batch is full. An event is held to its schema."""
+        del timestamp, key
+        check(value, headers)
         if len(self.records) >= self.capacity:
             return None
         self.records.append(value)
@@ -164,6 +167,12 @@ def taking(max_message_bytes: int | None) -> DescribeConfigs:
 
 def message(value: bytes, *, key: int = 0, topic: str = "status") -> Message:
     return Message(topic, b"%d" % key, value, [], 0, value.decode())
+
+
+async def idle() -> None:
+    """Let every task go on for as long as none of them waits for time to pass."""
+    for _ in range(IDLE_TURNS):
+        await asyncio.sleep(0)
 
 
 async def until(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:

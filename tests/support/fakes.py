@@ -5,12 +5,15 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from bridge.model import Message, Outcome, Result
+from tests.contract.events import check
 
 Verdict = Result | Literal["too_large"]
 
 
 class RecordingPublisher:
     """Keeps what it is given, and answers each message as `decide` says: published by default.
+
+    An event that is not as its schema says fails the test.
 
     `calls` holds the messages of each call, `deadlines` the deadline of each. While `hold` is
     cleared, calls wait.
@@ -32,6 +35,8 @@ class RecordingPublisher:
     ) -> list[Outcome]:
         """One outcome a message, in order."""
         del on_too_large
+        for message in messages:
+            check(message.value, message.headers)
         self.calls.append(list(messages))
         self.messages.extend(messages)
         self.deadlines.append(deadline)
