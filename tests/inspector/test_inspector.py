@@ -396,7 +396,7 @@ class Rig:
         )
         self.inspector.listening("0.0.0.0", 8080)
         self.gateway = public_app(
-            settings(**sections),
+            settings(*sections.pop("endpoints", ()), **sections),
             publisher or RecordingPublisher(),
             Metrics(),
             Health(lambda: None),
