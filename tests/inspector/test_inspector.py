@@ -433,7 +433,7 @@ async def test_a_document_is_shown_with_its_event_place_and_answer() -> None:
     assert "&lt;state id_sms=&#34;3234&#34;" in text
     assert "&lt;id_sms&gt;3234&lt;/id_sms&gt;" in text  # the answer
     assert "sms.status partition 0 offset 0" in text
-    assert "com.example.status.send" in text
+    assert "com.example.messaging.status.send" in text
     assert "proxy-7" in text
     assert "&#39;http://127.0.0.1:8080/webhook&#39;" in text
 
@@ -452,7 +452,7 @@ async def test_an_invalid_state_shows_its_reason_and_its_dead_letter() -> None:
     page = await rig.page("/documents/1")
     assert "invalid_id" in page
     assert "sms.status.rejected" in page
-    assert "com.example.rejected" in page
+    assert "com.example.messaging.rejected" in page
 
 
 async def test_a_state_that_is_too_large_shows_the_dead_letter_that_took_its_place() -> None:
