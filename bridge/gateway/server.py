@@ -63,70 +63,96 @@ async def serve(settings: Settings, tracing: "Tracing | None" = None) -> None:
     # The thread that reads large documents gives way to the loop sooner: docs/reliability.md.
     sys.setswitchinterval(SWITCH_SECONDS)
     _spare_the_collector()
-    metrics = Metrics()
-    supervisor = Supervisor(settings.kafka, settings.topics, on_rebuild=metrics.rebuilt)
-    metrics.watch_producer(supervisor, CAUSES)
-    publisher = Publisher(settings.kafka, supervisor, tracing)
-    refused = Refusals(metrics)
-    connections = Connections(_public_connections(2 if settings.inspector else 1), refused)
-    admin_connections = Connections(ADMIN_CONNECTIONS, refused)
-    metrics.watch_connections("server", connections)
-    metrics.watch_connections("admin", admin_connections)
-    health = Health(lambda: None if supervisor.ready else supervisor.not_ready_because)
-    duplicates = settings.kafka.duplicates
-    recent = RecentEvents(duplicates.remember, duplicates.seconds)
-    inspector = _inspector(settings, health)
-    observer = None if inspector is None else inspector.observe
-    public = _uvicorn(
-        public_app(
-            settings,
-            Deduplicator(publisher, supervisor, recent),
-            metrics,
-            health,
-            tracing=tracing,
-            observer=observer,
-        ),
-        connections,
-        keep_alive_seconds=settings.server.keep_alive_seconds,
-        grace_seconds=_public_grace(settings.server),
-    )
-    admin = _uvicorn(
-        admin_app(metrics, health),
-        admin_connections,
-        keep_alive_seconds=ADMIN_KEEP_ALIVE_SECONDS,
-        grace_seconds=ADMIN_SECONDS,
-    )
     with (
-        _listen(settings.server) as public_socket,
-        _listen(settings.admin) as admin_socket,
-        _listen(settings.inspector) if settings.inspector else nullcontext() as inspector_socket,
+        _listen(settings.server) as public,
+        _listen(settings.admin) as admin,
+        _listen(settings.inspector) if settings.inspector else nullcontext() as inspector,
         _signals() as stopped,
     ):
-        supervisor.start()
-        public_task = asyncio.create_task(public.serve(_copies(public_socket)))
-        admin_task = asyncio.create_task(admin.serve([admin_socket]))
-        page = _Page(inspector, inspector_socket, public_socket)
-        log.info(
-            "listening",
-            server=_address(public_socket),
-            admin=_address(admin_socket),
-            **page.facts,
+        gateway = _Gateway(settings, tracing)
+        gateway.start(public, admin, inspector)
+        await gateway.wait(stopped)
+        await gateway.drain()
+
+
+class _Gateway:
+    """Everything that serves, put together; it starts, waits and drains once."""
+
+    def __init__(self, settings: Settings, tracing: "Tracing | None") -> None:
+        self._settings = settings
+        self._tracing = tracing
+        metrics = Metrics()
+        self._supervisor = Supervisor(settings.kafka, settings.topics, on_rebuild=metrics.rebuilt)
+        metrics.watch_producer(self._supervisor, CAUSES)
+        self._publisher = Publisher(settings.kafka, self._supervisor, tracing)
+        self._health = Health(self._why_no_kafka)
+        self._inspector = _inspector(settings, self._health)
+        refused = Refusals(metrics)
+        connections = Connections(_public_connections(2 if settings.inspector else 1), refused)
+        admin_connections = Connections(ADMIN_CONNECTIONS, refused)
+        metrics.watch_connections("server", connections)
+        metrics.watch_connections("admin", admin_connections)
+        self._public = _uvicorn(
+            self._public_app(metrics),
+            connections,
+            keep_alive_seconds=settings.server.keep_alive_seconds,
+            grace_seconds=_public_grace(settings.server),
         )
-        # A listener that ends by itself is a failure: better a restart than half a gateway.
-        await asyncio.wait({stopped, public_task, admin_task}, return_when=asyncio.FIRST_COMPLETED)
+        self._admin = _uvicorn(
+            admin_app(metrics, self._health),
+            admin_connections,
+            keep_alive_seconds=ADMIN_KEEP_ALIVE_SECONDS,
+            grace_seconds=ADMIN_SECONDS,
+        )
+
+    def _public_app(self, metrics: Metrics) -> ASGIApp:
+        duplicates = self._settings.kafka.duplicates
+        recent = RecentEvents(duplicates.remember, duplicates.seconds)
+        return public_app(
+            self._settings,
+            Deduplicator(self._publisher, self._supervisor, recent),
+            metrics,
+            self._health,
+            tracing=self._tracing,
+            observer=self._inspector.observe if self._inspector is not None else None,
+        )
+
+    def _why_no_kafka(self) -> str | None:
+        return None if self._supervisor.ready else self._supervisor.not_ready_because
+
+    def start(
+        self, public: socket.socket, admin: socket.socket, inspector: socket.socket | None
+    ) -> None:
+        """Connect to Kafka and accept connections."""
+        self._supervisor.start()
+        self._public_task = asyncio.create_task(self._public.serve(_copies(public)))
+        self._admin_task = asyncio.create_task(self._admin.serve([admin]))
+        self._page = _Page(self._inspector, inspector, public)
+        log.info("listening", server=_address(public), admin=_address(admin), **self._page.facts)
+
+    async def wait(self, stopped: "asyncio.Future[None]") -> None:
+        """Serve until a signal comes, or a listener ends by itself.
+
+        That is a failure: better a restart than half a gateway.
+        """
+        ends = {stopped, self._public_task, self._admin_task}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+
+    async def drain(self) -> None:
+        """Answer what is in flight, then end everything, the private listener last."""
         log.info("draining")
-        health.draining = True
-        page.end()
-        await asyncio.sleep(settings.server.drain_delay_seconds)
-        public.should_exit = True
-        await public_task
-        await publisher.stop()
-        grace = _producer_grace(settings.server)
+        self._health.draining = True
+        self._page.end()
+        await asyncio.sleep(self._settings.server.drain_delay_seconds)
+        self._public.should_exit = True
+        await self._public_task
+        await self._publisher.stop()
+        grace = _producer_grace(self._settings.server)
         # The last spans go out beside the last records: each has all of the time.
-        spans = tracing.stop(grace) if tracing is not None else asyncio.sleep(0)
-        await asyncio.gather(supervisor.stop(grace), spans)
-        admin.should_exit = True
-        await asyncio.gather(admin_task, page.stop())
+        spans = self._tracing.stop(grace) if self._tracing is not None else asyncio.sleep(0)
+        await asyncio.gather(self._supervisor.stop(grace), spans)
+        self._admin.should_exit = True
+        await asyncio.gather(self._admin_task, self._page.stop())
         log.info("stopped")
 
 
