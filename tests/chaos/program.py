@@ -12,15 +12,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.chaos.sentinel import WAKE_SECONDS, Stall
 from tests.support.brokers import wait_until
 from tests.support.gateway import HOST
+from tests.support.senders import queued_seconds
 
 READY_SECONDS = 30.0
 SAMPLE_SECONDS = 1.0
@@ -152,6 +154,36 @@ class Program:
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
         complete = [line for line in text.splitlines() if line.startswith("{") and line[-1] == "}"]
         return [json.loads(line) for line in complete]
+
+
+class Queues:
+    """Notes how long processes were ready to run while others had the processors.
+
+    A machine with much to do still wakes who sleeps: the sentinel does not see it. `pids` gives
+    the processes through which a post goes at the moment; on an idle machine it is next to nothing.
+    """
+
+    def __init__(self, pids: Callable[[], Iterable[int | None]]) -> None:
+        self._pids = pids
+        self._queued: dict[int, float] = {}
+        self.stalls: list[Stall] = []
+
+    async def watch(self) -> None:
+        """Look every now and then, for ever."""
+        while True:
+            self.look()
+            await asyncio.sleep(WAKE_SECONDS)
+
+    def look(self) -> None:
+        """Note what has been added since the last look."""
+        now = time.monotonic()
+        for pid in self._pids():
+            if pid is not None:
+                queued = queued_seconds(pid)
+                added = queued - self._queued.get(pid, queued)
+                self._queued[pid] = queued
+                if added > 0:
+                    self.stalls.append(Stall(now - added, now))
 
 
 def _sample(pid: int) -> Sample:

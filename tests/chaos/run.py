@@ -1,6 +1,7 @@
 """One run from its start to its verdict: load, faults, quiet, the sweep, the check."""
 
 import asyncio
+import os
 import random
 import tempfile
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from tests.chaos.check import Audit, Facts, Recovery, Topics, Verdict, judge
 from tests.chaos.faults import Fault, kinds, schedule
 from tests.chaos.load import JournalingPool, Load, post_xml, run_plan
+from tests.chaos.program import Queues
 from tests.chaos.rig import SOURCE, Network, Rig, Settings, rig
 from tests.chaos.sentinel import Sentinel
 from tests.support.brokers import KafkaCluster
@@ -43,13 +45,14 @@ async def run(settings: Settings, cluster: KafkaCluster, network: Network) -> Ve
                 journal=made.journal,
             )
             made.audit = partial(_audit, made, facts)
-            await _under_load(made, load, facts)
+            queues = Queues(lambda: (os.getpid(), made.program.pid))
+            await _under_load(made, load, facts, queues)
             made.log("load ended; what was never acknowledged is posted again")
             await _sweep(made, load, facts)
             await _idle(made, facts)
             await made.end_program()
             await _audit(made, facts)
-            return judge(made, load, facts, s.stalls())
+            return judge(made, load, facts, [*s.stalls(), *queues.stalls])
 
 
 async def _audit(made: Rig, facts: Facts) -> None:
@@ -65,8 +68,9 @@ async def _audit(made: Rig, facts: Facts) -> None:
     )
 
 
-async def _under_load(made: Rig, load: Load, facts: Facts) -> None:
+async def _under_load(made: Rig, load: Load, facts: Facts, queues: Queues) -> None:
     watching = asyncio.create_task(made.program.watch())
+    queueing = asyncio.create_task(queues.watch())
     loading = asyncio.create_task(load.run())
     try:
         await _until_whole(made, made.started)
@@ -81,9 +85,9 @@ async def _under_load(made: Rig, load: Load, facts: Facts) -> None:
         load.stopping.set()
         await loading
     finally:
-        for task in (watching, loading):
+        for task in (watching, queueing, loading):
             task.cancel()
-        await asyncio.gather(watching, loading, return_exceptions=True)
+        await asyncio.gather(watching, queueing, loading, return_exceptions=True)
 
 
 async def _storm(made: Rig, facts: Facts) -> None:

@@ -25,6 +25,7 @@ from bridge.kafka.supervisor import Timing
 from bridge.model import Message
 from bridge.simulate import SentState
 from bridge.simulate import render as render_states
+from tests.chaos import program
 from tests.chaos.__main__ import render
 from tests.chaos.check import Audit, Topics, answers_in_time
 from tests.chaos.faults import FAULTS, kinds, schedule
@@ -124,6 +125,22 @@ def test_the_sentinel_notes_when_it_was_not_run(tmp_path: Path) -> None:
         wait_until(lambda: time.monotonic() > started + 0.3, "a stall")
         os.kill(sentinel.pid, signal.SIGCONT)
         wait_until(lambda: stalled_seconds(sentinel.stalls(), 0, math.inf) > 0.25, "its note")
+
+
+def test_a_process_that_was_kept_from_a_processor_has_stalled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each by itself; what it waited before the first look, or in another life, is not counted."""
+    queued = {1: 5.0, 2: 7.0, 3: 0.0}
+    monkeypatch.setattr(program, "queued_seconds", queued.__getitem__)
+    pids: list[int | None] = [1, 2, None]
+    queues = program.Queues(lambda: pids)
+    queues.look()
+    queued |= {1: 5.25, 3: 9.0}
+    pids[1] = 3
+    queues.look()
+    queues.look()
+    assert [round(stall.ended - stall.started, 6) for stall in queues.stalls] == [0.25]
 
 
 class Kept(NamedTuple):

@@ -87,17 +87,16 @@ async def test_kafka_is_away_under_two_thousand_posts_at_once(
     with Gateway(config) as gateway:
         load = Load(gateway.server_address, "away", pause=lambda: rng.uniform(1, 5))
         async with Stalls(gateway.process.pid) as stalls, load.running(SENDERS):
-            await until(lambda: len(load.acknowledged) > SENDERS, seconds=120)
+            await until(lambda: len(load.posts) > SENDERS and bool(load.acknowledged), seconds=120)
             await asyncio.to_thread(kafka_cluster.kill)
-            away_since, known = time.monotonic(), len(load.acknowledged)
+            away_since = time.monotonic()
             await asyncio.sleep(AWAY_SECONDS)
-            assert len(load.acknowledged) <= known + in_flight  # answered before the kill
             await asyncio.to_thread(kafka_cluster.restart)
             back_at, taken = time.monotonic(), len(load.acknowledged)
             await until(lambda: len(load.acknowledged) > taken, seconds=RECOVERY_SECONDS)
             first_after = time.monotonic() - back_at
             load.finishing = True
-            await until(lambda: not load.waiting, seconds=120)
+            await until(lambda: not load.waiting, seconds=300)
             all_after = time.monotonic() - back_at
         peak = memory(gateway.process.pid)[1]
     during = [p for p in load.posts if p.started > away_since and p.ended < back_at]

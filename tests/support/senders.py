@@ -203,8 +203,8 @@ class Stalls:
             due = time.monotonic() + WAKE_SECONDS
             await asyncio.sleep(WAKE_SECONDS)
             now, before, queued = time.monotonic(), queued, self._queued()
-            # The one explains the other where both were kept waiting.
-            seconds = max(now - due if now > due + NOTED_SECONDS else 0.0, queued - before)
+            # Where both were kept waiting it was in turns: a post goes through both.
+            seconds = (now - due if now > due + NOTED_SECONDS else 0.0) + queued - before
             if seconds > 0:
                 self._late.append((now - seconds, now))
 
