@@ -50,8 +50,12 @@ chaos: $(READY) ## the gateway under fire; SECONDS=600 SEED=1 NODES=1 or 3
 		--nodes $(or $(NODES),1) $(ARGS)
 
 .PHONY: mutants
-mutants: $(READY) ## breaks the promise on purpose: the chaos run must notice
+mutants: $(READY) ## breaks the promise on purpose: tests and chaos run must notice; ARGS=--fast
 	@$(BIN)/python -m tests.chaos.mutants $(ARGS)
+
+.PHONY: attacks
+attacks: $(READY) ## what attacks on the running gateway come to; ARGS="slow unread" for some
+	@$(BIN)/python -m tests.attacks $(ARGS)
 
 .PHONY: subscribers
 subscribers: $(READY) ## the four languages of docs/examples on a long day; STATES=100000 SEED=7

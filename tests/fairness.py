@@ -17,10 +17,12 @@ from itertools import count
 
 from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.hostile.corpus import LARGE
+from tests.support.brokers import wait_until
 from tests.support.gateway import Gateway, configuration
 
 STATES = 10_000
 MIDDLING_STATES = 440
+PATIENCE_SECONDS = 60
 PAUSE_SECONDS = 0.005  # between two small requests
 _STATE = (
     '<state id_sms="@@@@@@{:05}" time="2011-01-01 12:57:46" sms="read" viber="read">read</state>'
@@ -41,9 +43,11 @@ class Latencies:
     """
 
     seconds: list[float] = field(default_factory=list)
+    answers: int = 0
 
     def add(self, seconds: float) -> None:
         """One answer, and those that it held up."""
+        self.answers += 1
         while seconds > 0:
             self.seconds.append(seconds)
             seconds -= PAUSE_SECONDS
@@ -97,8 +101,13 @@ def hostile(name: str) -> Callable[[int], bytes]:
     return lambda _: body
 
 
-def measure(gateway: Gateway, seconds: float, *large: Callable[[int], bytes]) -> Figures:
-    """Send small requests for so long, with one connection for each source of large bodies."""
+def measure(
+    gateway: Gateway, seconds: float, *large: Callable[[int], bytes], least: int = 0
+) -> Figures:
+    """Send small requests for so long, with one connection for each source of large bodies.
+
+    It takes longer where fewer than `least` large ones have gone in by then.
+    """
     figures = Figures()
     numbers = count()
     stop = threading.Event()
@@ -136,7 +145,12 @@ def measure(gateway: Gateway, seconds: float, *large: Callable[[int], bytes]) ->
         for thread in threads:
             thread.start()
         time.sleep(seconds)
-        stop.set()
+        try:
+            wait_until(
+                lambda: figures.large >= least, "enough large bodies", timeout=PATIENCE_SECONDS
+            )
+        finally:
+            stop.set()
         for thread in threads:
             thread.join()
     return figures

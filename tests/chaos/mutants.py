@@ -1,66 +1,50 @@
 """`python -m tests.chaos.mutants`: the harness held against programs that break the promise.
 
 Each mutant is a copy of the package with one small change; a run that does not notice it has
-proved nothing. The present program goes first, through the faults of all of them.
+proved nothing. The present program goes first, through the faults of all of them. Before it come
+those that a quick test catches (tests/mutants.py); with `--fast` they alone.
 """
 
 import argparse
 import asyncio
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import click
 
-import bridge
+from tests import mutants as fast
 from tests.chaos.check import Verdict
 from tests.chaos.rig import Network, Settings, new_cluster
 from tests.chaos.run import run
+from tests.mutants import Change, mutated
 from tests.support.brokers import KafkaCluster
 
-PACKAGE = Path(bridge.__file__).parent
 MISSING = "acknowledged and missing"
 SECONDS = 14.0
 QUIET_SECONDS = 4.0
 
 
-class AnchorError(Exception):
-    """The text that a mutant changes is not there, or not only once: the mutant needs a look."""
-
-
 @dataclass(frozen=True, slots=True)
-class Mutant:
-    """A way to break the promise: `anchor`, once in `file`, becomes `replacement`.
+class Mutant(Change):
+    """One that `faults` bring to light: one of the invariants in `caught_by` must break."""
 
-    `faults` bring it to light, and one of the invariants in `caught_by` is what must break.
-    """
-
-    name: str
-    file: str
-    anchor: str
-    replacement: str
     faults: tuple[str, ...]
     caught_by: tuple[str, ...] = (MISSING,)
 
 
 ACKNOWLEDGES_PENDING = Mutant(
     "acknowledges what is pending",
-    "pipeline.py",
-    "outcome.result is Result.PUBLISHED for outcome in",
-    "outcome.result is not Result.FAILED for outcome in",
+    "ack.py",
+    "item.outcome.result is Result.PUBLISHED",
+    "item.outcome.result is not Result.FAILED",
     faults=("records-cut",),
 )
 ACKNOWLEDGES_ANY = Mutant(
     "acknowledges an id when any of its states is published",
     "ack.py",
-    "is_durable and whole.get(state.id_sms, True)",
-    "is_durable or whole.get(state.id_sms, False)",
+    "is_durable and whole.get(id_sms, True)",
+    "is_durable or whole.get(id_sms, False)",
     faults=("dead-letters-gone",),
 )
 NEVER_REPLACES = Mutant(
@@ -80,34 +64,6 @@ REMEMBERS_TOO_EARLY = Mutant(
     faults=("records-cut",),
 )
 MUTANTS = (ACKNOWLEDGES_PENDING, ACKNOWLEDGES_ANY, NEVER_REPLACES, REMEMBERS_TOO_EARLY)
-
-
-@contextmanager
-def mutated(mutant: Mutant) -> Iterator[Path]:
-    """A directory with the changed package in it; AnchorError where the change does not fit."""
-    with tempfile.TemporaryDirectory(prefix="sms-mutant-") as directory:
-        copy = Path(directory) / PACKAGE.name
-        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        file = copy / mutant.file
-        text = file.read_text()
-        if (found := text.count(mutant.anchor)) != 1:
-            raise AnchorError(f"{mutant.name}: {found} times in {mutant.file}: {mutant.anchor!r}")
-        file.write_text(text.replace(mutant.anchor, mutant.replacement))
-        _check_import(Path(directory))
-        yield Path(directory)
-
-
-def _check_import(directory: Path) -> None:
-    """A mutant that is not the one that runs would be caught by nothing, or escape for nothing."""
-    done = subprocess.run(
-        [sys.executable, "-c", "import bridge; print(bridge.__file__)"],
-        env={**os.environ, "PYTHONPATH": str(directory), "PYTHONSAFEPATH": "1"},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    if not Path(done.stdout.strip()).is_relative_to(directory):
-        raise AnchorError(f"the package is not taken from the copy but from {done.stdout.strip()}")
 
 
 def attack(
@@ -133,13 +89,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Attack them all and print a table; 1 if one escapes, or if the present program breaks."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.mutants", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    seed = parser.parse_args(arguments).seed
+    parser.add_argument("--fast", action="store_true", help="those that a quick test catches alone")
+    options = parser.parse_args(arguments)
+    seed = options.seed
+    escaped_fast = fast.main()
+    if options.fast:
+        return escaped_fast
     cluster, network = new_cluster(1)
     with cluster:
         present = attack(None, cluster, network, seed=seed)
         _print("passed" if present.holds else "BROKEN", "the present program", present)
         escaped = [m for m in MUTANTS if not _caught(m, cluster, network, seed)]
-    return 1 if escaped or not present.holds else 0
+    return 1 if escaped_fast or escaped or not present.holds else 0
 
 
 def _caught(mutant: Mutant, cluster: KafkaCluster, network: Network, seed: int) -> bool:

@@ -1,7 +1,6 @@
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -81,11 +80,9 @@ def test_a_frozen_broker_can_be_stopped(new_embedded: type[EmbeddedBroker]) -> N
     broker = new_embedded()
     broker.start()
     broker.freeze()
-    started = time.monotonic()
 
     broker.stop()
 
-    assert time.monotonic() - started < WAIT_SECONDS
     with pytest.raises(BridgeError, match="not running"):
         broker.freeze()
 

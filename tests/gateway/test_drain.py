@@ -1,9 +1,7 @@
 """From SIGTERM to the end: who is still served, who is answered, how long it takes."""
 
 import asyncio
-import re
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -17,11 +15,11 @@ from tests.support.fake_kafka import until
 from tests.support.gateway import Gateway, configuration
 from tests.support.senders import Post, Sender, document, read_answer
 
-DRAIN_DELAY = 2.5  # time for a slow machine to post in
-GRACE = 25.0  # what waited for it would show, however slow the machine is
-SHORT_GRACE = 2.0  # where it is the grace that ends
+DRAIN_DELAY = 2.0
+GRACE = 2.0
 PUBLISH_TIMEOUT = 0.7
-LEEWAY = 15.0  # of a slow machine
+LEEWAY = 20.0  # of a busy machine: what is not bounded at all takes far longer
+FOR_EVER = 600.0
 
 
 def settings(broker: EmbeddedBroker, topic: str, **server: float) -> dict[str, Any]:
@@ -53,9 +51,9 @@ def hasty(broker: EmbeddedBroker, topic: str) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def brief(broker: EmbeddedBroker, topic: str) -> Iterator[Gateway]:
-    """The program without a delay, whose grace is soon over."""
-    with Gateway(settings(broker, topic, shutdown_grace_seconds=SHORT_GRACE)) as running:
+def patient(broker: EmbeddedBroker, topic: str) -> Iterator[Gateway]:
+    """The program with a grace that no test waits for."""
+    with Gateway(settings(broker, topic, shutdown_grace_seconds=FOR_EVER)) as running:
         yield running
 
 
@@ -104,19 +102,6 @@ async def post(gateway: Gateway, *ids: str) -> Post:
     return answer
 
 
-def in_flight(gateway: Gateway) -> int:
-    found = re.search(
-        rb"^sms_bridge_in_flight_posts (\d+)", gateway.admin("/metrics").body, re.MULTILINE
-    )
-    assert found is not None
-    return int(found[1])
-
-
-def is_listening(gateway: Gateway) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(gateway.server_address) == 0
-
-
 async def get(gateway: Gateway, path: str) -> int:
     return (await asyncio.to_thread(gateway.admin, path)).status
 
@@ -151,12 +136,12 @@ async def test_refusals_close_their_connections_too(gateway: Gateway) -> None:
     assert await ending.status(within=DRAIN_DELAY + 1) == 0
 
 
-async def test_an_idle_connection_does_not_hold_it_up(hasty: Gateway) -> None:
+async def test_an_idle_connection_does_not_hold_it_up(patient: Gateway) -> None:
     """Neither one that was kept alive nor one that never sent a byte."""
-    sender = Sender(hasty.server_address)
+    sender = Sender(patient.server_address)
     assert (await sender.post(document("1"))).status == 200
-    _, silent = await asyncio.open_connection(*hasty.server_address)
-    ending = Ending(hasty)
+    _, silent = await asyncio.open_connection(*patient.server_address)
+    ending = Ending(patient)
     assert await ending.status(within=1) == 0
     sender.close()
     silent.close()
@@ -179,38 +164,38 @@ async def test_without_kafka_posts_in_flight_are_answered_truthfully(
 
 @pytest.mark.parametrize("how", ["frozen", "gone"])
 async def test_without_kafka_and_without_a_delay(
-    brief: Gateway, broker: EmbeddedBroker, how: str
+    hasty: Gateway, broker: EmbeddedBroker, how: str
 ) -> None:
     """A broker that answers nothing costs no more than the grace, producer included."""
     if how == "frozen":
         broker.freeze()
     else:
         broker.stop()
-    waiting = [asyncio.create_task(post(brief, str(n))) for n in range(20)]
-    await until(lambda: in_flight(brief) == 20)
-    ending = Ending(brief)
+    waiting = [asyncio.create_task(post(hasty, str(n))) for n in range(20)]
+    await asyncio.sleep(PUBLISH_TIMEOUT / 4)  # until they are in the gateway
+    ending = Ending(hasty)
     for answer in await asyncio.gather(*waiting):
         assert (answer.status, answer.listed, answer.closes) == (503, frozenset(), True)
-    assert await ending.status(within=SHORT_GRACE) == 0
+    assert await ending.status(within=GRACE) == 0
 
 
-async def test_a_body_that_never_comes_ends_with_the_grace(brief: Gateway) -> None:
+async def test_a_body_that_never_comes_ends_with_the_grace(hasty: Gateway) -> None:
     """Its sender gets no acknowledgement, and all others are answered meanwhile."""
-    async with half_sent(brief) as reader:
-        ending = Ending(brief)
-        assert await ending.status(within=SHORT_GRACE) == 0
+    async with half_sent(hasty) as reader:
+        ending = Ending(hasty)
+        assert await ending.status(within=GRACE) == 0
         said = await reader.read()
     assert b"200 OK" not in said
     assert b"id_sms" not in said
 
 
-async def test_a_body_that_never_comes_and_no_kafka(brief: Gateway, broker: EmbeddedBroker) -> None:
+async def test_a_body_that_never_comes_and_no_kafka(hasty: Gateway, broker: EmbeddedBroker) -> None:
     broker.freeze()
-    waiting = asyncio.create_task(post(brief, "1"))
-    async with half_sent(brief) as reader:
-        ending = Ending(brief)
+    waiting = asyncio.create_task(post(hasty, "1"))
+    async with half_sent(hasty) as reader:
+        ending = Ending(hasty)
         assert (await waiting).status == 503
-        assert await ending.status(within=SHORT_GRACE) == 0
+        assert await ending.status(within=GRACE) == 0
         assert b"id_sms" not in await reader.read()
 
 
@@ -224,7 +209,7 @@ async def test_a_body_that_is_complete_after_the_delay_is_published(
     writer.write(body[:20])
     ending = Ending(gateway)
     await ending.draining()
-    await until(lambda: not is_listening(gateway))
+    await asyncio.sleep(DRAIN_DELAY + 0.3)
     assert (await post(gateway, "2")).status is None
     writer.write(body[20:])
     status, head, content = await read_answer(reader)
@@ -246,7 +231,7 @@ async def test_a_second_signal_ends_it_at_once(gateway: Gateway, second: signal.
 
 
 async def test_a_signal_before_kafka_was_ever_there(topic: str) -> None:
-    config = configuration("127.0.0.1:9", topic, server={"shutdown_grace_seconds": GRACE})
+    config = configuration("127.0.0.1:9", topic, server={"shutdown_grace_seconds": FOR_EVER})
     with Gateway(config, wait_ready=False) as gateway:
         assert await Ending(gateway).status(within=1) == 0
 

@@ -70,7 +70,7 @@ AWAY_SECONDS = long_or_short(60, 3)  # and the seconds that a broker takes to st
 SENDERS = 2000
 IN_FLIGHT = (256, SENDERS) if LONG else (256,)
 AWAY_BYTES = 256 * MIB
-RECOVERY_SECONDS = 10.0
+RECOVERY_SECONDS = 60.0
 
 
 @pytest.mark.parametrize("in_flight", IN_FLIGHT)
@@ -87,7 +87,7 @@ async def test_kafka_is_away_under_two_thousand_posts_at_once(
     with Gateway(config) as gateway:
         load = Load(gateway.server_address, "away", pause=lambda: rng.uniform(1, 5))
         async with Stalls(gateway.process.pid) as stalls, load.running(SENDERS):
-            await until(lambda: len(load.acknowledged) > SENDERS, seconds=30)
+            await until(lambda: len(load.acknowledged) > SENDERS, seconds=120)
             await asyncio.to_thread(kafka_cluster.kill)
             away_since, known = time.monotonic(), len(load.acknowledged)
             await asyncio.sleep(AWAY_SECONDS)
@@ -97,7 +97,7 @@ async def test_kafka_is_away_under_two_thousand_posts_at_once(
             await until(lambda: len(load.acknowledged) > taken, seconds=RECOVERY_SECONDS)
             first_after = time.monotonic() - back_at
             load.finishing = True
-            await until(lambda: not load.waiting, seconds=30)
+            await until(lambda: not load.waiting, seconds=120)
             all_after = time.monotonic() - back_at
         peak = memory(gateway.process.pid)[1]
     during = [p for p in load.posts if p.started > away_since and p.ended < back_at]
@@ -231,7 +231,7 @@ async def _end(gateway: Gateway, load: Load, kind: str, after: float) -> float:
         await asyncio.sleep(0.05 + after)
         started = time.monotonic()
         gateway.process.send_signal(signal.SIGTERM)
-        await until(lambda: gateway.process.poll() is not None, seconds=30)
+        await until(lambda: gateway.process.poll() is not None, seconds=120)
         ended = time.monotonic()
     for writer in writers:
         writer.transport.abort()
@@ -333,7 +333,7 @@ async def test_busy_connections_do_not_keep_new_ones_waiting(on_embedded: Gatewa
     """Whoever connects is accepted, however much the others post on connections kept alive."""
     load = Load(on_embedded.server_address, "busy")
     async with load.running(BUSY):
-        await until(lambda: len(load.posts) > 2 * BUSY, seconds=30)
+        await until(lambda: len(load.posts) > 2 * BUSY, seconds=120)
         before = len(load.posts)
         senders = [Sender(on_embedded.server_address) for _ in range(NEW)]
         posts = await asyncio.gather(*(s.post(document(f"{n}")) for n, s in enumerate(senders)))

@@ -1,6 +1,5 @@
 """Large documents beside small ones: nobody waits for them long."""
 
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,12 +8,12 @@ from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.fairness import Figures, hostile, largest, many_states, measure
 from tests.support.gateway import Gateway, configuration
 
-SECONDS = 4.0
-FACTOR = float(os.environ.get("HOSTILE_COST_FACTOR", "1"))  # of a slow or busy machine
-# `/livez` needs the event loop alone. Read there, one of these documents holds it for 400 ms or
-# more; read beside it, nine checks of ten took under 100 ms, on two busy cores.
-HEALTH_MS = 200.0 * FACTOR
-POST_MS = 750.0 * FACTOR  # it also waits its turn for Kafka, behind 10,000 records
+SECONDS = 3.0
+LARGE = 4  # bodies at the least
+# For each large body, whatever the machine and however busy it is. Read on the event loop, a large
+# one holds up the others: 1 post and 2 to 7 checks. Read beside it: 6 to 37, and 16 to 44.
+CHECKS = 10
+POSTS = 3  # each also waits its turn for Kafka, behind 10,000 records
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +36,12 @@ def gateway(new_embedded: type[EmbeddedBroker]) -> Iterator[Gateway]:
 def test_large_documents_do_not_hold_up_small_ones(
     gateway: Gateway, sources: Callable[[], tuple[Callable[[int], bytes], ...]]
 ) -> None:
-    """While two connections post megabytes without a pause, nine small answers of ten are quick."""
-    figures: Figures = measure(gateway, SECONDS, *sources())
+    """While two connections post megabytes without a pause, many small ones are answered."""
+    figures: Figures = measure(gateway, SECONDS, *sources(), least=LARGE)
 
-    assert figures.large >= 2
     assert figures.refused == 0
-    assert figures.health.quantile(0.9) < HEALTH_MS, f"{figures}"
-    assert figures.posts.quantile(0.9) < POST_MS, f"{figures}"
+    assert figures.health.answers >= CHECKS * figures.large, f"{figures}"
+    assert figures.posts.answers >= POSTS * figures.large, f"{figures}"
 
 
 def test_middling_documents_do_not_wait_for_large_ones(gateway: Gateway) -> None:

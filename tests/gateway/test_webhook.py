@@ -204,7 +204,7 @@ async def test_a_request_is_one_line_with_its_id_and_how_long_it_took() -> None:
     assert (line["event"], line["log_level"], line["status"]) == ("request", "info", 200)
     assert (line["endpoint"], line["request_id"]) == ("main", "from-the-proxy")
     assert (line["bytes"], line["states"], line["listed"]) == (len(TWO), 2, 2)
-    assert 0 < line["seconds"] < 5
+    assert line["seconds"] > 0
 
 
 async def test_refusals_that_repeat_themselves_are_counted_and_not_all_written() -> None:
@@ -527,8 +527,9 @@ async def test_a_client_that_leaves_before_its_end_gets_nothing_published() -> N
 async def while_one_is_held(gateway: Gateway, then: Callable[[], Any]) -> Any:
     """Do something while another POST waits for Kafka."""
     gateway.publisher.hold.clear()
+    before = len(gateway.publisher.calls)
     held = asyncio.create_task(gateway.post(TWO))
-    await until(lambda: bool(gateway.publisher.calls))
+    await until(lambda: len(gateway.publisher.calls) > before)
     try:
         return await then()
     finally:

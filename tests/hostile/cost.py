@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
-from cProfile import Profile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from bridge.observability.metrics import Metrics
 from tests.fuzz import Shape
 from tests.hostile.corpus import LARGE, LARGE_BYTES, STATE
 from tests.support.asgi import Reply, request
+from tests.support.counted import counting
 from tests.support.fakes import RecordingPublisher
 
 WARM_UP = f"<response>{STATE * 2000}</response>".encode()
@@ -99,12 +99,9 @@ async def _cost(body: bytes, megabytes: float) -> dict[str, object]:
     await post(WARM_UP)
     with growth_limited(megabytes):
         within = await post(body)
-    profile = Profile()
-    profile.enable()
-    reply = await post(body)
-    profile.disable()
-    calls = sum(entry.callcount for entry in profile.getstats())
-    return {"status": reply.status, "calls": calls, "suffices": within == reply}
+    with counting() as calls:
+        reply = await post(body)
+    return {"status": reply.status, "calls": calls.count, "suffices": within == reply}
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from tests.support.fake_kafka import (
 
 SETTINGS = Kafka(publish_timeout_seconds=5)
 TIMING = Timing(watch=0.01, probe=60, missing_topic=60, backoff=(0.001, 0.01))
-SOON = 0.05  # a deadline, for what never comes
+SOON = 0.2  # a deadline, for what never comes
 
 
 class Bench:
@@ -59,7 +59,7 @@ class Bench:
         self.opened += 1
         return self.producers[self.opened - 1]
 
-    async def publish(self, *messages: Message, seconds: float = 2.0) -> list[Outcome]:
+    async def publish(self, *messages: Message, seconds: float = 60.0) -> list[Outcome]:
         deadline = asyncio.get_running_loop().time() + seconds
         return await self.publisher.publish(messages, deadline)
 
@@ -72,6 +72,8 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     made = Bench(producers, settings, describe_configs)
     made.supervisor.start()
+    if producers:
+        await made.supervisor.current()  # so that no deadline passes before
     try:
         yield made
     finally:

@@ -24,9 +24,11 @@ from bridge.observability import log_writer as sink
 from bridge.observability import logging as logs
 from bridge.observability.log_writer import Sink
 from tests.support.brokers import free_ports, wait_until
+from tests.support.fake_kafka import until
 from tests.support.gateway import HOST, configuration
 
 LINE = b"x" * 99 + b"\n"
+PATIENCE_SECONDS = 60  # of a test with a busy machine
 
 
 class Pipe:
@@ -50,10 +52,16 @@ class Pipe:
             return os.read(self.reader, 1 << 20)
         return b""
 
-    async def written(self) -> bytes:
-        """What is there to be read next."""
-        while not (found := self.read()):
-            await asyncio.sleep(sink.FLUSH_SECONDS / 4)
+    async def next(self) -> bytes:
+        """What there is to read once there is something."""
+        found = b""
+
+        def is_there() -> bool:
+            nonlocal found
+            found = self.read()
+            return found != b""
+
+        await until(is_there, seconds=PATIENCE_SECONDS)
         return found
 
     def close_reader(self) -> None:
@@ -79,9 +87,11 @@ def test_without_a_loop_a_line_goes_out_at_once(pipe: Pipe) -> None:
 
 
 async def test_lines_that_follow_closely_go_out_together(pipe: Pipe) -> None:
-    for _ in range(2):
-        pipe.say(*[LINE] * 10)
-        assert await pipe.written() == 10 * LINE
+    pipe.say(*[LINE] * 10)
+    assert pipe.read() == b""
+    assert await pipe.next() == 10 * LINE
+    pipe.say(LINE)
+    assert await pipe.next() == LINE
 
 
 async def test_lines_wait_for_those_of_the_next_turns(
@@ -94,23 +104,30 @@ async def test_lines_wait_for_those_of_the_next_turns(
     assert pipe.read() == b""
 
 
-def test_a_loop_that_ends_before_it_flushes_holds_up_no_later_line(pipe: Pipe) -> None:
+def test_a_loop_that_ends_before_it_flushes_holds_up_no_later_line(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def say() -> None:
         pipe.say(LINE)
 
-    async def say_and_read() -> bytes:
+    async def say_and_wait() -> bytes:
         pipe.say(LINE)
-        return await pipe.written()
+        return await pipe.next()
 
-    asyncio.run(say())
+    with monkeypatch.context() as later:
+        later.setattr(sink, "FLUSH_SECONDS", 3600)
+        asyncio.run(say())
     assert pipe.read() == b""
-    assert asyncio.run(say_and_read()) == 2 * LINE
+    assert asyncio.run(say_and_wait()) == 2 * LINE
     pipe.say(LINE)
     assert pipe.read() == LINE
 
 
-def test_a_line_of_a_loop_that_has_ended_goes_out_when_the_handler_is_flushed(pipe: Pipe) -> None:
+def test_a_line_of_a_loop_that_has_ended_goes_out_when_the_handler_is_flushed(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A command's last word must come after what the log says of it."""
+    monkeypatch.setattr(sink, "FLUSH_SECONDS", 3600)
 
     async def say() -> None:
         pipe.say(LINE)
@@ -131,17 +148,26 @@ def test_what_is_left_goes_out_at_the_end(pipe: Pipe) -> None:
 
 
 async def test_nobody_waits_for_a_reader_who_does_not_read(pipe: Pipe) -> None:
-    """Neither while lines are written nor at the end; once it reads, it gets every one."""
+    """Who waited would do so for ever; once it is read, it gives every line."""
     lines = [b"%d\n" % number for number in range(10_000)]
     pipe.say(*lines)
+    await asyncio.sleep(3 * sink.FLUSH_SECONDS)
     found = b""
-    while not found.endswith(lines[-1]):
-        found += await pipe.written()
+
+    def read_all() -> bool:
+        nonlocal found
+        found += pipe.read()
+        return found.endswith(lines[-1])
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not read_all():
+            await asyncio.sleep(sink.FLUSH_SECONDS / 4)
     assert found == b"".join(lines)
     assert pipe.lost == []
 
 
 def test_the_end_comes_though_nobody_reads(pipe: Pipe) -> None:
+    """Who waited for the reader would do so for ever."""
     pipe.say(*[LINE] * 1000)
     pipe.sink.end()
     assert len(pipe.read()) < 1000 * len(LINE)

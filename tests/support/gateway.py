@@ -163,7 +163,7 @@ class Gateway:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        connection = http.client.HTTPConnection(self._addresses[listener], timeout=30)
+        connection = http.client.HTTPConnection(self._addresses[listener], timeout=90)
         try:
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()

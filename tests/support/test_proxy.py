@@ -179,7 +179,7 @@ async def test_a_slow_network_adds_its_time(proxy: Proxy, dial: Dial) -> None:
         proxy.impose(conditions)
         started = time.monotonic()
         assert await ask(client, b"z" * size) == b"Z" * size
-        assert least <= time.monotonic() - started < least + 2
+        assert time.monotonic() - started >= least
 
 
 async def test_refused_connections_are_accepted_again_on_the_same_port(
