@@ -81,7 +81,8 @@ FAST = (
     FastMutant(
         "ends a wait each time that it is due",
         "timeouts.py",
-        "        if not self.ended:\n            self.ended = True\n"
+        "        if not self.ended:\n"
+        "            self.ended = True\n"
         "            self._task.cancel()\n",
         "        self.ended = True\n        self._task.cancel()\n",
         "tests/gateway/test_webhook.py",

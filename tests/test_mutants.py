@@ -7,6 +7,8 @@ import pytest
 from tests.mutants import FAST, PACKAGE, AnchorError, Change, FastMutant, caught, mutated
 from tests.mutants import presently_failing as failing
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_present_program_passes_what_its_mutants_must_fail() -> None:
     assert failing() == ""

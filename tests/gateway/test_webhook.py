@@ -38,6 +38,8 @@ class Gateway:
         self.publisher = publisher or RecordingPublisher()
         self.metrics = Metrics()
         self.health = Health(lambda: None)
+        patient = {"publish_timeout_seconds": 60}  # however busy the machine is
+        sections["kafka"] = patient | sections.get("kafka", {})
         self.app: ASGIApp = public_app(
             settings(*endpoints, **sections), self.publisher, self.metrics, self.health
         )

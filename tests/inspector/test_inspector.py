@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -386,12 +386,7 @@ def test_the_command_asks_for_the_secret_and_does_not_hold_it(auth: Auth | None,
 class Rig:
     """A gateway with an inspector, both as applications; the publisher decides what fails."""
 
-    def __init__(
-        self,
-        publisher: RecordingPublisher | None = None,
-        endpoints: Sequence[dict[str, Any]] = (),
-        **sections: Any,
-    ) -> None:
+    def __init__(self, publisher: RecordingPublisher | None = None, **sections: Any) -> None:
         self.not_ready: str | None = None
         self.inspector = Inspector(
             {"main": OPEN},
@@ -401,7 +396,7 @@ class Rig:
         )
         self.inspector.listening("0.0.0.0", 8080)
         self.gateway = public_app(
-            settings(*endpoints, **sections),
+            settings(*sections.pop("endpoints", ()), **sections),
             publisher or RecordingPublisher(),
             Metrics(),
             Health(lambda: None),
