@@ -85,14 +85,14 @@ FAST = (
         "            self.ended = True\n"
         "            self._task.cancel()\n",
         "        self.ended = True\n        self._task.cancel()\n",
-        "tests/gateway/test_webhook.py",
+        "tests/gateway/test_in_flight.py",
     ),
     FastMutant(
         "lets a cancellation pass without a word",
         "gateway/webhook.py",
         "except (Exception, asyncio.CancelledError) as exc:",
         "except Exception as exc:",
-        "tests/gateway/test_webhook.py::"
+        "tests/gateway/test_refusals.py::"
         "test_a_cancellation_that_nobody_asked_for_is_a_fault_like_any_other",
     ),
     FastMutant(
@@ -209,7 +209,7 @@ FAST = (
         "gateway/webhook.py",
         "weight(len(prepared.items), prepared.attributes, prepared.characters)",
         "len(prepared.items)",
-        "tests/gateway/test_webhook.py",
+        "tests/gateway/test_in_flight.py",
     ),
     FastMutant(
         "takes trailers without a limit",

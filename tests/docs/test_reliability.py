@@ -13,8 +13,8 @@ from bridge.kafka import publisher
 from bridge.kafka.supervisor import Timing
 from bridge.model import InvalidState, Result
 from bridge.observability import requests
-from tests.gateway.test_webhook import Gateway
 from tests.kafka.test_publisher import bench
+from tests.support.application import Gateway
 from tests.support.fake_kafka import FakeProducer, message
 from tests.support.fakes import RecordingPublisher
 

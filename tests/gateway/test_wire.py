@@ -7,47 +7,14 @@ from dataclasses import dataclass
 import pytest
 
 from bridge.demo.embedded_broker import EmbeddedBroker
+from tests.gateway.on_the_wire import ALLOWED, MAX_BODY_BYTES, TOKEN, gateway_on
 from tests.support.brokers import wait_until
-from tests.support.gateway import Gateway, configuration
+from tests.support.gateway import Gateway
 from tests.support.senders import LISTED, document
 from tests.support.wire import Address, Reply, Wire, chunk, chunked_post, head, post
 
-TOKEN = "a-token-for-tests"
-ALLOWED = "203.0.113.7"
 STRANGER = "198.51.100.7"
-MAX_BODY_BYTES = 1_000_000
 MARK = head("GET", "/the-next-request")  # answered 404 where the connection is in step
-
-ENDPOINT = {"source": "urn:example:sms:main", "timezone": "UTC"}
-ENDPOINTS = [
-    ENDPOINT | {"name": "open", "path": "/open", "auth": "none"},
-    ENDPOINT | {"name": "allowed", "path": "/allowed", "auth": {"allow": [f"{ALLOWED}/32"]}},
-    ENDPOINT
-    | {
-        "name": "token",
-        "path": "/token",
-        "auth": {"tokens": [TOKEN], "basic": [{"username": "user", "password": TOKEN}]},
-    },
-]
-SERVER = {
-    "trusted_proxies": ["127.0.0.1"],
-    "max_body_bytes": MAX_BODY_BYTES,
-    "body_timeout_seconds": 60,  # what ends sooner has another reason
-}
-
-
-def gateway_on(
-    broker: EmbeddedBroker, *, publish_timeout_seconds: float = 60, **server: object
-) -> Gateway:
-    config = configuration(
-        broker.bootstrap_servers,
-        "wire",
-        server=SERVER | server,
-        kafka={"publish_timeout_seconds": publish_timeout_seconds},
-        endpoints=ENDPOINTS,
-        inspector={"port": 0},
-    )
-    return Gateway(config)
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +237,7 @@ def test_a_body_in_a_thousand_chunks_is_read(public: Address) -> None:
 
 # --- half-closed clients -----------------------------------------------------------------
 
+
 MANY = [f"{n:05}" for n in range(2000)]  # a document that is read beside the loop
 HALF_CLOSED = {
     "a post": (post("/open", document("1")), [200]),
@@ -326,6 +294,7 @@ def ids_of(came: bytes) -> list[bytes]:
 
 
 # --- refusals that the sender sees -------------------------------------------------------
+
 
 LARGE = b"x" * 5_000_000
 REFUSED = {
@@ -460,62 +429,3 @@ def test_a_request_for_another_protocol_may_begin_anywhere_in_a_piece(
         if cut < 0:
             assert ids(wire.reply()) == ["1"]
         assert ids(wire.reply()) == ["2"]
-
-
-# --- what is refused before the application sees it --------------------------------------
-
-BROKEN = {
-    "a space in the URL": b"POST /open it HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
-    "two lengths": head("POST", "/open", "Content-Length: 1", "Content-Length: 2") + b"xx",
-    "TLS": bytes.fromhex("16030100c8010000c40303") + b"x" * 194,
-    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9),
-    "a large head": head("POST", "/open", "X: " + "y" * 70_000),
-}
-
-
-@pytest.fixture(scope="module")
-def broken(broker: EmbeddedBroker) -> Iterator[Gateway]:
-    """A gateway that has refused nothing yet: its log holds nothing back."""
-    with gateway_on(broker) as gateway:
-        yield gateway
-
-
-@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
-def test_what_is_no_request_is_answered_counted_and_logged(data: bytes, broken: Gateway) -> None:
-    seen, lines = counted(broken), len(complaints(broken))
-    with Wire(broken.server_address) as wire:
-        wire.send(data)
-        status = wire.reply().status
-    assert status in ((431,) if len(data) > 65536 else (400, 505))
-    wait_until(lambda: len(complaints(broken)) > lines, "the log has a line")
-    assert counted(broken).get(status, 0) == seen.get(status, 0) + 1
-    line = complaints(broken)[-1]
-    assert (line["peer"], line["status"]) == ("127.0.0.1", status)
-
-
-def complaints(gateway: Gateway) -> list[dict[str, object]]:
-    return [line for line in gateway.logs() if line.get("peer")]
-
-
-def counted(gateway: Gateway) -> dict[int, int]:
-    """The requests by code, of whatever endpoint."""
-    series = re.compile(r'^sms_bridge_requests_total\{.*code="(\d+)".*\} (\d+)', re.MULTILINE)
-    codes: dict[int, int] = {}
-    for code, count in series.findall(gateway.admin("/metrics").body.decode()):
-        codes[int(code)] = codes.get(int(code), 0) + int(float(count))
-    return codes
-
-
-def test_an_id_that_was_not_listed_is_clipped_in_the_log(
-    new_embedded: type[EmbeddedBroker],
-) -> None:
-    """However long it is: with Kafka away, the line names it."""
-    with new_embedded("wire", "wire.rejected") as broker:
-        with gateway_on(broker, publish_timeout_seconds=0.2) as gateway:
-            broker.freeze()
-            with Wire(gateway.server_address) as wire:
-                wire.send(post("/open", document("z" * 900_000), "X-Request-Id: the-long-one"))
-                assert wire.reply().status == 503
-            wait_until(lambda: "the-long-one" in gateway.output, "the log has the request")
-            assert max(len(line) for line in gateway.output.splitlines()) < 65_536
-        broker.thaw()

@@ -10,7 +10,8 @@ import yaml
 
 from bridge.cli.common import EXIT_CONFIG
 from bridge.observability.metrics import Metrics
-from tests.gateway.test_endurance import AWAY_BYTES, HOSTILE_BYTES
+from tests.gateway.test_endurance import AWAY_BYTES
+from tests.gateway.test_hostile_senders import HOSTILE_BYTES
 from tests.helm import chart
 from tests.helm.chart import Helm, Object, merged, one
 from tests.helm.readings import EVERY, check_of, pod_specs, settings_of

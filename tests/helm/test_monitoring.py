@@ -2,28 +2,20 @@
 
 import re
 import subprocess
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.support.brokers import KafkaCluster, wait_until
+from tests.helm.alerts import answers, series
 from tests.support.commands import command, options
-from tests.support.gateway import Gateway, configuration
 from tests.support.prometheus import (
     JOB,
     NAMESPACE,
-    Panel,
-    Prometheus,
-    dashboard,
     group,
-    hastened,
     panels,
     rules,
 )
@@ -40,15 +32,7 @@ LOG_WORDS = (
     *("the topic is not durable", "topic configuration warning"),
 )
 
-
 # --- each alert, on made-up series -------------------------------------------------------
-
-
-def series(metric: str, values: str, **labels: str) -> dict[str, str]:
-    """One input series in promtool's notation, a value a minute, of one pod where none is named."""
-    every = {"job": JOB, "namespace": NAMESPACE, "instance": "one"} | labels
-    text = ",".join(f'{name}="{value}"' for name, value in every.items())
-    return {"series": f"{metric}{{{text}}}", "values": values}
 
 
 @dataclass(frozen=True)
@@ -84,15 +68,6 @@ def ids(*, listed: str, unlisted: str, pod: str = "one") -> list[dict[str, str]]
     return [
         series("sms_bridge_ids_total", values, endpoint="main", listed=word, instance=pod)
         for word, values in (("yes", listed), ("no", unlisted))
-    ]
-
-
-def answers(*, fast: str, slow: str) -> list[dict[str, str]]:
-    """Requests of which some take over 4 seconds."""
-    name = "sms_bridge_request_duration_seconds_bucket"
-    return [
-        series(name, values, endpoint="main", le=le)
-        for le, values in (("1.0", fast), ("4.0", fast), ("5.0", slow), ("+Inf", slow))
     ]
 
 
@@ -389,129 +364,3 @@ def test_the_pages_links_lead_somewhere(page: str) -> None:
         there = (ROOT / "docs" / (target or page)).read_text(encoding="utf-8")
         headings = re.findall(r"^#+ (.+)$", there, re.MULTILINE)
         assert not anchor or anchor in {h.lower().replace(" ", "-") for h in headings}
-
-
-# --- a real Prometheus on a running gateway ----------------------------------------------
-
-
-TOKEN = "s3cret-t0ken"
-GOOD = '<state id_sms="{n}" time="2026-01-01 12:00:00" sms="read">read</state>'
-ODD = (
-    '<state id_sms="u{n}" time="yesterday">teleported</state>'
-    '<state id_sms="f{n}" time="2199-01-01 00:00:00">read</state>'
-    '<state id_sms="b@d">read</state>'
-)
-
-
-class Traffic:
-    """Documents good and bad, several a second, until it is stopped; what fails comes again."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._failed: list[bytes] = []
-
-    def _run(self) -> None:
-        for n in count():
-            if self._stopped.wait(0.1):
-                return
-            self._post(f"<response>{GOOD.format(n=n)}</response>".encode())
-            self._post(f"<response>{GOOD.format(n=n)}{ODD.format(n=n)}</response>".encode())
-            self._gateway.post(b"<response", path="/webhook")
-            self._gateway.post(b"<response/>", path="/guarded")
-            self._gateway.post(b"<response/>", path="/elsewhere")
-            if self._failed:
-                self._post(self._failed.pop(0))
-
-    def _post(self, body: bytes) -> None:
-        if self._gateway.post(body).status == 503:
-            self._failed.append(body)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-
-def guarded_configuration(bootstrap_servers: str, topic: str) -> dict[str, Any]:
-    base = configuration(
-        bootstrap_servers, topic, kafka={"publish_timeout_seconds": 1}, log={"level": "error"}
-    )
-    (main,) = base["endpoints"]
-    guarded = {"name": "guarded", "path": "/guarded", "auth": {"tokens": [TOKEN]}}
-    return {**base, "endpoints": [main, main | guarded]}
-
-
-@contextmanager
-def watched(
-    kafka: KafkaCluster, topic: str, prometheus: str
-) -> Iterator[tuple[Gateway, Prometheus]]:
-    """A gateway with traffic, and Prometheus on it, in whose eyes minutes are seconds."""
-    hasty = group([hastened(rule, window="10s", pending="3s") for rule in rules()])
-    config = guarded_configuration(kafka.bootstrap_servers, topic)
-    config["log"]["level"] = "info"
-    with Gateway(config) as gateway:
-        target = f"127.0.0.1:{gateway._addresses['admin'].rsplit(':', 1)[1]}"
-        with Prometheus(prometheus, [target], hasty) as watching, Traffic(gateway):
-            yield gateway, watching
-
-
-# What the traffic itself sets off, with every broker alive.
-FROM_TRAFFIC = {
-    *("SmsBridgeDeadLetters", "SmsBridgeLostBodies", "SmsBridgeRefusing", "SmsBridgeUnauthorised"),
-    *("SmsBridgeUnknownStatuses", "SmsBridgeWrongTimes"),
-}
-FROM_A_DEAD_BROKER = {
-    *("SmsBridgeKafkaDown", "SmsBridgeNotAcknowledging", "SmsBridgeProducerNotConnected"),
-}
-
-
-def test_a_dead_broker_fires_its_alerts_and_no_panel_is_without_data(
-    kafka_cluster: KafkaCluster, kafka_topic: str, prometheus: str
-) -> None:
-    """Before, during and after an outage of Kafka under traffic that has every other fault too."""
-    kafka_cluster.create_topic(f"{kafka_topic}.rejected", 1)
-    with watched(kafka_cluster, kafka_topic, prometheus) as (_, watching):
-        until(lambda: watching.firing() >= FROM_TRAFFIC, watching)
-        assert watching.firing() == FROM_TRAFFIC
-        kafka_cluster.kill()
-        until(lambda: watching.firing() >= FROM_TRAFFIC | FROM_A_DEAD_BROKER, watching)
-        kafka_cluster.restart()
-        until(lambda: not watching.firing() & FROM_A_DEAD_BROKER, watching)
-        wait_until(lambda: not empty(watching), f"data for {empty(watching)}", 30)
-        for rule in watching.rules():
-            assert (rule["health"], rule.get("lastError", "")) == ("ok", "")
-            for alert in rule["alerts"]:
-                assert "<no value>" not in str(alert["annotations"])
-        variables = [v for v in dashboard()["templating"]["list"] if v["type"] == "query"]
-        assert [values(watching, v["definition"]) for v in variables] == [
-            [NAMESPACE],
-            ["guarded", "main"],
-        ]
-
-
-def until(condition: Callable[[], bool], watching: Prometheus) -> None:
-    try:
-        wait_until(condition, "alerts", 60)
-    except TimeoutError:
-        pytest.fail(f"firing: {sorted(watching.firing())}")
-
-
-def empty(watching: Prometheus) -> list[str]:
-    """The panels of which a query has no value now, or none that is a number."""
-
-    def has_data(panel: Panel) -> bool:
-        answers = [watching.query(query) for query in panel.queries]
-        return all(any(value == value for _, value in answer) for answer in answers)  # noqa: PLR0124 -- NaN is not
-
-    return [panel.title for panel in panels() if not has_data(panel)]
-
-
-def values(watching: Prometheus, definition: str) -> list[str]:
-    """What a variable of the dashboard offers, from its `label_values(selector, label)`."""
-    match = re.fullmatch(r"label_values\((.+), (\w+)\)", definition)
-    assert match is not None
-    return watching.label_values(match[2], match[1].replace("$namespace", ".*"))

@@ -94,6 +94,16 @@ async def test_lines_that_follow_closely_go_out_together(pipe: Pipe) -> None:
     assert await pipe.next() == LINE
 
 
+async def test_lines_wait_for_those_of_the_next_turns(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sink, "FLUSH_SECONDS", 3600)
+    for _ in range(10):
+        pipe.say(LINE)
+        await asyncio.sleep(0)
+    assert pipe.read() == b""
+
+
 def test_a_loop_that_ends_before_it_flushes_holds_up_no_later_line(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

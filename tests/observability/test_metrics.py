@@ -18,7 +18,7 @@ from bridge.kafka import CAUSES
 from bridge.kafka.supervisor import Supervisor
 from bridge.model import REASONS, Message, Result
 from bridge.observability.metrics import CODES, Metrics
-from tests.gateway.test_webhook import Gateway
+from tests.support.application import Gateway
 from tests.support.asgi import request
 from tests.support.fakes import RecordingPublisher, Verdict
 

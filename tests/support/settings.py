@@ -11,11 +11,11 @@ NOWHERE = "127.0.0.1:1"
 def settings(
     *endpoints: dict[str, Any], servers: str = NOWHERE, topic: str = "sms.status", **sections: Any
 ) -> Settings:
-    """Settings with an open endpoint at `/webhook` and half a second for Kafka.
+    """Settings with an open endpoint at `/webhook`, and `endpoints` and `sections` laid over them.
 
-    `endpoints` and `sections` are laid over these.
+    A minute for Kafka is enough for the busiest machine.
     """
     given = configuration(servers, topic, **sections)
-    given["kafka"] = {"publish_timeout_seconds": 0.5} | given["kafka"]
+    given["kafka"] = {"publish_timeout_seconds": 60} | given["kafka"]
     given["endpoints"] = [given["endpoints"][0] | changes for changes in endpoints or ({},)]
     return Settings.model_validate(given)
