@@ -139,6 +139,10 @@ def test_a_command_imports_no_other_command(path: Path) -> None:
     assert path.stem == "serve" or "gateway" not in parts
 
 
+def test_who_looks_on_knows_nothing_of_the_gateway() -> None:
+    assert not parts_of("observability") & {"gateway", "kafka", "cli", "inspector"}
+
+
 def test_nothing_imports_the_entry_points() -> None:
     """Who starts the program is at the top; `__main__` alone may import the commands."""
     for module in {module_of(path) for path in files()} - {"__main__", "cli"}:

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from bridge.config.settings import Admin, Inspector, Server, Settings
 from bridge.duplicates import Deduplicator, RecentEvents
 from bridge.gateway.app import Health, admin_app, public_app
-from bridge.gateway.connections import MAX_CONNECTIONS, Connections
+from bridge.gateway.connections import MAX_CONNECTIONS, Connections, Refused
 from bridge.gateway.http_protocol import HttpProtocol
 from bridge.gateway.not_found import Refusals
 from bridge.kafka import CAUSES, Publisher, Supervisor
@@ -88,10 +88,9 @@ class _Gateway:
         self._health = Health(self._why_no_kafka)
         self._inspector = _inspector(settings, self._health)
         refused = Refusals(metrics)
-        connections = Connections(_public_connections(2 if settings.inspector else 1), refused)
-        admin_connections = Connections(ADMIN_CONNECTIONS, refused)
-        metrics.watch_connections("server", connections)
-        metrics.watch_connections("admin", admin_connections)
+        limit = _public_connections(2 if settings.inspector else 1)
+        connections = _connections("server", limit, refused, metrics)
+        admin_connections = _connections("admin", ADMIN_CONNECTIONS, refused, metrics)
         self._public = _uvicorn(
             self._public_app(metrics),
             connections,
@@ -227,6 +226,12 @@ def _public_grace(server: Server) -> float:
 def _producer_grace(server: Server) -> float:
     grace = server.shutdown_grace_seconds * PRODUCER_SHARE
     return max(grace - TICKS_SECONDS, grace / 2)
+
+
+def _connections(listener: str, limit: int, refused: Refused, metrics: Metrics) -> Connections:
+    connections = Connections(limit, refused)
+    connections.on_cut = metrics.watch_connections(listener, limit, lambda: len(connections.open))
+    return connections
 
 
 def _public_connections(private_listeners: int) -> int:

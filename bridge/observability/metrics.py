@@ -15,8 +15,6 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0 as CONTENT_TYPE
 
 from bridge import __version__
-from bridge.gateway.admission import Capacity
-from bridge.gateway.connections import Connections
 from bridge.model import MEANINGS, OTHER_STATUS, REASONS, Result
 from bridge.observability.counters import Counter, Histogram
 
@@ -193,17 +191,19 @@ class Metrics:
 
     # --- what is looked at when it is asked for ------------------------------------------
 
-    def watch_capacity(self, capacity: Capacity) -> None:
-        """Show what is in flight, and its limits."""
+    def watch_capacity(self, capacity: object) -> None:
+        """Show what is in flight, and its limits: `posts` and `max_posts`, and so on."""
         for what in _IN_FLIGHT:
             self._in_flight[what].set_function(partial(getattr, capacity, what))
             self._limits[what].set(getattr(capacity, f"max_{what}"))
 
-    def watch_connections(self, listener: str, connections: Connections) -> None:
-        """Show how many connections a listener has, and its limit."""
-        self._connections.labels(listener).set_function(lambda: len(connections.open))
-        self._connections_limit.labels(listener).set(connections.limit)
-        connections.on_cut = self._connections_cut.labels(listener).inc
+    def watch_connections(
+        self, listener: str, limit: int, count: Callable[[], int]
+    ) -> Callable[[], None]:
+        """Show how many connections a listener has, and its limit; counts one that is cut."""
+        self._connections.labels(listener).set_function(count)
+        self._connections_limit.labels(listener).set(limit)
+        return self._connections_cut.labels(listener).inc
 
     def watch_readiness(self, is_ready: Callable[[], bool]) -> None:
         """Show what `/readyz` says."""

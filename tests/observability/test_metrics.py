@@ -13,7 +13,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from bridge import __version__
 from bridge.config.settings import Kafka
 from bridge.gateway.app import Health, admin_app
-from bridge.gateway.connections import Connections
 from bridge.kafka import CAUSES
 from bridge.kafka.supervisor import Supervisor
 from bridge.model import REASONS, Message, Result
@@ -54,7 +53,7 @@ def whole() -> Iterator[Metric]:
     gateway = Gateway()
     supervisor = Supervisor(Kafka(), ["status"])
     gateway.metrics.watch_producer(supervisor, CAUSES)
-    gateway.metrics.watch_connections("server", Connections())
+    gateway.metrics.watch_connections("server", 1, lambda: 0)
     admin_app(gateway.metrics, gateway.health)
     return iter(text_string_to_metric_families(gateway.metrics.exposition().decode()))
 
