@@ -19,7 +19,7 @@ from bridge.clip import DETAIL_CHARACTERS, ID_CHARACTERS, clipped, reason_of
 from bridge.config.settings import Kafka
 from bridge.errors import DocumentError
 from bridge.gateway.app import Health, public_app
-from bridge.inspector.store import KEPT_TEXT, Ring
+from bridge.inspector.store import KEPT_TEXT, Store
 from bridge.kafka import Publisher, Supervisor
 from bridge.kafka.supervisor import Timing
 from bridge.model import Message, Outcome, Result
@@ -172,7 +172,7 @@ class Watched:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.spans = InMemorySpanExporter()
-        self.ring = Ring()
+        self.ring = Store()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.spans))
         self._tracing = Tracing(provider, message_ids=True)

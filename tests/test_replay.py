@@ -16,7 +16,7 @@ from bridge.config.settings import Settings, route_of
 from bridge.errors import DocumentError
 from bridge.event import MAX_RECEIVED_BYTES, rejected_state, status_message
 from bridge.model import InvalidState, Message, State
-from bridge.model import Result as Fate
+from bridge.model import Result as KafkaResult
 from bridge.parse import parse, received
 from bridge.pipeline import prepare
 from bridge.replay import (
@@ -296,8 +296,8 @@ async def test_an_event_that_is_still_too_large_makes_no_letter_either() -> None
     assert tally.left == 1
 
 
-@pytest.mark.parametrize("fate", [Fate.FAILED, Fate.UNKNOWN])
-async def test_what_kafka_does_not_take_has_failed(fate: Fate) -> None:
+@pytest.mark.parametrize("fate", [KafkaResult.FAILED, KafkaResult.UNKNOWN])
+async def test_what_kafka_does_not_take_has_failed(fate: KafkaResult) -> None:
     (said,), tally = await replayed(RecordingPublisher(lambda _: fate), of_state())
     assert (said.word, said.why) == ("failed", f"scripted: {fate.value}")
     assert tally.left == 1
@@ -349,7 +349,7 @@ async def test_the_endpoint_is_the_one_with_the_letter_s_source(name: str, hour:
 async def test_after_some_rounds_in_which_kafka_takes_nothing_it_gives_up() -> None:
     """Each round costs a whole deadline."""
     messages = [of_state(READ | {"id_sms": str(n)}) for n in range(AT_ONCE * 9)]
-    publisher = RecordingPublisher(lambda _: Fate.FAILED)
+    publisher = RecordingPublisher(lambda _: KafkaResult.FAILED)
     verdicts, tally = await replayed(publisher, *messages)
     assert tally.given_up
     assert len(verdicts) == AT_ONCE * FAILURES_IN_A_ROW

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from bridge.inspector.browser_security import Guard
 from bridge.inspector.curl import Target
 from bridge.inspector.filters import Filter
-from bridge.inspector.store import Ring
+from bridge.inspector.store import Store
 from bridge.inspector.views import Pages, Snapshot, others
 from bridge.observability.requests import Request as FinishedRequest
 from bridge.ratelimit import Repeats
@@ -57,7 +57,7 @@ class Inspector:
         not_ready: Callable[[], str | None],
         pulse_seconds: float = PULSE_SECONDS,
     ) -> None:
-        self.ring = Ring()
+        self.ring = Store()
         self._pages = Pages(targets, not_ready)
         self._painter = ThreadPoolExecutor(1, thread_name_prefix="inspector")
         self._pulse_seconds = pulse_seconds

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from urllib.parse import urlencode
 
-from bridge.inspector.store import OUTCOMES, Entry, Fate
+from bridge.inspector.store import OUTCOMES, Entry, StateRow
 
 MAX_CHARACTERS = 128  # of each value: ids have 64
 
@@ -51,7 +51,7 @@ class Filter:
             not (self.id or self.status) and self.outcome in entry.counts
         )
 
-    def _takes(self, fate: Fate) -> bool:
+    def _takes(self, fate: StateRow) -> bool:
         return (
             (not self.id or self.id in fate.id_sms)
             and (not self.status or self.status == fate.status)

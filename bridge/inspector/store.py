@@ -39,7 +39,7 @@ Kafka, `refused` a whole body that is answered 400."""
 FINE = frozenset({PUBLISHED, REPEATED})
 
 
-class Fate(NamedTuple):
+class StateRow(NamedTuple):
     """What became of one state, or of a body that was refused as a whole (`refused`).
 
     `value` is the record's, cut to KEPT_VALUE_BYTES of `value_size`; empty where nothing was to
@@ -92,7 +92,7 @@ class Entry:
     body_size: int
     answer: bytes
     answer_size: int
-    fates: tuple[Fate, ...]
+    fates: tuple[StateRow, ...]
     counts: Mapping[str, int]
     listed: int
     unlisted: int
@@ -117,8 +117,8 @@ class Entry:
         return OVERHEAD_BYTES + len(self.body) + len(self.answer) + fates
 
 
-class Door(NamedTuple):
-    """Why requests are turned away before anyone looks at them. `status` is None where they left.
+class RefusalKind(NamedTuple):
+    """Why requests are refused, unread. `status` is None where they left.
 
     Few of them can exist: endpoints, statuses, and words of the program's own.
     """
@@ -129,7 +129,7 @@ class Door(NamedTuple):
 
 
 @dataclass(slots=True)
-class Turned:
+class RefusalCount:
     """How many requests went away for one reason, and the last of them."""
 
     count: int = 0
@@ -157,8 +157,8 @@ class _Shelf:
         return gone
 
 
-class Ring:
-    """Recent documents, numbered from 1, and what was turned away.
+class Store:
+    """Recent documents, numbered from 1, and what was refused.
 
     Those with trouble have a shelf of their own: thousands of good ones must not push out the one
     that somebody is looking for.
@@ -174,7 +174,7 @@ class Ring:
         self.number = 0
         self.changes = 0
         self.counts: Counter[str] = Counter()
-        self.turned: dict[Door, Turned] = {}
+        self.refusals: dict[RefusalKind, RefusalCount] = {}
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -188,7 +188,7 @@ class Ring:
         """Remember a request."""
         self.changes += 1
         if not seen.was_read or seen.body is None or seen.status is None:
-            self._turn_away(seen)
+            self._refuse(seen)
             return
         self.number += 1
         entry = self._entry(seen, seen.body, seen.status)
@@ -225,11 +225,11 @@ class Ring:
         more = len(numbers) - (number in numbers) - len(newest)
         return [self._by_number[other] for other in reversed(newest)], more
 
-    def _turn_away(self, seen: Request) -> None:
-        door = Door(seen.endpoint, seen.status, seen.credentials or "")
-        turned = self.turned.setdefault(door, Turned())
-        turned.count += 1
-        turned.last_at, turned.last_peer = seen.answered_at, seen.client or ""
+    def _refuse(self, seen: Request) -> None:
+        kind = RefusalKind(seen.endpoint, seen.status, seen.credentials or "")
+        refused = self.refusals.setdefault(kind, RefusalCount())
+        refused.count += 1
+        refused.last_at, refused.last_peer = seen.answered_at, seen.client or ""
 
     def _entry(self, seen: Request, body: bytes, status: int) -> Entry:
         fates, counts = _fates(seen, body)
@@ -255,7 +255,7 @@ class Ring:
             retry_of=retry_of,
         )
 
-    def _retries(self, fates: Iterable[Fate]) -> tuple[int, int | None]:
+    def _retries(self, fates: Iterable[StateRow]) -> tuple[int, int | None]:
         """How many of the events were here before, and the newest document with one of them."""
         before = [
             self._by_event[fate.event_id] for fate in fates if fate.event_id in self._by_event
@@ -278,7 +278,7 @@ class Ring:
                 yield self._by_event, fate.mark
 
 
-def _fates(seen: Request, body: bytes) -> tuple[tuple[Fate, ...], Mapping[str, int]]:
+def _fates(seen: Request, body: bytes) -> tuple[tuple[StateRow, ...], Mapping[str, int]]:
     """The fates that are kept, in the document's order, and how many there are of each outcome."""
     if seen.error is not None:
         return (_of_body(seen, body),), Counter({REFUSED: 1})
@@ -305,10 +305,10 @@ def _outcome(item: Item) -> str:
     return REPEATED if item.outcome.repeated else PUBLISHED
 
 
-def _of_state(item: Item, word: str) -> Fate:
+def _of_state(item: Item, word: str) -> StateRow:
     state, message, outcome = item.state, item.message, item.outcome
     invalid = state if isinstance(state, InvalidState) else None
-    return Fate(
+    return StateRow(
         id_sms=state.id_sms[:KEPT_TEXT],
         status=state.status if isinstance(state, State) else "",
         outcome=word,
@@ -326,10 +326,10 @@ def _of_state(item: Item, word: str) -> Fate:
     )
 
 
-def _of_body(seen: Request, body: bytes) -> Fate:
+def _of_body(seen: Request, body: bytes) -> StateRow:
     """A body that was refused as a whole: what is wrong with it, and where its dead letter is."""
     error, letter = seen.error, seen.dead_letter or Outcome(Result.DROPPED)
-    return Fate(
+    return StateRow(
         id_sms="",
         status="",
         outcome=REFUSED,

@@ -14,7 +14,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bridge.inspector import curl
 from bridge.inspector import highlight as paint
 from bridge.inspector.filters import Filter
-from bridge.inspector.store import FINE, OUTCOMES, REFUSED, Door, Entry, Fate, Ring, Turned
+from bridge.inspector.store import (
+    FINE,
+    OUTCOMES,
+    REFUSED,
+    Entry,
+    RefusalCount,
+    RefusalKind,
+    StateRow,
+    Store,
+)
 from bridge.model import MEANINGS
 
 MAX_ROWS = 200  # of the table
@@ -50,7 +59,7 @@ class Related(NamedTuple):
     """An id of a document, and where else it was."""
 
     id_sms: str
-    visits: list[tuple[Entry, Fate, bool]]
+    visits: list[tuple[Entry, StateRow, bool]]
     more: int
 
 
@@ -134,7 +143,7 @@ class Pages:
         return {
             "documents": ring.number,
             "counts": ring.counts,
-            "turned": [(door, _why(door), turned) for door, turned in ring.turned],
+            "refusals": [(door, _why(door), refusals) for door, refusals in ring.refusals],
             "not_ready": self._not_ready(),
         }
 
@@ -148,13 +157,13 @@ class Snapshot(NamedTuple):
     entries: Sequence[Entry]
     number: int
     counts: Mapping[str, int]
-    turned: Sequence[tuple[Door, Turned]]
+    refusals: Sequence[tuple[RefusalKind, RefusalCount]]
 
     @classmethod
-    def of(cls, ring: Ring, entries: Sequence[Entry] = ()) -> "Snapshot":
+    def of(cls, ring: Store, entries: Sequence[Entry] = ()) -> "Snapshot":
         """To be taken on the loop."""
-        turned = sorted(ring.turned.items(), key=lambda each: -each[1].count)
-        return cls(entries, ring.number, Counter(ring.counts), turned)
+        refusals = sorted(ring.refusals.items(), key=lambda each: -each[1].count)
+        return cls(entries, ring.number, Counter(ring.counts), refusals)
 
 
 class Others(NamedTuple):
@@ -165,7 +174,7 @@ class Others(NamedTuple):
     more: int
 
 
-def others(ring: Ring, entry: Entry) -> list[Others]:
+def others(ring: Store, entry: Entry) -> list[Others]:
     """Where else a document's ids are, as far as it is shown. To be taken on the loop."""
     keys = dict.fromkeys(fate.id_sms or fate.mark for fate in entry.fates)
     shown = [key for key in keys if key][:MAX_RELATED_IDS]
@@ -224,7 +233,7 @@ def _phrase(status: int) -> str:
         return ""
 
 
-def _why(door: Door) -> str:
+def _why(door: RefusalKind) -> str:
     if door.status is None:
         return "left before the end of the body"
     if door.credentials:

@@ -18,7 +18,7 @@ MAX_WAITING_BYTES = 1024 * 1024
 PIECE_BYTES = select.PIPE_BUF  # what a pipe that is ready takes without a wait
 
 
-class Sink:
+class LogWriter:
     """A file of lines that go out together, `FLUSH_SECONDS` after the first of them was written.
 
     A line of each request, written on its own, would cost it more than all else about the line.

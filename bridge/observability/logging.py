@@ -18,7 +18,7 @@ import structlog
 from structlog.typing import Processor
 
 from bridge.clip import clipped
-from bridge.observability.log_writer import Sink
+from bridge.observability.log_writer import LogWriter
 from bridge.ratelimit import Repeats as KindLimits
 
 log = structlog.get_logger(__name__)
@@ -83,20 +83,20 @@ def configure(level: str, form: Format) -> None:
 def _outlet() -> tuple[BinaryIO, logging.Handler]:
     """Standard error, for our own lines and for the standard library's."""
     try:
-        sink = Sink(sys.stderr.fileno(), _tell_of_lost)
+        sink = LogWriter(sys.stderr.fileno(), _tell_of_lost)
     except OSError:  # no descriptor: somebody in this process collects it
         return sys.stderr.buffer, logging.StreamHandler(sys.stderr)
     return cast("BinaryIO", sink), _Lines(sink)
 
 
 def _tell_of_lost(lines: int) -> None:
-    log.warning("lines of the log were lost", lines=lines)
+    log.warning("log lines dropped", lines=lines)
 
 
 class _Lines(logging.Handler):
     """Brings the records of the standard library to the same sink, the last of them at the end."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: LogWriter) -> None:
         super().__init__()
         self._sink = sink
 

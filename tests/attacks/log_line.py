@@ -73,7 +73,7 @@ def _longest(it: Target, data: bytes) -> int:
 
     def written() -> bool:
         came = it.gateway.output[before:]
-        return end in came or "lines of the log were lost" in came  # for the long one before them
+        return end in came or "log lines dropped" in came  # for the long one before them
 
     wait_until(written, "the log has the line after it")
     return max(len(line) for line in it.gateway.output[before:].splitlines())

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bridge.inspector import Target
-from bridge.inspector.store import Ring
+from bridge.inspector.store import Store
 from bridge.model import InvalidState, Item, Message, Outcome, Result, State
 from bridge.observability.requests import Disposition, Request
 
@@ -48,8 +48,8 @@ def seen(what: dict[str, Any] | None = None, **changes: Any) -> Request:
     return Request(**given | (course((state(), OK)) if what is None else what) | changes)
 
 
-def ring_of(*observations: Request, **limits: int) -> Ring:
-    ring = Ring(**limits)
+def ring_of(*observations: Request, **limits: int) -> Store:
+    ring = Store(**limits)
     for each in observations:
         ring.add(each)
     return ring

@@ -186,7 +186,7 @@ async def test_no_secret_is_ever_in_a_page() -> None:
     page = await rig.page()
     assert "wrong credentials" in page
     assert "no endpoint has this path" in page
-    assert TOKEN not in repr([*rig.inspector.ring.turned, *rig.inspector.ring.entries()])
+    assert TOKEN not in repr([*rig.inspector.ring.refusals, *rig.inspector.ring.entries()])
 
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/documents/9", "/static/script.js", "/live"])

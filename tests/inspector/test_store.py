@@ -151,7 +151,7 @@ def test_what_is_turned_away_is_counted_and_pushes_nothing_out() -> None:
     ]
     ring = ring_of(seen(), *away * 100, documents=2)
     assert numbers(ring.entries()) == [1]
-    assert {(d.status, d.credentials): t.count for d, t in ring.turned.items()} == {
+    assert {(d.status, d.credentials): t.count for d, t in ring.refusals.items()} == {
         (401, "wrong"): 100,
         (None, ""): 100,
     }

@@ -22,7 +22,7 @@ from confluent_kafka import Producer
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.observability import log_writer as sink
 from bridge.observability import logging as logs
-from bridge.observability.log_writer import Sink
+from bridge.observability.log_writer import LogWriter
 from tests.support.brokers import free_ports, wait_until
 from tests.support.fake_kafka import until
 from tests.support.gateway import HOST, configuration
@@ -40,7 +40,7 @@ class Pipe:
         os.set_blocking(self.reader, False)
         os.set_blocking(self.writer, blocking)
         self.lost: list[int] = []
-        self.sink = Sink(self.writer, self.lost.append)
+        self.sink = LogWriter(self.writer, self.lost.append)
 
     def say(self, *lines: bytes) -> None:
         for line in lines:
@@ -198,7 +198,7 @@ def test_a_disk_that_was_full_gets_whole_lines_again(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.touch()
     with path.open("r+b", buffering=0) as file:
-        full = Sink(file.fileno(), lost.append)
+        full = LogWriter(file.fileno(), lost.append)
         with limited(150):
             for _ in range(5):
                 full.write(LINE)
