@@ -73,7 +73,7 @@ class Inspector:
             self.ring.add(seen)
         except Exception:
             if self._errors.held_back(None) is not None:
-                log.exception("the inspector has missed a request", request_id=seen.request_id)
+                log.exception("inspector missed a request", request_id=seen.request_id)
 
     def listening(self, host: str, port: int) -> None:
         """Say where the gateway listens, for commands that post to it from this machine."""
@@ -142,7 +142,7 @@ class Inspector:
         try:
             await self._send_news(wanted, self._seen(request), {left, ended}, send)
         except TimeoutError:
-            log.info("an inspector's page is too slow and is let go")
+            log.info("inspector page disconnected: too slow")
             return False
         else:
             return True

@@ -226,7 +226,7 @@ def test_a_collector_that_is_not_there_costs_one_line(
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
 
     def trouble(gateway: Gateway) -> list[dict[str, Any]]:
-        return [line for line in gateway.logs() if line["event"] == "tracing has trouble"]
+        return [line for line in gateway.logs() if line["event"] == "tracing failed"]
 
     with traced_gateway(embedded, topic, server={"shutdown_grace_seconds": 2}) as gateway:
         for number in range(20):

@@ -119,4 +119,4 @@ async def test_a_batch_is_sent_though_its_span_fails(step: str) -> None:
             )
             assert offset == 42
     assert sent == 10
-    assert {line["event"] for line in lines} == {"tracing has trouble"}
+    assert {line["event"] for line in lines} == {"tracing failed"}

@@ -65,7 +65,7 @@ class Complaints(logging.Handler):
         """Write a line, or count what is held back."""
         held_back = self._repeats.held_back(record.name)
         if held_back is not None:
-            log.warning("tracing has trouble", error=_safe(record), suppressed=held_back)
+            log.warning("tracing failed", error=_safe(record), suppressed=held_back)
 
 
 def _safe(record: logging.LogRecord) -> str:

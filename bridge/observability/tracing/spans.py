@@ -143,7 +143,7 @@ class Tracing:
                 held_back = self._troubles.held_back(None)
                 if held_back is not None:
                     what = type(exc).__name__
-                    log.warning("tracing has trouble", error=what, suppressed=held_back)
+                    log.warning("tracing failed", error=what, suppressed=held_back)
 
     async def stop(self, seconds: float) -> None:
         """Export what is left, within the time; what is not out then is lost."""
