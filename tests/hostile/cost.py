@@ -44,8 +44,12 @@ class Inline(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(work(*args, **kwargs))
+        except MemoryError:
+            pass  # what its traceback holds must go first: the interpreter needs memory to go on
         except BaseException as exc:  # noqa: BLE001 -- as the pool does
             future.set_exception(exc)
+        if not future.done():
+            future.set_exception(MemoryError("too little for this document"))
         return future
 
 
