@@ -6,7 +6,7 @@ What the metrics of requests cost is measured against it.
 from typing import Any
 
 from bridge.cli import main as cli
-from bridge.gateway import webhook
+from bridge.gateway import app
 
 
 class _Nothing:
@@ -24,7 +24,7 @@ class _Nothing:
 
 def main() -> None:
     """Run the command line with them."""
-    put_in: Any = webhook
+    put_in: Any = app
     put_in.EndpointMetrics = _Nothing
     cli.main()
 

@@ -151,7 +151,7 @@ async def test_an_unclean_election_on_three_brokers_is_seen_and_said(
             await publisher.stop()
             await supervisor.stop(1)
     assert counted == [3]
-    warned = [log for log in logs if "acknowledged can be lost" in log["event"]]
+    warned = [log for log in logs if log["event"] == "the topic is not durable"]
     assert "unclean.leader.election.enable true: use false" in warned[0]["because"]
     (said,) = [log for log in logs if "lost acknowledged records" in log["event"]]
     assert (said["partition"], said["first_offset"], said["records"]) == (0, 1, 3)
