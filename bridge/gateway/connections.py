@@ -20,7 +20,7 @@ class Connection(Protocol):
 
 
 Refused = Callable[[HTTPStatus, str, str | None], None]
-"""Is told of a request that no application sees: the answer's status, why, and the peer."""
+"""Called with what no application sees: the status that is answered, why, and the peer."""
 
 
 def _unseen(*_: object) -> None:

@@ -180,7 +180,7 @@ class _Page:
         self._task = asyncio.create_task(self._server.serve([listener]))
 
     def end(self) -> None:
-        """Let go of the pages that are open."""
+        """Disconnect the pages that are open."""
         if self._inspector is not None:
             self._inspector.end()
 
