@@ -23,6 +23,7 @@ from tests.support.proxy import Proxy
 from tests.support.secured import PASSWORD, ClientFiles, SecuredKafka, chain_pem, key_pem, login
 from tests.support.senders import document
 
+PATIENCE_SECONDS = 120.0  # of a busy machine
 Security = Mapping[str, Any]
 WRITE, READ, DESCRIBE = AclOperation.WRITE, AclOperation.READ, AclOperation.DESCRIBE
 
@@ -376,7 +377,7 @@ class Load:
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
-    await asyncio.to_thread(wait_until, condition, what)
+    await asyncio.to_thread(wait_until, condition, what, PATIENCE_SECONDS)
 
 
 def lines(gateway: Gateway, event: str) -> list[dict[str, Any]]:
