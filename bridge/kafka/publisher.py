@@ -146,8 +146,8 @@ class Publisher:
     ) -> list[Outcome]:
         """Send all messages at once; one outcome each, in order, by the deadline.
 
-        `deadline` is on the loop's clock. `on_too_large` is told of each message that its topic
-        does not take, as soon as that is known. Never raises for what Kafka does.
+        `deadline` is on the loop's clock. `on_too_large` is called with each message that its
+        topic does not accept, as soon as that is known. Never raises for what Kafka does.
         """
         outcomes = [NOT_SENT] * len(messages)
         loop = asyncio.get_running_loop()

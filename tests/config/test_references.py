@@ -108,7 +108,7 @@ kafka: {bootstrap_servers: "${K}", create_topics: {enabled: "${E}"}}
         assert parse(text, {"A": "a"}).kafka.create_topics.config == {"k": expected}
 
     def test_unreadable_file_is_named(self, tmp_path: Path) -> None:
-        """The path is told, the content never."""
+        """The error names the path, never the content."""
         (tmp_path / "bad").write_bytes(SECRET.encode() + b"\xff")
         text = (
             f"kafka: {{topic: '${{file:{tmp_path}/no}}', client_id: '${{file:{tmp_path}/bad}}'}}\n"
@@ -125,7 +125,7 @@ class TestPlaceholders:
     @pytest.mark.parametrize("place", LEAVES, ids=str)
     @pytest.mark.parametrize("value", ["${UNSET}", "a-${UNSET}", "${file:/nowhere/at/all}"])
     def test_stand_for_any_setting(self, place: Place, value: str) -> None:
-        """Whatever its type, a value that is not there makes no problem where it stands."""
+        """Whatever its type, a missing value makes no further problem at its place."""
         whole = yaml.safe_load(REQUIRED) | {"kafka": {"security": SECURITY}}
         text = yaml.safe_dump(put(whole, place, value))
         found = problems(text, placeholders=True)

@@ -206,7 +206,7 @@ def test_a_body_that_creeps_in_is_slow(clock: Clock) -> None:
 
 
 def test_a_slow_body_makes_room_for_itself_last_of_all(clock: Clock) -> None:
-    """It is told, and not cut by a call: whoever takes the bytes is running."""
+    """It sees `was_cut`, and is not called: whoever takes the bytes is running."""
     shared = default_capacity(clock)
     slow, quick = Unfinished(shared, 4 * MIB), Unfinished(shared, 20 * MIB)
     clock.now = 2.0
