@@ -18,7 +18,7 @@ async def follow(settings: Kafka, files: TlsFiles, seconds: float) -> None:
     """Check the files every `seconds`, for ever.
 
     After a renewal a connection is tried at once: a certificate that the brokers refuse must not
-    show at their next restart only.
+    show at their next restart only. Until one succeeds, new connections use the former files.
     """
     proven, said = files.generation, None
     while True:
@@ -26,11 +26,16 @@ async def follow(settings: Kafka, files: TlsFiles, seconds: float) -> None:
         files.refresh()
         if files.generation == proven:
             continue
-        renewed = files.generation
-        fault = await find_fault(settings, files)
+        tried = files.generation
+        fault = await find_fault(settings)  # with the files as they are, whichever are in use
+        if files.generation != tried:
+            continue  # renewed again meanwhile
         if fault is None:
+            files.accept()
             log.info("TLS files were renewed: new connections use them")
-            proven, said = renewed, None
-        elif fault != said:
-            log.error("TLS files were renewed, and connections with them fail", error=fault)
+            proven, said = tried, None
+            continue
+        files.doubt()
+        if fault != said:
+            log.error("connections with renewed TLS files fail; former ones in use", error=fault)
             said = fault

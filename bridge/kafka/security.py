@@ -26,35 +26,47 @@ class TlsFiles:
     """The files of TLS, as they were when they could last be used.
 
     Each new connection is made with the files as they are by then. Files that are half written,
-    or gone, change nothing: what was read before stays in use, and one line says so.
+    or gone, change nothing: what was read before stays in use, and one line says so. The same
+    holds for renewed files once `doubt` says that the brokers refuse them, until `accept`.
     """
 
     def __init__(self, settings: Tls | None) -> None:
         self._settings = settings or Tls()
         self._digests: tuple[bytes, ...] = ()
-        self._loaded: ssl.SSLContext | None = None
+        self._latest: ssl.SSLContext | None = None
+        self._former: ssl.SSLContext | None = None
+        self._in_use: ssl.SSLContext | None = None
         self._problem: str | None = None  # of the files as they are, if any
         self.generation = 0  # of what was read
 
     def current(self) -> ssl.SSLContext:
-        """What the files are good for now. Raises BridgeError where they never were."""
+        """What new connections use now. Raises BridgeError where the files never were usable."""
         self.refresh()
-        if self._loaded is None:
+        if self._in_use is None:
             raise BridgeError(self._problem)
-        return self._loaded
+        return self._in_use
 
     def refresh(self) -> None:
         """Read the files where they have changed."""
         try:
             digests = self._read()
-            if self._loaded and digests == self._digests and not self._problem:
+            if self._latest and digests == self._digests and not self._problem:
                 return
-            self._loaded, self._digests = _load(self._settings), digests
+            latest = _load(self._settings)
         except (BridgeError, OSError) as exc:
             self._complain(_unusable(self._settings, exc))
         else:
-            self._problem = None
+            self._former, self._in_use, self._latest = self._in_use, latest, latest
+            self._digests, self._problem = digests, None
             self.generation += 1
+
+    def doubt(self) -> None:
+        """Use what came before the latest files, if anything did: the brokers refuse these."""
+        self._in_use = self._former or self._latest
+
+    def accept(self) -> None:
+        """Use the latest files."""
+        self._in_use = self._latest
 
     def _read(self) -> tuple[bytes, ...]:
         """A digest of each file: a time stamp would miss what is written within its grain."""
@@ -62,7 +74,7 @@ class TlsFiles:
         return tuple(blake2b(Path(file).read_bytes()).digest() for file in files if file)
 
     def _complain(self, problem: str) -> None:
-        if problem != self._problem and self._loaded is not None:
+        if problem != self._problem and self._latest is not None:
             log.error("TLS files cannot be used; the former ones stay in use", error=problem)
         self._problem = problem
 

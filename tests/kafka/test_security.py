@@ -200,6 +200,19 @@ async def test_each_new_connection_is_made_with_the_files_as_they_are(
     assert names == ["first", "second"]
 
 
+async def test_refused_files_leave_the_former_ones_in_use(files: ClientFiles, ca: CA) -> None:
+    """For new connections, until the brokers take the renewed ones; also over several renewals."""
+    followed = TlsFiles(Tls(**files.tls()))
+    first = followed.current()
+    for name in ("refused", "refused too"):
+        files.show(certificate(ca, HOST, common_name=name))
+        followed.refresh()
+        followed.doubt()
+        assert followed.current() is first
+    followed.accept()
+    assert followed.current() is not first
+
+
 async def test_a_renewal_is_tried_at_once_and_what_is_wrong_with_it_is_said(
     files: ClientFiles, ca: CA
 ) -> None:
@@ -218,7 +231,7 @@ async def test_a_renewal_is_tried_at_once_and_what_is_wrong_with_it_is_said(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     ((line),) = logs
-    assert line["event"] == "TLS files were renewed, and connections with them fail"
+    assert line["event"] == "connections with renewed TLS files fail; former ones in use"
     assert line["error"] == "Connection refused"
 
 
