@@ -18,7 +18,8 @@ from bridge import subscriber
 from bridge.event import status_message
 from bridge.model import MEANINGS, Message, Route, State
 from bridge.subscriber import StatusEvent, latest, read
-from tests.support.brokers import ExternalKafka, KafkaUnavailableError, maven_libraries
+from tests.support.brokers import ExternalKafka
+from tests.support.maven import KafkaUnavailableError, maven_libraries
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/subscribers.md").read_text(encoding="utf-8")
