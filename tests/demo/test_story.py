@@ -79,11 +79,11 @@ def test_an_interrupted_demo_leaves_nothing_running(number: signal.Signals) -> N
     """The signal comes while the broker is frozen and the gateway waits for it."""
     with demo() as (process, mark):
         assert process.stdout is not None
-        for line in process.stdout:
-            if "broker frozen" in line:
-                assert len(processes(mark)) == 3  # itself, the broker, the gateway
-                process.send_signal(number)
-        process.wait(timeout=120)
+        while "broker frozen" not in process.stdout.readline():
+            assert process.poll() is None
+        assert len(processes(mark)) == 3  # itself, the broker, the gateway
+        process.send_signal(number)  # which may have that line written once more
+        process.communicate(timeout=120)
 
     assert process.returncode == 128 + number
 
