@@ -300,8 +300,9 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
         "type": ["boolean", "null"],
     },
     "rank": {
-        "description": "How far the message has come, to choose between states of one time; null "
-        "for a word that the bridge does not know.",
+        "description": "How much is known of the message: 0 nothing yet, 1 under way, 2 an "
+        "outcome, 3 read; null for a word that the bridge does not know. The latest status of a "
+        "message is the state with the greatest rank, changed_at and id, null lowest.",
         "type": ["integer", "null"],
         "minimum": 0,
     },
