@@ -4,10 +4,10 @@ import json
 import os
 import random
 import re
-import sqlite3
 import subprocess
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from bridge.event import status_message
 from bridge.model import MEANINGS, Message, Route, State
 from bridge.subscriber import StatusEvent, latest, read
 from tests.support.brokers import ExternalKafka, KafkaUnavailableError, maven_libraries
+from tests.support.needs import skipped_without
+from tests.support.postgres import Postgres, PostgresUnavailableError, bound, new_postgres
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/subscribers.md").read_text(encoding="utf-8")
@@ -128,51 +130,54 @@ def test_the_python_keeps_the_latest_status(capsys: pytest.CaptureFixture[str]) 
 # --- SQL ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def database() -> Iterator[sqlite3.Connection]:
-    """SQLite, which knows all of the statements; its texts compare as PostgreSQL's times do."""
-    connection = sqlite3.connect(":memory:")
-    connection.create_collation("C", lambda a, b: (a > b) - (a < b))
-    yield connection
-    connection.close()
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with skipped_without("PostgreSQL", PostgresUnavailableError), new_postgres() as made:
+        yield made
 
 
-def fill(database: sqlite3.Connection, found: Sequence[StatusEvent]) -> None:
-    create, upsert, _ = blocks("sql", "In SQL")
-    database.execute(create)
+CREATE, UPSERT, JOIN = blocks("sql", "In SQL")
+
+
+def upserts(found: Sequence[StatusEvent]) -> Iterator[str]:
     for event in found:
         values = {name: event.data[name] for name in FIELDS}
         keys = {"source": event.source, "id_sms": event.id_sms, "event_id": event.id}
-        database.execute(upsert, keys | values)
+        yield bound(UPSERT, keys | values)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_upsert_is_the_rule(database: sqlite3.Connection, seed: int) -> None:
+def test_the_upsert_is_the_rule(postgres: Postgres, seed: int) -> None:
     found = events(messages(150))
     random.Random(seed).shuffle(found)
 
-    fill(database, found)
+    rows = postgres.rows(CREATE, *upserts(found), "SELECT source, id_sms, event_id FROM sms_status")
 
-    rows = database.execute("SELECT source, id_sms, event_id FROM sms_status")
     assert {(source, id_sms): event_id for source, id_sms, event_id in rows} == expected(found)
 
 
-def test_the_ladder_of_states_is_climbed_in_sql(database: sqlite3.Connection) -> None:
-    """Each rung replaces the one below, and none the one above."""
-    create, upsert, _ = blocks("sql", "In SQL")
-    database.execute(create)
+def test_the_ladder_of_states_is_climbed_in_sql(postgres: Postgres) -> None:
+    """Every two rungs, in either order: the higher one stands."""
     ladder = json.loads((ROOT / "docs/examples/latest_status.json").read_text("utf-8"))
-    other = {"source": "s", "id_sms": "7", "status": "x", "outcome": None, "received_at": "r"}
-    for at, row in enumerate(ladder):
-        for each in (row, *ladder[:at]):
-            names = ("final", "changed_at", "rank")
-            values = {name: each[name] for name in names} | {"event_id": each["id"]}
-            database.execute(upsert, other | values)
-        (held,) = database.execute("SELECT event_id FROM sms_status").fetchone()
-        assert held == row["id"]
+    statements, higher = [CREATE], {}
+    for low, high in combinations(ladder, 2):
+        for order in ((low, high), (high, low)):
+            source = f"{order[0]['id']} {order[1]['id']}"
+            higher[source] = high["id"]
+            statements += [bound(UPSERT, of_rung(row) | {"source": source}) for row in order]
+
+    rows = postgres.rows(*statements, "SELECT source, event_id FROM sms_status")
+
+    assert dict(rows) == higher
 
 
-def test_the_join_takes_either_order_and_tells_what_stands(database: sqlite3.Connection) -> None:
+def of_rung(row: dict[str, Any]) -> dict[str, Any]:
+    names = ("status", "final", "rank", "changed_at")
+    other = {"id_sms": "7", "outcome": None, "received_at": "2026-11-23T09:15:02Z"}
+    return other | {name: row[name] for name in names} | {"event_id": row["id"]}
+
+
+def test_the_join_takes_either_order_and_tells_what_stands(postgres: Postgres) -> None:
     """A status without its message waits for it; a message without a status is pending."""
     route = Route("main", "urn:example:sms:main", UTC, "s", "r", "com.example", "structured")
     made = [
@@ -183,20 +188,19 @@ def test_the_join_takes_either_order_and_tells_what_stands(database: sqlite3.Con
             ("3", "deliver", AT + timedelta(days=1)),
         )
     ]
-    _, _, join = blocks("sql", "In SQL")
-    database.execute("CREATE TABLE message (id_sms text PRIMARY KEY)")
-    fill(database, events(made))
-    given = {"source": "urn:example:sms:main", "patience": "2026-11-24"}
-    assert database.execute(join, given).fetchall() == []
+    message = "CREATE TABLE message (id_sms text PRIMARY KEY)"
+    insert = "INSERT INTO message VALUES ('1'), ('2'), ('3'), ('4')"
+    states = [*upserts(events(made))]
+    join = bound(JOIN, {"source": "urn:example:sms:main", "patience": "2026-11-24T00:00:00Z"})
 
-    database.executemany("INSERT INTO message VALUES (?)", [(n,) for n in "1234"])
-
-    assert sorted(database.execute(join, given)) == [
-        ("1", "delivered", 1),
-        ("2", "delivered", 1),
-        ("3", "delivered", 0),
-        ("4", "pending", 0),
-    ]
+    assert postgres.rows(CREATE, message, *states, join) == []
+    for order in ([insert, *states], [*states, insert]):
+        assert sorted(postgres.rows(CREATE, message, *order, join)) == [
+            ["1", "delivered", "t"],
+            ["2", "delivered", "t"],
+            ["3", "delivered", "f"],
+            ["4", "pending", "f"],
+        ]
 
 
 # --- Flink -------------------------------------------------------------------------------
