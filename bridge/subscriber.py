@@ -97,9 +97,10 @@ class StatusEvent(Event):
         )
 
     def settled(self, now: datetime, patience: timedelta) -> bool:
-        """Whether the outcome of the latest state stands: nothing final has to be waited for.
+        """Whether the outcome of the latest state stands: there is nothing left to wait for.
 
-        It is final, or nothing has outranked it for as long as the subscriber waits.
+        It is final, or nothing has outranked it for as long as the subscriber waits. In a cascade
+        another channel's state may outrank a final one all the same.
         """
         return self.final is True or now - self.received_at >= patience
 

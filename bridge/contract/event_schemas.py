@@ -296,7 +296,7 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
     },
     "final": {
         "description": "Whether the provider says that the status will not change; null for a "
-        "word that the bridge does not know.",
+        "word that the bridge does not know. In a cascade another channel's states may follow.",
         "type": ["boolean", "null"],
     },
     "rank": {
@@ -313,7 +313,8 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
     "attributes": _words("What else the provider sent with the state, verbatim."),
     "changed_at": _moment(
         "When the status changed, in UTC and whole seconds; null if the provider sent no "
-        "readable time. Texts of this form compare as the times do.",
+        "readable time. An hour that comes twice, at the end of summer time, is taken for the "
+        "first of the two. Texts of this form compare as the times do.",
         f"^{_SECOND}Z$",
         nullable=True,
     ),
