@@ -10,12 +10,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from confluent_kafka import Producer
 
 from bridge import subscriber
-from bridge.event import status_message
+from bridge.event import parse_time, status_message
 from bridge.model import MEANINGS, Message, Route, State
 from bridge.subscriber import StatusEvent, latest, read
 from tests.support.brokers import ExternalKafka, KafkaUnavailableError, maven_libraries
@@ -76,6 +77,17 @@ def test_every_name_of_the_helper_is_in_the_table() -> None:
     public = {name for name in vars(StatusEvent) if isinstance(vars(StatusEvent)[name], property)}
     assert named == {*public, "identity", "settled"}
     assert all(hasattr(StatusEvent, name) for name in named)
+
+
+def test_the_hour_that_comes_twice_is_read_as_the_page_says() -> None:
+    rows = re.findall(r"^\| .* \| ([\d:]+) \| `([^`]+)` \| `([^`]+)`", PAGE, re.MULTILINE)
+
+    assert len(rows) == 2
+    for clock, raw_time, changed_at in rows:
+        written = parse_time(raw_time, ZoneInfo("Europe/Kyiv"))
+        happened = datetime.fromisoformat(f"2026-10-25T{clock}Z")
+        assert written == datetime.fromisoformat(changed_at)
+        assert written in {happened, happened - timedelta(hours=1)}
 
 
 # --- a stream ----------------------------------------------------------------------------
