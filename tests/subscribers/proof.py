@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from bridge.subscriber import Message, StatusEvent, latest, read
@@ -14,12 +13,18 @@ from tests.support.gateway import Gateway, configuration
 
 MODES = ("structured", "binary")
 READ_TIMEOUT_SECONDS = 300
-_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
+
+
+def _time_first(event: StatusEvent) -> tuple[Any, ...]:
+    rank, has_time, changed_at, event_id = event.precedence
+    return has_time, changed_at, rank, event_id
+
+
 # What one might go by instead of the rule; of equal ones the last to arrive.
 TEMPTING: Mapping[str, Callable[[StatusEvent], Any]] = {
     "last record": lambda _: 0,
-    "last changed_at": lambda event: event.changed_at or _BEFORE_ALL,
-    "final, then changed_at": lambda event: (event.final is True, event.changed_at or _BEFORE_ALL),
+    "time before rank": _time_first,
+    "final before all else": lambda event: (event.final is True, *_time_first(event)),
 }
 
 
