@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from bridge.contract import event_schemas as contract
 from bridge.contract.documents import DOCUMENTS
 from bridge.event import status_message
-from bridge.model import Route, State
+from bridge.model import REASONS, Route, State
 from tests.contract import events, generate
 from tests.contract.compatibility import incompatible
 from tests.support.fake_kafka import FakeBatch
@@ -178,7 +177,7 @@ def test_every_reason_of_a_dead_letter_is_described() -> None:
                 if called in {"DocumentError", "_Defect", "_refusal"}:
                     said.add(str(node.args[0].value))
 
-    assert said == set(contract.REASONS)
+    assert said == set(REASONS)
 
 
 # --- change ------------------------------------------------------------------------------

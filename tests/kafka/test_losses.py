@@ -8,13 +8,15 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from bridge.config.settings import Kafka
+from bridge.demo.child import wait_until
 from bridge.kafka import Publisher, Supervisor
 from bridge.kafka.losses import Losses
 from bridge.kafka.supervisor import Timing
 from bridge.kafka.topic_metadata import Leader, Topic
 from bridge.model import Outcome, Result
-from tests.support.brokers import KafkaCluster, read_topic, wait_until
+from tests.support.brokers import KafkaCluster
 from tests.support.fake_kafka import message, until
+from tests.support.topics import read_topic
 
 TOPIC = Topic("t", b"A", 2, 3, writable=True, leaders={0: Leader(1, 5), 1: Leader(1, 5)})
 NEW_LEADER = replace(TOPIC, leaders={0: Leader(2, 6), 1: Leader(1, 5)})
