@@ -12,32 +12,51 @@ from typing import Literal, NamedTuple
 
 
 class Meaning(NamedTuple):
-    """What the provider's page says of a status word; all None for a word it does not name."""
+    """What a status word says of its message; all None for a word that is not known.
+
+    `final` is the provider's word on whether the status will change. `rank` says how much is known:
+    0 nothing yet, 1 under way, 2 an outcome, 3 read.
+    """
 
     final: bool | None = None
     outcome: Literal["pending", "delivered", "undelivered"] | None = None
     rank: int | None = None
 
 
+_UNDER_WAY = Meaning(final=False, outcome="pending", rank=1)
+_DELIVERED = Meaning(final=False, outcome="delivered", rank=2)
+_UNDELIVERED = Meaning(final=True, outcome="undelivered", rank=2)
+
+# The words of the provider's page, and those of SMPP's delivery receipts, which it passes on.
 MEANINGS: Mapping[str, Meaning] = {
     "send": Meaning(final=False, outcome="pending", rank=0),
-    "partly_deliver": Meaning(final=False, outcome="pending", rank=1),
-    "deliver": Meaning(final=False, outcome="delivered", rank=2),
-    "not_deliver": Meaning(final=True, outcome="undelivered", rank=3),
-    "expired": Meaning(final=True, outcome="undelivered", rank=3),
-    "read": Meaning(final=True, outcome="delivered", rank=4),
+    **dict.fromkeys(("partly_deliver", "enroute", "acceptd"), _UNDER_WAY),
+    **dict.fromkeys(("deliver", "delivrd"), _DELIVERED),
+    **dict.fromkeys(("not_deliver", "expired", "undeliv", "rejectd", "deleted"), _UNDELIVERED),
+    "read": Meaning(final=True, outcome="delivered", rank=3),
 }
 
 MAX_LISTED_CHARACTERS = 256  # of an id: a longer one is not listed, whatever becomes of its state
 OTHER_STATUS = "other"  # stands for every status word that is not the provider's own
-# Every reason for which a body or a state is rejected.
-REASONS = frozenset(
-    {
-        *("doctype", "encoding", "misplaced_state", "not_xml", "too_deep", "too_many_elements"),
-        *("wrong_root", "attribute_too_long", "child_elements", "invalid_id", "invalid_status"),
-        *("missing_id", "missing_status", "text_too_long", "too_large", "too_many_attributes"),
-    }
-)
+# Why a state is rejected or, from not_xml on, a whole body: each reason, and what it says.
+REASONS: Mapping[str, str] = {
+    "missing_id": "the state has no id_sms, or a blank one",
+    "invalid_id": "id_sms is not 1 to 64 of A-Z a-z 0-9 . _ -",
+    "missing_status": "the state has no text, and not just one channel to take its place",
+    "invalid_status": "the status is not 1 to 64 of a-z 0-9 _",
+    "child_elements": "the state holds elements",
+    "too_many_attributes": "the state, or the body, has far too many attributes",
+    "attribute_too_long": "an attribute's name or value is too long",
+    "text_too_long": "the state's text is too long",
+    "too_large": "the event is over the size limit of the topic",
+    "not_xml": "the body is not well-formed XML",
+    "encoding": "the body's encoding is not accepted, or its bytes do not match it",
+    "doctype": "the body has a document type declaration",
+    "wrong_root": "the body's root is not <response>",
+    "misplaced_state": "a <state> is not right under the root",
+    "too_deep": "the body's elements are nested too deep",
+    "too_many_elements": "the body has too many elements",
+}
 
 
 class Received(NamedTuple):

@@ -446,6 +446,21 @@ def test_every_alert_says_where_its_runbook_is(helm4: Helm) -> None:
         assert rule["annotations"]["runbook_url"] == f"https://x/y#{rule['alert'].lower()}"
 
 
+@pytest.mark.parametrize("time", ["1d", "90m", ""])
+def test_the_time_of_silence_is_the_operator_s_and_may_be_none(helm4: Helm, time: str) -> None:
+    values = merged(VARIANTS["monitoring"].whole, {"prometheusRule": {"silentAfter": time}})
+    (group,) = one(helm4.objects(values), "PrometheusRule")["spec"]["groups"]
+    silent = [rule for rule in group["rules"] if rule["alert"] == "SmsBridgeSilent"]
+    assert len(silent) == bool(time)
+    assert len(group["rules"]) > len(silent) + 1
+    for rule in silent:
+        assert re.findall(r"\[(\w+)\](?: offset (\w+))?", rule["expr"]) == [
+            (time, ""),
+            ("1w", time),
+        ]
+        assert rule["annotations"]["summary"].endswith(f" for {time}.")
+
+
 def test_the_dashboard_is_json(helm4: Helm) -> None:
     (text,) = one(helm4.objects(VARIANTS["dashboard"].whole), "ConfigMap", "-dashboard")[
         "data"

@@ -81,7 +81,7 @@ def test_the_test_pod_posts_to_every_endpoint_and_writes_nothing(
 ) -> None:
     """With the endpoint's own credentials, whichever kind they are."""
     url = guarded.url.removesuffix("/webhook")
-    code, output = run_test_pod(helm4.objects(MINIMAL), url, guarded._config)
+    code, output = run_test_pod(helm4.objects(MINIMAL), url, guarded.config_file)
 
     assert code == 0, output
     assert output.splitlines() == [
@@ -94,7 +94,7 @@ def test_the_test_pod_posts_to_every_endpoint_and_writes_nothing(
 def test_the_test_pod_posts_a_real_state_when_it_is_asked_to(helm4: Helm, guarded: Gateway) -> None:
     url = guarded.url.removesuffix("/webhook")
     objects = helm4.objects(VARIANTS["test with a real state"].whole)
-    code, output = run_test_pod(objects, url, guarded._config)
+    code, output = run_test_pod(objects, url, guarded.config_file)
 
     assert code == 0, output
     assert states_taken(guarded) == 4
@@ -103,7 +103,7 @@ def test_the_test_pod_posts_a_real_state_when_it_is_asked_to(helm4: Helm, guarde
 def test_the_test_pod_fails_where_an_endpoint_does_not_answer_200(
     helm4: Helm, guarded: Gateway, tmp_path: Path
 ) -> None:
-    other = yaml.safe_load(guarded._config.read_text())
+    other = yaml.safe_load(guarded.config_file.read_text())
     other["endpoints"][1]["auth"] = {"tokens": ["wrong"]}
     file = tmp_path / "bridge.yaml"
     file.write_text(yaml.safe_dump(other))

@@ -162,6 +162,7 @@ WRONG_VALUES: dict[str, dict[str, Any]] = {
     "annotations": {"ingress": {"annotations": {"a": 1}}},
     "host": {"ingress": {"host": "statuses.example.com"}},
     "brokerPorts": {"networkPolicy": {"brokerPorts": ["9092"]}},
+    "silentAfter": {"prometheusRule": {"silentAfter": "a day"}},
     "intervall": {"serviceMonitor": {"intervall": "15s"}},
     "apiVersion": {"strimzi": {"apiVersion": "v1"}},
     "partition": {"strimzi": {"topics": {"partition": 3}}},
