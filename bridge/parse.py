@@ -75,7 +75,9 @@ def parse(body: bytes, *, max_states: int) -> Document:
     elements = _state_elements(_tree(*_decoded(body)))
     return Document(
         states=tuple([_state(_mapping(element)) for element in elements[:max_states]]),
-        unprocessed_ids=frozenset(_id_sms(_mapping(element)) for element in elements[max_states:]),
+        unprocessed_ids=tuple(
+            dict.fromkeys(_id_sms(_mapping(element)) for element in elements[max_states:])
+        ),
     )
 
 

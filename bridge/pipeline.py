@@ -115,11 +115,17 @@ class Prepared:
     """
 
     items: list[Item]
-    unprocessed_ids: frozenset[str] = frozenset()
+    unprocessed_ids: tuple[str, ...] = ()
     unreadable_times: int = 0
     future_times: int = 0
     attributes: int = 0
     characters: int = 0
+
+    @property
+    def ids(self) -> list[str]:
+        """Every id of the document, each once, in order of first appearance."""
+        ids = dict.fromkeys(item.state.id_sms for item in self.items)
+        return [id_sms for id_sms in ids | dict.fromkeys(self.unprocessed_ids) if id_sms]
 
 
 def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:

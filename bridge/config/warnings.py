@@ -40,6 +40,8 @@ def warnings(settings: Settings) -> Iterator[Warned]:
             what = "believes every sender about its own address"
             setting = "server.trusted_proxies"
             yield Warned(f"{setting}: {network}", what, {"setting": setting, "network": network})
+    if settings.log.level == "error":
+        yield _about_setting("log.level", "ids that are not acknowledged are not logged")
     if settings.inspector is not None and settings.inspector.host not in _LOOPBACK:
         what = "the inspector asks for no password: whoever reaches its address sees what is posted"
         yield _about_setting("inspector.host", what)

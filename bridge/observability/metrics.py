@@ -197,6 +197,9 @@ class Metrics:
         self._lost_records = self._counter(
             "lost_records", "Records that brokers had acknowledged, and lost with a leader."
         ).labels()
+        self.dropped_log_lines = self._counter(
+            "dropped_log_lines", "Lines of the log that could not be written in time."
+        ).labels()
         build = Info("sms_bridge_build", "The program's version.", registry=self.registry)
         build.info({"version": __version__, "python": platform.python_version()})
 
