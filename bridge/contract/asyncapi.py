@@ -97,7 +97,7 @@ def _status_channel() -> dict[str, Any]:
         "Every state of every message, once at least. Set by kafka.topic, or an endpoint's own "
         "topic. All states of one message are in one partition while the number of partitions "
         f"stays. {_PARTITIONER} Do not compact it: of the states of a message the last to "
-        "arrive is not the latest.",
+        "arrive need not be the latest.",
     )
 
 
