@@ -52,7 +52,7 @@ REASONS: Mapping[str, str] = {
     "not_xml": "the body is not well-formed XML",
     "encoding": "the body's encoding is not accepted, or its bytes do not match it",
     "doctype": "the body has a document type declaration",
-    "wrong_root": "the body's root is not <response>",
+    "wrong_root": "the body's root is neither <response> nor <request>",
     "misplaced_state": "a <state> is not right under the root",
     "too_deep": "the body's elements are nested too deep",
     "too_many_elements": "the body has too many elements",
@@ -60,31 +60,37 @@ REASONS: Mapping[str, str] = {
 
 
 class Received(NamedTuple):
-    """One `<state>` as it came, untouched: what a dead letter shows."""
+    """One state as it came, untouched: what a dead letter shows.
+
+    `children` are its child elements: everything from the first one's tag to the state's end.
+    """
 
     attributes: Mapping[str, str]
     text: str
+    children: str = ""
 
 
 class State(NamedTuple):
-    """One valid `<state>` of a document.
+    """One valid state of a document.
 
-    `channels` is in order of name, as the identity wants it; `raw_time` is None if the
-    provider sent none; `element` is what came, `@name` for an attribute, `#text` for the text.
+    `values` are its attributes, id_sms and time aside, in order of name: trimmed, else as they
+    came, and without the empty ones. `channels` are those of them that are a channel's status, in
+    lower case. `raw_time` is None if the provider sent none; `element` is what came, `@name` for
+    an attribute, `#text` for the text.
     """
 
     id_sms: str
     status: str
-    channels: tuple[tuple[str, str], ...]
-    attributes: Mapping[str, str]
+    channels: Mapping[str, str]
+    values: Mapping[str, str]
     raw_time: str | None
     element: Mapping[str, str]
 
 
 class InvalidState(NamedTuple):
-    """One `<state>` that cannot become a status event.
+    """One state that cannot become a status event.
 
-    `id_sms` is trimmed, and empty if the element has none.
+    `id_sms` is trimmed, and empty if the state has none.
     """
 
     id_sms: str
@@ -98,11 +104,13 @@ class Document:
     """What a body holds.
 
     `unprocessed_ids` are the ids of the states past the limit, each once, in their order: they
-    must not be acknowledged in this answer, so that the provider sends them again.
+    must not be acknowledged in this answer, so that the provider sends them again. `is_foreign`
+    tells that it holds no state, but something else.
     """
 
     states: tuple[State | InvalidState, ...]
     unprocessed_ids: tuple[str, ...]
+    is_foreign: bool
 
 
 class Trace(NamedTuple):
@@ -116,8 +124,8 @@ class Trace(NamedTuple):
 class Route:
     """Where an endpoint's events come from and go to, and how they are written.
 
-    `dead_letter_topic` is None if invalid states are not to be published; `trace` is that of
-    the request at hand, if requests are traced.
+    `dead_letter_topic` is None if invalid states are not to be published; `statuses` are the words
+    that are known; `trace` is that of the request at hand, if requests are traced.
     """
 
     endpoint: str
@@ -127,6 +135,7 @@ class Route:
     dead_letter_topic: str | None
     type_prefix: str
     content_mode: Literal["structured", "binary"]
+    statuses: Mapping[str, Meaning] = field(default_factory=lambda: MEANINGS)
     trace: Trace | None = None
 
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from bridge.clip import ID_CHARACTERS, clipped
+from bridge.clip import ID_CHARACTERS, beginning, clipped
 from bridge.errors import DocumentError
 from bridge.model import MAX_LISTED_CHARACTERS, Outcome, Result, Trace
 from bridge.observability.metrics import EndpointMetrics
@@ -229,9 +229,9 @@ class RequestLog:
 
 
 def _is_remarkable(request: Request) -> bool:
-    """Whether not all that it brought was listed."""
+    """Whether not all that it brought was listed, or it brought something else than states."""
     receipt = request.receipt
-    return receipt is None or bool(receipt.unlisted or receipt.rejected)
+    return receipt is None or bool(receipt.unlisted or receipt.rejected or receipt.is_foreign)
 
 
 def _fields(request: Request) -> dict[str, object]:
@@ -243,6 +243,8 @@ def _fields(request: Request) -> dict[str, object]:
         fields["bytes"] = len(request.body)
     if request.receipt is not None:
         _add_receipt(fields, request.receipt)
+        if request.receipt.is_foreign:
+            fields["beginning"] = beginning(request.body or b"")
     if request.disposition is not Disposition.READ:
         _add_refusal(fields, request)
     return fields
@@ -333,6 +335,8 @@ class RequestMetrics:
             metrics.rejected(reason, count)
         if receipt.repeated:
             metrics.suppressed_duplicates.inc(receipt.repeated)
+        if receipt.is_foreign:
+            metrics.foreign_documents.inc()
         for status in metrics.name_unknown(receipt.unknown_statuses):
             log.warning("unknown status", endpoint=metrics.endpoint, status=status)
         if receipt.unreadable_times:
