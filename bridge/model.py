@@ -49,31 +49,37 @@ REASONS = frozenset(
 
 
 class Received(NamedTuple):
-    """One `<state>` as it came, untouched: what a dead letter shows."""
+    """One state as it came, untouched: what a dead letter shows.
+
+    `children` are its child elements: everything from the first one's tag to the state's end.
+    """
 
     attributes: Mapping[str, str]
     text: str
+    children: str = ""
 
 
 class State(NamedTuple):
-    """One valid `<state>` of a document.
+    """One valid state of a document.
 
-    `channels` is in order of name, as the identity wants it; `raw_time` is None if the
-    provider sent none; `element` is what came, `@name` for an attribute, `#text` for the text.
+    `values` are its attributes, id_sms and time aside, in order of name: trimmed, else as they
+    came, and without the empty ones. `channels` are those of them that are a channel's status, in
+    lower case. `raw_time` is None if the provider sent none; `element` is what came, `@name` for
+    an attribute, `#text` for the text.
     """
 
     id_sms: str
     status: str
-    channels: tuple[tuple[str, str], ...]
-    attributes: Mapping[str, str]
+    channels: Mapping[str, str]
+    values: Mapping[str, str]
     raw_time: str | None
     element: Mapping[str, str]
 
 
 class InvalidState(NamedTuple):
-    """One `<state>` that cannot become a status event.
+    """One state that cannot become a status event.
 
-    `id_sms` is trimmed, and empty if the element has none.
+    `id_sms` is trimmed, and empty if the state has none.
     """
 
     id_sms: str
@@ -87,11 +93,13 @@ class Document:
     """What a body holds.
 
     `unprocessed_ids` are the ids of the states past the limit: they must not be acknowledged
-    in this answer, so that the provider sends them again.
+    in this answer, so that the provider sends them again. `is_foreign` tells that it holds no
+    state, but something else.
     """
 
     states: tuple[State | InvalidState, ...]
     unprocessed_ids: frozenset[str]
+    is_foreign: bool
 
 
 class Trace(NamedTuple):

@@ -40,7 +40,7 @@ REASONS: Final[Mapping[str, str]] = {
     "not_xml": "the body is not well-formed XML",
     "encoding": "the body's encoding is not accepted, or its bytes do not match it",
     "doctype": "the body has a document type declaration",
-    "wrong_root": "the body's root is not <response>",
+    "wrong_root": "the body's root is neither <response> nor <request>",
     "misplaced_state": "a <state> is not right under the root",
     "too_deep": "the body's elements are nested too deep",
     "too_many_elements": "the body has too many elements",
@@ -83,8 +83,8 @@ def envelope_schema() -> Schema:
     """Describe a whole status event in the structured content mode."""
     fields = {
         "id": _text(
-            "Identity of the state, made from its content: the same state always has the same id, "
-            "and two different ones never share it within a source.",
+            "Identity of the state, made from all that it carries: the same state always has the "
+            "same id, and two different ones never share it within a source.",
             r"^[A-Za-z0-9._-]{1,64}\.[0-9a-f]{32}$",
         ),
         "type": _text(
@@ -160,11 +160,21 @@ def status_examples(mode: ContentMode = "structured") -> list[Message]:
     """Make a final state, one without a time, and one with a word the bridge does not know."""
     states = (
         State(
-            "3234", "read", (("sms", "deliver"), ("viber", "read")), {}, "2011-01-01 12:57:46", {}
+            "3234",
+            "read",
+            {"sms": "deliver", "viber": "read"},
+            {"sms": "deliver", "viber": "read"},
+            "2011-01-01 12:57:46",
+            {},
         ),
-        State("0042", "send", (), {}, None, {}),
+        State("0042", "send", {}, {}, None, {}),
         State(
-            "3235", "blocked", (("sms", "blocked"),), {"note": "für 3 €"}, "2011-01-01 12:57:47", {}
+            "3235",
+            "blocked",
+            {"sms": "blocked"},
+            {"note": "für 3 €", "sms": "blocked"},
+            "2011-01-01 12:57:47",
+            {},
         ),
     )
     return [status_message(example_route(mode), state, _EXAMPLE_AT) for state in states]
@@ -310,7 +320,9 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
         "The status of each channel that the provider names (sms, viber, and others to come), in "
         "lower case."
     ),
-    "attributes": _words("What else the provider sent with the state, verbatim."),
+    "attributes": _words(
+        "What else the provider sent with the state, trimmed; empty ones are left out."
+    ),
     "changed_at": _moment(
         "When the status changed, in UTC and whole seconds; null if the provider sent no "
         "readable time. An hour that comes twice, at the end of summer time, is taken for the "
@@ -336,7 +348,13 @@ _REJECTED_FIELDS: Final[Mapping[str, Schema]] = {
             {
                 "attributes": _words("The element's attributes, verbatim."),
                 "text": {"description": "The element's text, verbatim.", "type": "string"},
-            }
+                "children": {
+                    "description": "Everything from the first child element to the end of the "
+                    "element, verbatim: present if it has child elements.",
+                    "type": "string",
+                },
+            },
+            optional=("children",),
         ),
     },
     "body": {

@@ -111,6 +111,9 @@ class Metrics:
         self.unknown_statuses = self._counter(
             "unknown_statuses", "States with a word that is not known.", "endpoint"
         )
+        self.foreign_documents = self._counter(
+            "foreign_documents", "Documents that hold no state, but something else.", "endpoint"
+        )
         self.unreadable_times = self._counter(
             "unreadable_times", "States whose time cannot be read.", "endpoint"
         )
@@ -276,6 +279,7 @@ class EndpointMetrics:
         self.overloaded = metrics.overloaded.labels(endpoint)
         self.suppressed_duplicates = metrics.suppressed_duplicates.labels(endpoint)
         self.unknown_statuses = metrics.unknown_statuses.labels(endpoint)
+        self.foreign_documents = metrics.foreign_documents.labels(endpoint)
         self.unreadable_times = metrics.unreadable_times.labels(endpoint)
         self.future_times = metrics.future_times.labels(endpoint)
         self.lost_bodies = metrics.lost_bodies.labels(endpoint)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from bridge.clip import ID_CHARACTERS, clipped
+from bridge.clip import ID_CHARACTERS, beginning, clipped
 from bridge.errors import DocumentError
 from bridge.model import MAX_LISTED_CHARACTERS, Outcome, Result, Trace
 from bridge.observability.metrics import EndpointMetrics
@@ -173,9 +173,9 @@ class RequestLog:
 
 
 def _is_remarkable(request: Request) -> bool:
-    """Whether not all that it brought was listed."""
+    """Whether not all that it brought was listed, or it brought something else than states."""
     receipt = request.receipt
-    return receipt is None or bool(receipt.unlisted or receipt.rejected)
+    return receipt is None or bool(receipt.unlisted or receipt.rejected or receipt.is_foreign)
 
 
 def _fields(request: Request) -> dict[str, object]:
@@ -199,6 +199,8 @@ def _fields(request: Request) -> dict[str, object]:
         fields["dead_letter"] = dead_letter.result.value if dead_letter is not None else "none"
     if request.receipt is not None:
         _add_receipt(fields, request.receipt)
+        if request.receipt.is_foreign:
+            fields["beginning"] = beginning(request.body or b"")
     if request.exception is not None:
         fields["exc_info"] = request.exception
     return fields
@@ -258,6 +260,8 @@ class RequestMetrics:
             metrics.suppressed_duplicates.inc(receipt.repeated)
         if receipt.unknown_words:
             metrics.unknown_statuses.inc(receipt.unknown_words)
+        if receipt.is_foreign:
+            metrics.foreign_documents.inc()
         if receipt.unreadable_times:
             metrics.unreadable_times.inc(receipt.unreadable_times)
         if receipt.future_times:

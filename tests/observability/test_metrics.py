@@ -103,11 +103,11 @@ def test_the_names_follow_prometheus_s_rules() -> None:
 def test_every_reason_there_is_has_a_series() -> None:
     """The words are written where bodies and states are refused."""
     used = set()
-    for file in ("parse.py", "pipeline.py"):
-        for node in ast.walk(ast.parse((ROOT / "bridge" / file).read_text(encoding="utf-8"))):
+    for file in (*(ROOT / "bridge" / "parse").iterdir(), ROOT / "bridge" / "pipeline.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
                 name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
-                if name in {"DocumentError", "_Defect", "_refusal"} and isinstance(
+                if name in {"DocumentError", "Flaw", "_Defect", "_refusal"} and isinstance(
                     node.args[0], ast.Constant
                 ):
                     used.add(node.args[0].value)
