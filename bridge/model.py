@@ -38,14 +38,25 @@ MEANINGS: Mapping[str, Meaning] = {
 
 MAX_LISTED_CHARACTERS = 256  # of an id: a longer one is not listed, whatever becomes of its state
 OTHER_STATUS = "other"  # stands for every status word that is not the provider's own
-# Every reason for which a body or a state is rejected.
-REASONS = frozenset(
-    {
-        *("doctype", "encoding", "misplaced_state", "not_xml", "too_deep", "too_many_elements"),
-        *("wrong_root", "attribute_too_long", "child_elements", "invalid_id", "invalid_status"),
-        *("missing_id", "missing_status", "text_too_long", "too_large", "too_many_attributes"),
-    }
-)
+# Why a state is rejected or, from not_xml on, a whole body: each reason, and what it says.
+REASONS: Mapping[str, str] = {
+    "missing_id": "the state has no id_sms, or a blank one",
+    "invalid_id": "id_sms is not 1 to 64 of A-Z a-z 0-9 . _ -",
+    "missing_status": "the state has no text, and not just one channel to take its place",
+    "invalid_status": "the status is not 1 to 64 of a-z 0-9 _",
+    "child_elements": "the state holds elements",
+    "too_many_attributes": "the state, or the body, has far too many attributes",
+    "attribute_too_long": "an attribute's name or value is too long",
+    "text_too_long": "the state's text is too long",
+    "too_large": "the event is over the size limit of the topic",
+    "not_xml": "the body is not well-formed XML",
+    "encoding": "the body's encoding is not accepted, or its bytes do not match it",
+    "doctype": "the body has a document type declaration",
+    "wrong_root": "the body's root is neither <response> nor <request>",
+    "misplaced_state": "a <state> is not right under the root",
+    "too_deep": "the body's elements are nested too deep",
+    "too_many_elements": "the body has too many elements",
+}
 
 
 class Received(NamedTuple):

@@ -18,7 +18,7 @@ from bridge.event import (
     rejected_state,
     status_message,
 )
-from bridge.model import MEANINGS, InvalidState, Message, Received, Route, State
+from bridge.model import MEANINGS, REASONS, InvalidState, Message, Received, Route, State
 
 Schema = dict[str, Any]
 ContentMode = Literal["structured", "binary"]
@@ -26,26 +26,6 @@ ContentMode = Literal["structured", "binary"]
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 ENVELOPE_SCHEMA: Final = "urn:sms-status-bridge:schema:envelope:1"
 REJECTED_ENVELOPE_SCHEMA: Final = "urn:sms-status-bridge:schema:rejected-envelope:1"
-
-REASONS: Final[Mapping[str, str]] = {
-    "missing_id": "the state has no id_sms, or a blank one",
-    "invalid_id": "id_sms is not 1 to 64 of A-Z a-z 0-9 . _ -",
-    "missing_status": "the state has no text, and not just one channel to take its place",
-    "invalid_status": "the status is not 1 to 64 of a-z 0-9 _",
-    "child_elements": "the state holds elements",
-    "too_many_attributes": "the state, or the body, has far too many attributes",
-    "attribute_too_long": "an attribute's name or value is too long",
-    "text_too_long": "the state's text is too long",
-    "too_large": "the event is over the size limit of the topic",
-    "not_xml": "the body is not well-formed XML",
-    "encoding": "the body's encoding is not accepted, or its bytes do not match it",
-    "doctype": "the body has a document type declaration",
-    "wrong_root": "the body's root is neither <response> nor <request>",
-    "misplaced_state": "a <state> is not right under the root",
-    "too_deep": "the body's elements are nested too deep",
-    "too_many_elements": "the body has too many elements",
-}
-"""What reason may say of a dead letter: first of a state, from not_xml on of a whole body."""
 
 _SECOND: Final = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
 _RECEIVED: Final = rf"^{_SECOND}\.[0-9]{{6}}Z$"

@@ -19,7 +19,8 @@ from bridge import subscriber
 from bridge.event import parse_time, status_message
 from bridge.model import MEANINGS, Message, Route, State
 from bridge.subscriber import StatusEvent, latest, read
-from tests.support.brokers import ExternalKafka, KafkaUnavailableError, maven_libraries
+from tests.support.brokers import ExternalKafka
+from tests.support.maven import KafkaUnavailableError, maven_libraries
 from tests.support.needs import skipped_without
 from tests.support.postgres import Postgres, PostgresUnavailableError, bound, new_postgres
 

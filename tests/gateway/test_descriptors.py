@@ -8,10 +8,10 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
+from bridge.demo.child import HOST, free_ports, wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.observability.test_log_writer import COMMAND, acknowledged, exchange, is_ready
-from tests.support.brokers import free_ports, wait_until
-from tests.support.gateway import HOST, configuration
+from tests.support.gateway import configuration
 
 
 def started(limit: int, config: Path) -> subprocess.Popen[bytes]:
