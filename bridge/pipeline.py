@@ -1,7 +1,7 @@
 """The stages in order: body, states, events, outcomes, answer. Knows nothing of HTTP."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -10,7 +10,6 @@ from bridge.ack import acknowledged
 from bridge.errors import DocumentError
 from bridge.event import rejected_body, rejected_state, status_message, time_defect
 from bridge.model import (
-    MEANINGS,
     OTHER_STATUS,
     Document,
     InvalidState,
@@ -67,8 +66,9 @@ class Receipt:
     `listed` are the ids to acknowledge; `past_max_states` counts those of states that were not
     processed. `counts` are states by status word (OTHER_STATUS where it is not known, or the state
     is invalid) and result; `repeated` counts states that Kafka had from an earlier request,
-    `rejected` invalid states by reason. `gaps` are, by the id of an event that had come before,
-    the seconds since it came last.
+    `rejected` invalid states by reason, `unknown_statuses` valid ones by a word that is not known.
+    `gaps` are, by the id of an event that had come before, the seconds since it came last.
+    `is_foreign` tells that the document holds no state, but something else.
     """
 
     items: Sequence[Item]
@@ -78,11 +78,17 @@ class Receipt:
     counts: Mapping[tuple[str, Result], int]
     repeated: int
     rejected: Mapping[str, int]
-    unknown_words: int
+    unknown_statuses: Mapping[str, int]
     unreadable_times: int
     future_times: int
     errors: tuple[str, ...]
     gaps: Mapping[str, float]
+    is_foreign: bool
+
+    @property
+    def valid(self) -> int:
+        """How many states are valid."""
+        return len(self.items) - sum(self.rejected.values())
 
     @property
     def results(self) -> dict[Result, int]:
@@ -106,20 +112,27 @@ class Prepared:
 
     `unprocessed_ids` are those of states past the limit. `unreadable_times` and `future_times`
     count states whose time is not one, or far ahead; `attributes` and `characters` say how heavy
-    the states are.
+    the states are; `is_foreign` is as Receipt has it.
     """
 
     items: list[Item]
-    unprocessed_ids: frozenset[str] = frozenset()
+    unprocessed_ids: tuple[str, ...] = ()
     unreadable_times: int = 0
     future_times: int = 0
     attributes: int = 0
     characters: int = 0
+    is_foreign: bool = False
+
+    @property
+    def ids(self) -> list[str]:
+        """Every id of the document, each once, in order of first appearance."""
+        ids = dict.fromkeys(item.state.id_sms for item in self.items)
+        return [id_sms for id_sms in ids | dict.fromkeys(self.unprocessed_ids) if id_sms]
 
 
 def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:
     """All that can be done of a body without Kafka, on any thread. Raises DocumentError."""
-    document = _parsed(body, max_states)
+    document = _parsed(body, max_states, route.statuses)
     items: list[Item] = []
     unreadable = future = attributes = characters = 0
     for state in document.states:
@@ -128,18 +141,26 @@ def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int
         attributes += len(held)
         characters += sum(map(len, held)) + sum(map(len, held.values()))
         if isinstance(state, InvalidState):
-            characters += len(state.received.text)
+            characters += len(state.received.text) + len(state.received.children)
         elif state.raw_time:
             defect = time_defect(state.raw_time, route.timezone, received_at)
             if defect is not None:
                 unreadable += defect == "unreadable"
                 future += defect == "future"
-    return Prepared(items, document.unprocessed_ids, unreadable, future, attributes, characters)
+    return Prepared(
+        items,
+        document.unprocessed_ids,
+        unreadable,
+        future,
+        attributes,
+        characters,
+        document.is_foreign,
+    )
 
 
-def _parsed(body: bytes, max_states: int) -> Document:
+def _parsed(body: bytes, max_states: int, statuses: Container[str]) -> Document:
     try:
-        return parse(body, max_states=max_states)
+        return parse(body, max_states=max_states, statuses=statuses)
     except DocumentError as error:
         # The error is kept until its dead letter is durable, or longer where somebody watches. Its
         # traceback holds all that had been read by then, many times the body's size.
@@ -164,7 +185,7 @@ class Pipeline:
             if item.outcome.too_large and item.message is not None:
                 letters.start(item.message, item.outcome)
         await letters.settle()
-        return _receipt(prepared)
+        return _receipt(prepared, route.statuses)
 
     async def publish_dead_letter(
         self,
@@ -258,13 +279,14 @@ class _Letters:
         await self._publish(letters, self._deadline)
 
 
-def _receipt(prepared: Prepared) -> Receipt:
+def _receipt(prepared: Prepared, statuses: Container[str]) -> Receipt:
     """Count a document's states, in one pass."""
     counts: dict[tuple[str, Result], int] = {}
     rejected: dict[str, int] = {}
+    unknown: dict[str, int] = {}
     errors: dict[str, None] = {}
     gaps: dict[str, float] = {}
-    repeated = unknown_words = 0
+    repeated = 0
     for item in prepared.items:
         state, outcome = item.state, item.outcome
         if outcome.repeated:
@@ -276,10 +298,10 @@ def _receipt(prepared: Prepared) -> Receipt:
         word = OTHER_STATUS
         if isinstance(state, InvalidState):
             rejected[state.reason] = rejected.get(state.reason, 0) + 1
-        elif state.status in MEANINGS:
+        elif state.status in statuses:
             word = state.status
         else:
-            unknown_words += 1
+            unknown[state.status] = unknown.get(state.status, 0) + 1
         key = word, outcome.result
         counts[key] = counts.get(key, 0) + 1
     listed, unlisted = acknowledged(prepared.items, prepared.unprocessed_ids)
@@ -291,11 +313,12 @@ def _receipt(prepared: Prepared) -> Receipt:
         counts=counts,
         repeated=repeated,
         rejected=rejected,
-        unknown_words=unknown_words,
+        unknown_statuses=unknown,
         unreadable_times=prepared.unreadable_times,
         future_times=prepared.future_times,
         errors=tuple(errors),
         gaps=gaps,
+        is_foreign=prepared.is_foreign,
     )
 
 

@@ -98,9 +98,25 @@ FAST = (
     FastMutant(
         "logs ids as long as a body",
         "observability/requests.py",
-        "[clipped(i, ID_CHARACTERS) for i in unlisted[:MAX_LOGGED_IDS]]",
-        "unlisted[:MAX_LOGGED_IDS]",
+        "shown = clipped(id_sms, ID_CHARACTERS)",
+        "shown = id_sms",
         "tests/test_clip.py::test_the_ids_that_are_not_listed_are_clipped_each",
+    ),
+    FastMutant(
+        "logs the first ids alone",
+        "observability/requests.py",
+        "        for more in ids:\n",
+        "        for more in ():\n",
+        "tests/gateway/test_unlisted_ids.py::"
+        "test_ten_thousand_ids_of_one_document_are_all_in_the_log",
+    ),
+    FastMutant(
+        "holds back ids with the line of a refusal",
+        "observability/requests.py",
+        'if "unlisted" not in fields:',
+        "if True:",
+        "tests/gateway/test_unlisted_ids.py::"
+        "test_a_document_for_which_there_was_no_room_names_its_ids",
     ),
     FastMutant(
         "names ids as long as a body in spans",
@@ -111,9 +127,9 @@ FAST = (
     ),
     FastMutant(
         "reads elements nested without end",
-        "parse.py",
-        "            if depth > MAX_DEPTH:\n",
-        "            if depth > MAX_ELEMENTS:\n",
+        "parse/xml_form.py",
+        "        if depth > limits.MAX_DEPTH:\n",
+        "        if depth > limits.MAX_ELEMENTS:\n",
         "tests/hostile/test_hostile.py::"
         "test_a_hostile_body_is_answered_as_the_contract_says[structure-deep_nesting]",
     ),
@@ -196,6 +212,13 @@ FAST = (
         "or self.finished_bytes >= self.max_bytes",
         "or self.bytes >= self.max_bytes",
         "tests/gateway/test_admission.py",
+    ),
+    FastMutant(
+        "lets the time of a state go before its rank",
+        "subscriber.py",
+        "    rank: int\n    has_time: bool\n    changed_at: datetime\n",
+        "    has_time: bool\n    changed_at: datetime\n    rank: int\n",
+        "tests/test_subscriber.py",
     ),
     FastMutant(
         "reads documents in order of arrival",

@@ -24,7 +24,7 @@ XML_TEXT = st.text(
 
 
 def state(id_sms: str) -> State:
-    return State(id_sms, "read", (), {}, None, {})
+    return State(id_sms, "read", {}, {}, None, {})
 
 
 def invalid(id_sms: str) -> InvalidState:
@@ -34,7 +34,7 @@ def invalid(id_sms: str) -> InvalidState:
 def acknowledged(
     states: Sequence[State | InvalidState],
     durable: Sequence[bool],
-    unprocessed_ids: Collection[str] = frozenset(),
+    unprocessed_ids: Collection[str] = (),
 ) -> tuple[list[str], list[str]]:
     """What is listed and not, of states of which each is in Kafka or not."""
     items = [

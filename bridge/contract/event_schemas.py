@@ -63,8 +63,8 @@ def envelope_schema() -> Schema:
     """Describe a whole status event in the structured content mode."""
     fields = {
         "id": _text(
-            "Identity of the state, made from its content: the same state always has the same id, "
-            "and two different ones never share it within a source.",
+            "Identity of the state, made from all that it carries: the same state always has the "
+            "same id, and two different ones never share it within a source.",
             r"^[A-Za-z0-9._-]{1,64}\.[0-9a-f]{32}$",
         ),
         "type": _text(
@@ -140,11 +140,21 @@ def status_examples(mode: ContentMode = "structured") -> list[Message]:
     """Make a final state, one without a time, and one with a word the bridge does not know."""
     states = (
         State(
-            "3234", "read", (("sms", "deliver"), ("viber", "read")), {}, "2011-01-01 12:57:46", {}
+            "3234",
+            "read",
+            {"sms": "deliver", "viber": "read"},
+            {"sms": "deliver", "viber": "read"},
+            "2011-01-01 12:57:46",
+            {},
         ),
-        State("0042", "send", (), {}, None, {}),
+        State("0042", "send", {}, {}, None, {}),
         State(
-            "3235", "blocked", (("sms", "blocked"),), {"note": "für 3 €"}, "2011-01-01 12:57:47", {}
+            "3235",
+            "blocked",
+            {"sms": "blocked"},
+            {"note": "für 3 €", "sms": "blocked"},
+            "2011-01-01 12:57:47",
+            {},
         ),
     )
     return [status_message(example_route(mode), state, _EXAMPLE_AT) for state in states]
@@ -264,7 +274,7 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
         _ID_SMS,
     ),
     "status": _text(
-        "The provider's word, in lower case. Known are: "
+        "The provider's word, in lower case. Known are, unless the bridge is configured otherwise: "
         f"{_MEANINGS}. Any other word may come, with outcome, final and rank null.",
         "^[a-z0-9_]{1,64}$",
     ),
@@ -276,12 +286,13 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
     },
     "final": {
         "description": "Whether the provider says that the status will not change; null for a "
-        "word that the bridge does not know.",
+        "word that the bridge does not know. In a cascade another channel's states may follow.",
         "type": ["boolean", "null"],
     },
     "rank": {
-        "description": "How far the message has come, to choose between states of one time; null "
-        "for a word that the bridge does not know.",
+        "description": "How much is known of the message: 0 nothing yet, 1 under way, 2 an "
+        "outcome, 3 read; null for a word that the bridge does not know. The latest status of a "
+        "message is the state with the greatest rank, changed_at and id, null lowest.",
         "type": ["integer", "null"],
         "minimum": 0,
     },
@@ -289,10 +300,13 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
         "The status of each channel that the provider names (sms, viber, and others to come), in "
         "lower case."
     ),
-    "attributes": _words("What else the provider sent with the state, verbatim."),
+    "attributes": _words(
+        "What else the provider sent with the state, trimmed; empty ones are left out."
+    ),
     "changed_at": _moment(
         "When the status changed, in UTC and whole seconds; null if the provider sent no "
-        "readable time. Texts of this form compare as the times do.",
+        "readable time. An hour that comes twice, at the end of summer time, is taken for the "
+        "first of the two. Texts of this form compare as the times do.",
         f"^{_SECOND}Z$",
         nullable=True,
     ),
@@ -314,7 +328,13 @@ _REJECTED_FIELDS: Final[Mapping[str, Schema]] = {
             {
                 "attributes": _words("The element's attributes, verbatim."),
                 "text": {"description": "The element's text, verbatim.", "type": "string"},
-            }
+                "children": {
+                    "description": "Everything from the first child element to the end of the "
+                    "element, verbatim: present if it has child elements.",
+                    "type": "string",
+                },
+            },
+            optional=("children",),
         ),
     },
     "body": {

@@ -19,7 +19,13 @@ from bridge.gateway.not_found import NotFound
 from bridge.gateway.reader import Reader
 from bridge.gateway.webhook import Limits, Shared, Webhook
 from bridge.observability.metrics import CONTENT_TYPE, EndpointMetrics, Metrics
-from bridge.observability.requests import Observer, Observers, RequestLog, RequestMetrics
+from bridge.observability.requests import (
+    REFUSALS,
+    Observer,
+    Observers,
+    RequestLog,
+    RequestMetrics,
+)
 from bridge.pipeline import Pipeline, Publisher
 from bridge.ratelimit import RateLimit
 
@@ -106,9 +112,10 @@ def _webhook(
     tracing: "Tracing | None",
     observer: Observer | None,
 ) -> Webhook:
+    route = route_of(settings, endpoint)
     allow = endpoint.auth.allow if endpoint.auth else ()
     observers: list[Observer] = [
-        RequestMetrics(EndpointMetrics(metrics, endpoint.name)),
+        RequestMetrics(EndpointMetrics(metrics, endpoint.name, REFUSALS, route.statuses)),
         RequestLog(endpoint.name),
     ]
     if tracing is not None:
@@ -118,7 +125,7 @@ def _webhook(
     if observer is not None:
         observers.append(observer)
     return Webhook(
-        route_of(settings, endpoint),
+        route,
         checks(
             Authenticator.of(endpoint.auth),
             Networks.of(allow) if allow else None,

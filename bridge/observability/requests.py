@@ -5,7 +5,7 @@ answer stands as it is.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,20 +13,21 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any, Protocol
 
+import orjson
 import structlog
 
-from bridge.clip import ID_CHARACTERS, clipped
+from bridge.clip import ID_CHARACTERS, beginning, clipped
 from bridge.errors import DocumentError
 from bridge.model import MAX_LISTED_CHARACTERS, Outcome, Result, Trace
 from bridge.observability.metrics import EndpointMetrics
 from bridge.observability.redelivery import Redelivery
-from bridge.pipeline import Receipt
+from bridge.pipeline import Prepared, Receipt
 from bridge.ratelimit import Repeats
 
 log = structlog.get_logger(__name__)
 
-MAX_LOGGED_IDS = 100
-LINES_PER_SECOND = 0.1  # of requests that are refused with one status
+MAX_IDS_BYTES = 4 * 1024  # in one line, as JSON has them: a traceback finds room beside them
+LINES_PER_SECOND = 0.1  # of requests that are refused for one reason
 LINES_AT_ONCE = 5
 
 
@@ -34,19 +35,33 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Disposition(Enum):
-    """What was done with a request; log level, metrics and the answer's kind follow from it."""
+    """What was done with a request; log level and metrics follow from it."""
 
-    REFUSED = "refused"  # it was not read
-    OVERLOADED = "overloaded"  # it was not read, for too much was in flight
+    NOT_FOUND = "not_found"
+    METHOD = "method"  # another one than POST
+    ADDRESS = "address"  # it may not post
+    CREDENTIALS = "credentials"  # wrong ones, or none
+    OVERLOADED = "overloaded"  # too much was in flight
+    NO_LENGTH = "no_length"
+    COMPRESSED = "compressed"
+    BODY_TOO_LARGE = "body_too_large"
+    BODY_TOO_SLOW = "body_too_slow"
+    MALFORMED = "malformed"  # its body's chunks cannot be read
+    EMPTY = "empty"  # it has no body
     LEFT = "left"  # the client left before the end of its body
+    STOPPING = "stopping"  # the gateway stopped before it was done
     FAULT = "fault"  # the program failed on it
     UNREADABLE = "unreadable"  # its body is no document of the provider
     LATE = "late"  # its document could not be read in time
     READ = "read"  # its document was read: `receipt` says what became of each state
 
 
-_UNREAD = frozenset(
-    {Disposition.REFUSED, Disposition.OVERLOADED, Disposition.LEFT, Disposition.FAULT}
+_READ = frozenset({Disposition.UNREADABLE, Disposition.LATE, Disposition.READ})
+# Reasons for which an endpoint refuses a request.
+REFUSALS = tuple(
+    disposition.value
+    for disposition in Disposition
+    if disposition not in {Disposition.NOT_FOUND, Disposition.UNREADABLE, Disposition.READ}
 )
 
 
@@ -67,8 +82,10 @@ class Request:
 
     `find_client` tells who sent it, through the proxies that are trusted: asked for only where
     somebody wants to know. `credentials` says what was wrong with them, if that was it ("wrong",
-    "missing"). `seconds` run from its head to its answer, `publish_seconds` from its first record
-    to what became of the last. `status` is None if nobody was there to answer.
+    "missing"), `coding` names the one that its body is compressed with, and `detail` what cannot be
+    read of the body's chunks. `prepared` is its document, `receipt` what became of it. `seconds`
+    run from its head to its answer, `publish_seconds` from its first record to what became of the
+    last. `status` is None if nobody was there to answer.
     """
 
     endpoint: str
@@ -79,10 +96,13 @@ class Request:
     started: float = field(default_factory=time.perf_counter)
     span: Span | None = None
     credentials: str | None = None
+    coding: str | None = None
     declared_bytes: int | None = None
+    detail: str | None = None
     body: bytes | None = None
     error: DocumentError | None = None
     dead_letter: Outcome | None = None
+    prepared: Prepared | None = None
     receipt: Receipt | None = None
     publish_seconds: float = 0.0
     exception: BaseException | None = None
@@ -95,7 +115,29 @@ class Request:
     @property
     def was_read(self) -> bool:
         """Whether its body was looked at."""
-        return self.disposition not in _UNREAD
+        return self.disposition in _READ
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing of it is an event, in one fixed word; None if something is, or may be.
+
+        Of a document whose states are all rejected it is the reason for most of them.
+        """
+        if self.error is not None:
+            return self.error.reason
+        if self.receipt is None or self.disposition is not Disposition.READ:
+            return self.disposition.value
+        rejected = self.receipt.rejected
+        return (
+            None if not rejected or self.receipt.valid else max(rejected, key=rejected.__getitem__)
+        )
+
+    @property
+    def unlisted(self) -> Sequence[str]:
+        """The ids of its document that the answer does not list, each once, in order."""
+        if self.receipt is not None and self.disposition is Disposition.READ:
+            return self.receipt.unlisted
+        return self.prepared.ids if self.prepared is not None else ()
 
     @property
     def peer(self) -> str | None:
@@ -142,7 +184,11 @@ class Observers:
 
 
 class RequestLog:
-    """Writes one line a request, whatever its size; refusals at a bounded rate."""
+    """Writes one line a request; refusals at a bounded rate.
+
+    The ids that were not listed are all written, in as many lines as they need: what is to be asked
+    of the provider once it has given up. The rate of refusals does not hold them back.
+    """
 
     def __init__(self, endpoint: str | None) -> None:
         self._log = log.bind(endpoint=endpoint)
@@ -150,13 +196,23 @@ class RequestLog:
 
     def __call__(self, request: Request) -> None:
         """Write it."""
+        unlisted = request.unlisted
+        ids = _lines_of(unlisted)
         fields = _fields(request)
+        if unlisted:
+            fields["unlisted"], fields["unlisted_ids"] = len(unlisted), next(ids)
+        self._write(request, fields)
+        for more in ids:
+            self._log.warning("unlisted ids", request_id=request.request_id, unlisted_ids=more)
+
+    def _write(self, request: Request, fields: dict[str, object]) -> None:
         write = self._log.info
         if not request.was_read:
-            suppressed = self._repeats.held_back(request.status)
-            if suppressed is None:
-                return
-            fields["suppressed"] = suppressed
+            if "unlisted" not in fields:
+                suppressed = self._repeats.held_back(request.disposition)
+                if suppressed is None:
+                    return
+                fields["suppressed"] = suppressed
             write = self._log.error if request.exception is not None else self._log.warning
         elif _is_remarkable(request):
             write = self._log.warning
@@ -173,9 +229,9 @@ class RequestLog:
 
 
 def _is_remarkable(request: Request) -> bool:
-    """Whether not all that it brought was listed."""
+    """Whether not all that it brought was listed, or it brought something else than states."""
     receipt = request.receipt
-    return receipt is None or bool(receipt.unlisted or receipt.rejected)
+    return receipt is None or bool(receipt.unlisted or receipt.rejected or receipt.is_foreign)
 
 
 def _fields(request: Request) -> dict[str, object]:
@@ -185,23 +241,27 @@ def _fields(request: Request) -> dict[str, object]:
         fields["trace_id"] = request.span.trace_id
     if request.body is not None:
         fields["bytes"] = len(request.body)
-    if request.credentials is not None:
-        fields["credentials"] = request.credentials
-    if request.declared_bytes is not None:
-        fields["declared_bytes"] = request.declared_bytes
-    if request.disposition is Disposition.LATE:
-        fields["errors"] = ["the document was not read in time"]
+    if request.receipt is not None:
+        _add_receipt(fields, request.receipt)
+        if request.receipt.is_foreign:
+            fields["beginning"] = beginning(request.body or b"")
+    if request.disposition is not Disposition.READ:
+        _add_refusal(fields, request)
+    return fields
+
+
+def _add_refusal(fields: dict[str, object], request: Request) -> None:
+    fields["reason"] = request.reason
+    for name in ("credentials", "coding", "declared_bytes", "detail"):
+        if getattr(request, name) is not None:
+            fields[name] = getattr(request, name)
     if request.error is not None:
         dead_letter = request.dead_letter
-        fields["reason"] = request.error.reason
         fields["detail"] = str(request.error)
         fields["line"] = request.error.line
         fields["dead_letter"] = dead_letter.result.value if dead_letter is not None else "none"
-    if request.receipt is not None:
-        _add_receipt(fields, request.receipt)
     if request.exception is not None:
         fields["exc_info"] = request.exception
-    return fields
 
 
 def _add_receipt(fields: dict[str, object], receipt: Receipt) -> None:
@@ -212,14 +272,28 @@ def _add_receipt(fields: dict[str, object], receipt: Receipt) -> None:
     for result, count in results.items():
         fields[result.value] = count
     if receipt.unlisted or receipt.rejected:
-        unlisted = receipt.unlisted
-        fields["unlisted"] = len(unlisted)
-        fields["unlisted_ids"] = [clipped(i, ID_CHARACTERS) for i in unlisted[:MAX_LOGGED_IDS]]
         fields |= {result.value: results.get(result, 0) for result in Result}
         fields["rejected"] = receipt.rejected
         fields["errors"] = receipt.errors[:3]
     if receipt.past_max_states:
         fields["past_max_states"] = receipt.past_max_states
+
+
+def _lines_of(ids: Iterable[str]) -> Iterator[list[str]]:
+    """The ids, in order, as many at a time as a line has room for; one that is too long is cut."""
+    line: list[str] = []
+    size = 0
+    for id_sms in ids:
+        shown = clipped(id_sms, ID_CHARACTERS)
+        if not shown.isascii():  # JSON holds no half of a surrogate pair
+            shown = shown.encode(errors="backslashreplace").decode()
+        size += len(orjson.dumps(shown)) + 1
+        if size > MAX_IDS_BYTES:
+            yield line
+            line, size = [], len(orjson.dumps(shown)) + 1
+        line.append(shown)
+    if line:
+        yield line
 
 
 class RequestMetrics:
@@ -238,8 +312,11 @@ class RequestMetrics:
             metrics.answered(request.status, seconds)
         if request.disposition in (Disposition.OVERLOADED, Disposition.LATE):
             metrics.overloaded.inc()
+        reason = request.reason
+        if reason is not None:
+            metrics.refused(reason)
         if request.error is not None:
-            metrics.refused(request.error.reason)
+            metrics.rejected(request.error.reason)
             if request.dead_letter is None or request.dead_letter.result is not Result.PUBLISHED:
                 metrics.lost_bodies.inc()
         if request.receipt is not None:
@@ -251,13 +328,17 @@ class RequestMetrics:
     def _count(self, receipt: Receipt) -> None:
         metrics = self._metrics
         metrics.document(receipt.counts)
+        if receipt.valid:
+            metrics.valid_documents.inc()
         metrics.ids(listed=len(receipt.listed), unlisted=len(receipt.unlisted))
         for reason, count in receipt.rejected.items():
-            metrics.refused(reason, count)
+            metrics.rejected(reason, count)
         if receipt.repeated:
             metrics.suppressed_duplicates.inc(receipt.repeated)
-        if receipt.unknown_words:
-            metrics.unknown_statuses.inc(receipt.unknown_words)
+        if receipt.is_foreign:
+            metrics.foreign_documents.inc()
+        for status in metrics.name_unknown(receipt.unknown_statuses):
+            log.warning("unknown status", endpoint=metrics.endpoint, status=status)
         if receipt.unreadable_times:
             metrics.unreadable_times.inc(receipt.unreadable_times)
         if receipt.future_times:

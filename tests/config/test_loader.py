@@ -60,7 +60,8 @@ class TestExample:
     def switched_on() -> str:
         """The example with its switched-off settings on."""
         text = EXAMPLE.read_text(encoding="utf-8").replace("    auth: none\n", "")
-        text = text.replace("    protocol: PLAINTEXT\n", "")
+        for default in ("    protocol: PLAINTEXT\n", "  statuses: {}\n"):
+            text = text.replace(default, "")
         return re.sub(r"^( *)#(?=\S)", r"\1", text, flags=re.MULTILINE)
 
     def test_loads_with_an_empty_environment_and_holds_the_defaults(self) -> None:
@@ -175,8 +176,8 @@ log: {level: 3}
             "F:5:15: admin.port: the environment variable UNSET is not set",
             "F:8:22: kafka.dead_letter_topic: must differ from kafka.topic",
             "F:9:16: kafka.compression: must be one of none, gzip, snappy, lz4, zstd",
-            "F:12:12: endpoints[1].name: the same as endpoints[0].name",
-            "F:12:21: endpoints[1].path: the same as endpoints[0].path",
+            "F:12:12: endpoints[1].name: must differ from endpoints[0].name",
+            "F:12:21: endpoints[1].path: must differ from endpoints[0].path",
             f"F:12:34: endpoints[1].source: the same as endpoints[0].source{DIVIDED}",
             f"F:12:53: endpoints[1].timezone: {TIME_ZONE}",
             "F:13:5: endpoints[2]: must be a mapping of keys to values",

@@ -41,6 +41,18 @@ def test_what_is_no_request_is_answered_counted_and_logged(data: bytes, broken: 
     assert (line["peer"], line["status"]) == ("127.0.0.1", status)
 
 
+def test_chunks_that_cannot_be_read_are_refused_and_the_log_says_why(broken: Gateway) -> None:
+    with Wire(broken.server_address) as wire:
+        wire.send(head("POST", "/open", "Transfer-Encoding: chunked") + b"x\r\n")
+        assert wire.reply().status == 400
+    wait_until(lambda: "malformed" in broken.output, "the log has a line")
+    line = complaints(broken)[-1]
+    assert (line["endpoint"], line["status"], line["reason"]) == ("open", 400, "malformed")
+    assert line["detail"] == "the body's chunks cannot be read: a chunk's size is no number"
+    refused = r'sms_bridge_refused_total{endpoint="open",reason="malformed"} 1.0'
+    assert refused in broken.admin("/metrics").body.decode()
+
+
 def complaints(gateway: Gateway) -> list[dict[str, object]]:
     return [line for line in gateway.logs() if line.get("peer")]
 

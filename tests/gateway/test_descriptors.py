@@ -76,7 +76,8 @@ def test_too_few_open_files_are_told_as_such(limit: int, tmp_path: Path) -> None
 # Every name that is accepted, read where no file can be opened.
 EACH_ENCODING = """
 import resource
-from bridge.parse import _EIGHT_BIT, parse
+from bridge.parse import parse
+from bridge.parse.xml_form import _EIGHT_BIT
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
 document = '<?xml version="1.0" encoding="{}"?><response><state id_sms="1">read</state></response>'
 for name in _EIGHT_BIT:

@@ -47,7 +47,7 @@ def with_attributes(count: int, value: str, states: int) -> Iterator[str]:
         yield f'<state id_sms="{number:08}" {attributes}>read</state>'
 
 
-# The worst that the limits of parse.py let pass: each document is a valid one.
+# The worst that the limits of parse/ let pass: each document is a valid one.
 WORST: Mapping[str, Callable[[], bytes]] = {
     "63 attributes": lambda: document(with_attributes(63, "12345", 3900)),
     "22 attributes": lambda: document(with_attributes(22, "1234567", 10_000)),

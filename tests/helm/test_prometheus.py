@@ -90,6 +90,7 @@ def watched(
 
 # What the traffic itself sets off, with every broker alive.
 FROM_TRAFFIC = {
+    "SmsBridgeAllRefused",  # of the endpoint to which all come without a token
     *("SmsBridgeDeadLetters", "SmsBridgeLostBodies", "SmsBridgeRefusing", "SmsBridgeUnauthorised"),
     *("SmsBridgeUnknownStatuses", "SmsBridgeWrongTimes"),
 }

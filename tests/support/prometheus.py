@@ -20,13 +20,15 @@ NAMESPACE = "messaging"
 # What the Prometheus Operator puts on every target; `endpoint` is the name of the port.
 TARGET_LABELS = {"job": JOB, "namespace": NAMESPACE, "endpoint": "admin", "pod": "bridge-1"}
 SCRAPE_SECONDS = 0.5
+SILENT_AFTER = "20m"
 RATE_INTERVAL = "15s"  # for the dashboard's $__rate_interval
 
 
 def rules() -> list[dict[str, Any]]:
     """The chart's alerts, filled in as the template does it."""
     text = (HELM / "rules.yaml").read_text(encoding="utf-8")
-    for name, value in (("JOB", JOB), ("NAMESPACE", NAMESPACE), ("RUNBOOK", "docs/runbook.md")):
+    values = {"JOB": JOB, "NAMESPACE": NAMESPACE, "RUNBOOK": "docs/runbook.md"}
+    for name, value in (values | {"SILENT_AFTER": SILENT_AFTER}).items():
         text = text.replace(f"@{name}@", value)
     found: list[dict[str, Any]] = yaml.safe_load(text)
     return found
