@@ -69,6 +69,7 @@ class Receipt:
     is invalid) and result; `repeated` counts states that Kafka had from an earlier request,
     `rejected` invalid states by reason, `unknown_statuses` valid ones by a word that is not known.
     `gaps` are, by the id of an event that had come before, the seconds since it came last.
+    `is_foreign` tells that the document holds no state, but something else.
     """
 
     items: Sequence[Item]
@@ -83,6 +84,7 @@ class Receipt:
     future_times: int
     errors: tuple[str, ...]
     gaps: Mapping[str, float]
+    is_foreign: bool
 
     @property
     def valid(self) -> int:
@@ -111,7 +113,7 @@ class Prepared:
 
     `unprocessed_ids` are those of states past the limit. `unreadable_times` and `future_times`
     count states whose time is not one, or far ahead; `attributes` and `characters` say how heavy
-    the states are.
+    the states are; `is_foreign` is as Receipt has it.
     """
 
     items: list[Item]
@@ -120,6 +122,7 @@ class Prepared:
     future_times: int = 0
     attributes: int = 0
     characters: int = 0
+    is_foreign: bool = False
 
     @property
     def ids(self) -> list[str]:
@@ -139,13 +142,21 @@ def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int
         attributes += len(held)
         characters += sum(map(len, held)) + sum(map(len, held.values()))
         if isinstance(state, InvalidState):
-            characters += len(state.received.text)
+            characters += len(state.received.text) + len(state.received.children)
         elif state.raw_time:
             defect = time_defect(state.raw_time, route.timezone, received_at)
             if defect is not None:
                 unreadable += defect == "unreadable"
                 future += defect == "future"
-    return Prepared(items, document.unprocessed_ids, unreadable, future, attributes, characters)
+    return Prepared(
+        items,
+        document.unprocessed_ids,
+        unreadable,
+        future,
+        attributes,
+        characters,
+        document.is_foreign,
+    )
 
 
 def _parsed(body: bytes, max_states: int) -> Document:
@@ -308,6 +319,7 @@ def _receipt(prepared: Prepared) -> Receipt:
         future_times=prepared.future_times,
         errors=tuple(errors),
         gaps=gaps,
+        is_foreign=prepared.is_foreign,
     )
 
 

@@ -26,7 +26,8 @@ from bridge.kafka.admin import describe_topics, missing_topic
 from bridge.kafka.cloudevent import read
 from bridge.kafka.consumer import SUBSCRIBE_SECONDS, Record, stored
 from bridge.model import InvalidState, Item, Received, Result, Route
-from bridge.parse import MAX_ELEMENTS, parse_state
+from bridge.parse import parse_state
+from bridge.parse.limits import MAX_ELEMENTS
 from bridge.pipeline import (
     TOO_LARGE,
     DryRun,
@@ -42,7 +43,6 @@ AT_ONCE = 100  # letters on their way together
 BYTES_AT_ONCE = 1024 * 1024  # of these letters: what is read before any of it is published
 FAILURES_IN_A_ROW = 3  # rounds of letters of which Kafka accepted none; then it stops
 STOP_SECONDS = 5.0
-CHILDREN = "child_elements"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,6 @@ class Word(StrEnum):
     REPEATED = "repeated"
     STILL_INVALID = "still_invalid"
     TRUNCATED = "truncated"
-    INCOMPLETE = "incomplete"
     DAMAGED = "damaged"
     UNKNOWN_SOURCE = "unknown_source"
     UNREADABLE = "unreadable"
@@ -435,8 +434,6 @@ def prepared_again(route: Route, letter: Letter, now: datetime) -> Prepared:
 def _prepared_state(
     route: Route, content: Content, received: Received, received_at: datetime
 ) -> Prepared:
-    if content.reason == CHILDREN:
-        raise _Unfit(Word.INCOMPLETE, "a letter does not keep a state's child elements")
     _verify(content, state_bytes(received))
     state = parse_state(received)
     return Prepared([Item(state, message_for(route, state, received_at))])

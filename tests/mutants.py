@@ -127,9 +127,9 @@ FAST = (
     ),
     FastMutant(
         "reads elements nested without end",
-        "parse.py",
-        "            if depth > MAX_DEPTH:\n",
-        "            if depth > MAX_ELEMENTS:\n",
+        "parse/xml_form.py",
+        "        if depth > limits.MAX_DEPTH:\n",
+        "        if depth > limits.MAX_ELEMENTS:\n",
         "tests/hostile/test_hostile.py::"
         "test_a_hostile_body_is_answered_as_the_contract_says[structure-deep_nesting]",
     ),
@@ -212,6 +212,13 @@ FAST = (
         "or self.finished_bytes >= self.max_bytes",
         "or self.bytes >= self.max_bytes",
         "tests/gateway/test_admission.py",
+    ),
+    FastMutant(
+        "lets the time of a state go before its rank",
+        "subscriber.py",
+        "    rank: int\n    has_time: bool\n    changed_at: datetime\n",
+        "    has_time: bool\n    changed_at: datetime\n    rank: int\n",
+        "tests/test_subscriber.py",
     ),
     FastMutant(
         "reads documents in order of arrival",

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from bridge.config.conflicts import RULES, Needs, OnlyWith
 from bridge.config.settings import Settings
 from bridge.contract.event_schemas import Schema
 
@@ -35,19 +36,15 @@ def config_schema() -> Schema:
         "type": "object",
         "anyOf": [_holds_some(key) for key in ("tokens", "basic", "allow")],
     }
-    definitions["Security"]["allOf"] = _agreement()
-    definitions["Tls"]["allOf"] = [
-        _if_then(_given(key), _given(needed))
-        for key, needed in (
-            ("cert_file", "key_file"),
-            ("key_file", "cert_file"),
-            ("key_password", "key_file"),
-        )
-    ]
+    root = _section(raw)
+    for rule in RULES:
+        if isinstance(rule, Needs | OnlyWith):
+            owner = _owner(rule.key, root, definitions)
+            owner.setdefault("allOf", []).append(_implication(rule))
     return {
         "$schema": DRAFT,
         "title": "Configuration of sms-status-bridge",
-        **_section(raw),
+        **root,
         "definitions": definitions,
     }
 
@@ -61,15 +58,24 @@ def _holds_some(key: str) -> Schema:
     return {"required": [key], "properties": {key: {"minItems": 1}}}
 
 
-def _agreement() -> list[Schema]:
-    """Let protocol, sasl and tls go together, as far as the protocol is written out."""
-    login = {"enum": ["SASL_PLAINTEXT", "SASL_SSL"]}
-    no_login, no_tls = ["PLAINTEXT", "SSL"], ["PLAINTEXT", "SASL_PLAINTEXT"]
-    return [
-        _if_then(_has("protocol", login), _given("sasl")),
-        _if_then(_given("sasl"), _has("protocol", {"not": {"enum": no_login}})),
-        _if_then(_given("tls"), _has("protocol", {"not": {"enum": no_tls}})),
-    ]
+def _owner(key: str, root: Schema, definitions: dict[str, Schema]) -> Schema:
+    """The section that holds the last step of a key such as `kafka.security.tls`."""
+    section = root
+    for step in key.split(".")[:-1]:
+        held = section["properties"][step]
+        (name,) = [each["$ref"] for each in held.get("allOf") or held["anyOf"] if "$ref" in each]
+        section = definitions[name.rpartition("/")[2]]
+    return section
+
+
+def _implication(rule: Needs | OnlyWith) -> Schema:
+    """A rule on two keys of one section, as far as both are written out."""
+    key, other = (each.rpartition(".")[2] for each in (rule.key, rule.other))
+    if isinstance(rule, OnlyWith):
+        allowed: Schema = {"anyOf": [{"enum": list(rule.values)}, _REFERENCE]}
+        return _if_then(_given(key), _has(other, allowed))
+    when = _has(key, {"enum": list(rule.when)}) if rule.when else _given(key)
+    return _if_then(when, _given(other))
 
 
 def _if_then(condition: Schema, consequence: Schema) -> Schema:

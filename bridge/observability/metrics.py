@@ -122,6 +122,9 @@ class Metrics:
             "States with a word that is not known, by the first ten such words of the endpoint.",
             *("endpoint", "status"),
         )
+        self.foreign_documents = self._counter(
+            "foreign_documents", "Documents that hold no state, but something else.", "endpoint"
+        )
         self.unreadable_times = self._counter(
             "unreadable_times", "States whose time cannot be read.", "endpoint"
         )
@@ -299,6 +302,7 @@ class EndpointMetrics:
         self.publish_seconds = metrics.publish_seconds.labels(endpoint)
         self.overloaded = metrics.overloaded.labels(endpoint)
         self.suppressed_duplicates = metrics.suppressed_duplicates.labels(endpoint)
+        self.foreign_documents = metrics.foreign_documents.labels(endpoint)
         self.unreadable_times = metrics.unreadable_times.labels(endpoint)
         self.future_times = metrics.future_times.labels(endpoint)
         self.lost_bodies = metrics.lost_bodies.labels(endpoint)

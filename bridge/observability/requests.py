@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from bridge.clip import ID_CHARACTERS, clipped
+from bridge.clip import ID_CHARACTERS, beginning, clipped
 from bridge.errors import DocumentError
 from bridge.model import MAX_LISTED_CHARACTERS, Outcome, Result, Trace
 from bridge.observability.metrics import EndpointMetrics
@@ -57,11 +57,15 @@ class Disposition(Enum):
 
 
 _READ = frozenset({Disposition.UNREADABLE, Disposition.LATE, Disposition.READ})
-# Reasons for which an endpoint refuses a request.
-REFUSALS = tuple(
-    disposition.value
-    for disposition in Disposition
-    if disposition not in {Disposition.NOT_FOUND, Disposition.UNREADABLE, Disposition.READ}
+FOREIGN = "foreign"  # its document holds no state, but something else
+# Reasons for which nothing of a request of an endpoint is an event, beside those of its content.
+REFUSALS = (
+    *(
+        disposition.value
+        for disposition in Disposition
+        if disposition not in {Disposition.NOT_FOUND, Disposition.UNREADABLE, Disposition.READ}
+    ),
+    FOREIGN,
 )
 
 
@@ -128,9 +132,9 @@ class Request:
         if self.receipt is None or self.disposition is not Disposition.READ:
             return self.disposition.value
         rejected = self.receipt.rejected
-        return (
-            None if not rejected or self.receipt.valid else max(rejected, key=rejected.__getitem__)
-        )
+        if rejected and not self.receipt.valid:
+            return max(rejected, key=rejected.__getitem__)
+        return FOREIGN if self.receipt.is_foreign else None
 
     @property
     def unlisted(self) -> Sequence[str]:
@@ -229,9 +233,9 @@ class RequestLog:
 
 
 def _is_remarkable(request: Request) -> bool:
-    """Whether not all that it brought was listed."""
+    """Whether not all that it brought was listed, or it brought something else than states."""
     receipt = request.receipt
-    return receipt is None or bool(receipt.unlisted or receipt.rejected)
+    return receipt is None or bool(receipt.unlisted or receipt.rejected or receipt.is_foreign)
 
 
 def _fields(request: Request) -> dict[str, object]:
@@ -243,6 +247,8 @@ def _fields(request: Request) -> dict[str, object]:
         fields["bytes"] = len(request.body)
     if request.receipt is not None:
         _add_receipt(fields, request.receipt)
+        if request.receipt.is_foreign:
+            fields["beginning"] = beginning(request.body or b"")
     if request.disposition is not Disposition.READ:
         _add_refusal(fields, request)
     return fields
@@ -333,6 +339,8 @@ class RequestMetrics:
             metrics.rejected(reason, count)
         if receipt.repeated:
             metrics.suppressed_duplicates.inc(receipt.repeated)
+        if receipt.is_foreign:
+            metrics.foreign_documents.inc()
         for status in metrics.name_unknown(receipt.unknown_statuses):
             log.warning("unknown status", endpoint=metrics.endpoint, status=status)
         if receipt.unreadable_times:

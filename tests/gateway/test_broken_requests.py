@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from bridge.demo.child import wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.gateway.on_the_wire import gateway_on
-from tests.support.brokers import wait_until
 from tests.support.gateway import Gateway
 from tests.support.senders import document
 from tests.support.wire import Wire, head, post

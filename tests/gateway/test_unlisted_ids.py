@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from bridge.clip import ID_CHARACTERS, clipped
+from bridge.demo.child import wait_until
 from bridge.model import Message, Result
 from bridge.observability import logging as logs
 from bridge.observability.requests import _lines_of
 from tests.support.application import Gateway as Application
-from tests.support.brokers import wait_until
 from tests.support.fake_kafka import until
 from tests.support.fakes import RecordingPublisher
 from tests.support.gateway import Gateway, configuration

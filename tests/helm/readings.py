@@ -23,9 +23,17 @@ def check_of(text: str, directory: Path) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def pods(objects: list[Object]) -> list[Object]:
+    """The template of the Deployment's pods, and each pod of its own."""
+    return [one(objects, "Deployment")["spec"]["template"], *of_kind(objects, "Pod")]
+
+
+def of_kind(objects: list[Object], kind: str) -> list[Object]:
+    return [each for each in objects if each["kind"] == kind]
+
+
 def pod_specs(objects: list[Object]) -> list[Object]:
-    deployment = one(objects, "Deployment")["spec"]["template"]["spec"]
-    return [deployment, *(o["spec"] for o in objects if o["kind"] == "Pod")]
+    return [pod["spec"] for pod in pods(objects)]
 
 
 def settings_of(objects: list[Object]) -> Settings:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from bridge.demo.child import wait_until
 from tests.helm.alerts import values
-from tests.support.brokers import KafkaCluster, wait_until
+from tests.support.brokers import KafkaCluster
 from tests.support.gateway import Gateway, configuration
 from tests.support.prometheus import (
     NAMESPACE,
