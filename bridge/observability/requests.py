@@ -345,8 +345,7 @@ class RequestMetrics:
             log.warning("unknown status", endpoint=metrics.endpoint, status=status)
         if receipt.unreadable_times:
             metrics.unreadable_times.inc(receipt.unreadable_times)
-        if receipt.future_times:
-            metrics.future_times.inc(receipt.future_times)
+        metrics.late(receipt.delays)
         if receipt.gaps or receipt.unlisted or self._redelivery:
             metrics.redelivered(self._gaps(receipt))
 
