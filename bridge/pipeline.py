@@ -1,7 +1,7 @@
 """The stages in order: body, states, events, outcomes, answer. Knows nothing of HTTP."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -10,7 +10,6 @@ from bridge.ack import acknowledged
 from bridge.errors import DocumentError
 from bridge.event import rejected_body, rejected_state, status_message, timestamp
 from bridge.model import (
-    MEANINGS,
     OTHER_STATUS,
     Document,
     InvalidState,
@@ -135,7 +134,7 @@ class Prepared:
 
 def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:
     """All that can be done of a body without Kafka, on any thread. Raises DocumentError."""
-    document = _parsed(body, max_states)
+    document = _parsed(body, max_states, route.statuses)
     items: list[Item] = []
     delays: dict[float, int] = {}
     received = received_at.timestamp()
@@ -164,9 +163,9 @@ def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int
     )
 
 
-def _parsed(body: bytes, max_states: int) -> Document:
+def _parsed(body: bytes, max_states: int, statuses: Container[str]) -> Document:
     try:
-        return parse(body, max_states=max_states)
+        return parse(body, max_states=max_states, statuses=statuses)
     except DocumentError as error:
         # The error is kept until its dead letter is durable, or longer where somebody watches. Its
         # traceback holds all that had been read by then, many times the body's size.
@@ -191,7 +190,7 @@ class Pipeline:
             if item.outcome.too_large and item.message is not None:
                 letters.start(item.message, item.outcome)
         await letters.settle()
-        return _receipt(prepared)
+        return _receipt(prepared, route.statuses)
 
     async def publish_dead_letter(
         self,
@@ -285,7 +284,7 @@ class _Letters:
         await self._publish(letters, self._deadline)
 
 
-def _receipt(prepared: Prepared) -> Receipt:
+def _receipt(prepared: Prepared, statuses: Container[str]) -> Receipt:
     """Count a document's states, in one pass."""
     counts: dict[tuple[str, Result], int] = {}
     rejected: dict[str, int] = {}
@@ -304,7 +303,7 @@ def _receipt(prepared: Prepared) -> Receipt:
         word = OTHER_STATUS
         if isinstance(state, InvalidState):
             rejected[state.reason] = rejected.get(state.reason, 0) + 1
-        elif state.status in MEANINGS:
+        elif state.status in statuses:
             word = state.status
         else:
             unknown[state.status] = unknown.get(state.status, 0) + 1

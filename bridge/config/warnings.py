@@ -6,8 +6,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from bridge.config.settings import Settings
+from bridge.config.settings import Settings, meanings
 from bridge.config.types import network_of
+from bridge.model import MEANINGS, Meaning
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -45,6 +46,19 @@ def warnings(settings: Settings) -> Iterator[Warned]:
     if settings.inspector is not None and settings.inspector.host not in _LOOPBACK:
         what = "the inspector asks for no password: whoever reaches its address sees what is posted"
         yield _about_setting("inspector.host", what)
+
+    known = meanings(settings.events)
+    for word in settings.events.statuses:
+        yield from _about_status(f"events.statuses.{word}", MEANINGS.get(word), known[word])
+
+
+def _about_status(setting: str, built_in: Meaning | None, meaning: Meaning) -> Iterator[Warned]:
+    if built_in is not None and built_in.outcome != meaning.outcome:
+        what = f"the built-in word means {built_in.outcome}, and here {meaning.outcome}"
+        yield _about_setting(setting, what)
+    if meaning.rank is None:
+        what = "without a rank it never comes before a word that has one"
+        yield _about_setting(setting, what)
 
 
 def _about_setting(setting: str, what: str) -> Warned:

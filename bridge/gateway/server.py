@@ -18,7 +18,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from bridge.config.settings import Admin, Inspector, Server, Settings
+from bridge.config.settings import Admin, Inspector, Server, Settings, meanings
 from bridge.duplicates import Deduplicator, RecentEvents
 from bridge.gateway.app import Health, admin_app, public_app
 from bridge.gateway.connections import MAX_CONNECTIONS, Connections, Refused
@@ -211,6 +211,7 @@ def _inspector(settings: Settings, health: Health) -> "inspectors.Inspector | No
             endpoint.name: Target(endpoint.path, credentials_of(endpoint.auth))
             for endpoint in settings.endpoints
         },
+        statuses=meanings(settings.events),
         host=settings.inspector.host,
         not_ready=lambda: health.why_not_ready,
     )

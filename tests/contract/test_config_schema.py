@@ -80,7 +80,11 @@ FULL: dict[str, Any] = {
             "topic": "sms.status.brand",
         }
     ],
-    "events": {"type_prefix": "com.example.messaging", "content_mode": "structured"},
+    "events": {
+        "type_prefix": "com.example.messaging",
+        "content_mode": "structured",
+        "statuses": {"accepted": {"outcome": "pending", "final": False, "rank": 1}},
+    },
     "log": {"level": "info", "format": "json"},
 }
 ODD_VALUES: list[Any] = [
