@@ -37,8 +37,8 @@ check: $(READY) ## lint, types and the tests that need nothing from outside: a m
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint fast
 
 .PHONY: fast
-fast: $(READY) ## the tests that need no broker, browser, Helm, npm or Java, and are not slow
-	@$(BIN)/pytest -m fast $(ARGS)
+fast: $(READY) ## the tests that need no broker, browser, Helm, npm or Java, and are not slow, on all cores
+	@$(BIN)/pytest -m fast -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: test
 test: $(READY) ## all tests; ARGS="-k name" for some

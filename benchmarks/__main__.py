@@ -46,6 +46,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         soak_seconds=options.soak or SOAK_SECONDS,
         embedded=options.embedded,
         pin=options.pin,
+        against=options.against,
         say=lambda line: click.echo(line, err=True),
     )
 
@@ -71,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--embedded", action="store_true", help="the in-memory broker")
     parser.add_argument(
         "--no-pin", dest="pin", action="store_false", help="leave the cores to the scheduler"
+    )
+    parser.add_argument(
+        "--against", metavar="COMMIT", help="measure the bridge of that commit beside this one"
     )
     parser.add_argument("--output", type=Path, default=HERE / "results" / "latest.json")
     parser.add_argument(

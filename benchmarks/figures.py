@@ -18,6 +18,7 @@ CLOSED, OPEN_80, OPEN_HALF, PART, START, PROCESSES, FAIR, WATCHED, HOSTILE, SOAK
     "hostile",
     "soak",
 )
+FORMER = "former"  # the bridge of the commit that a run is against
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,11 @@
 """The processes of a benchmark: broker, gateways, and what they take of the machine."""
 
 import contextlib
+import io
 import os
+import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import urllib.error
@@ -43,6 +46,20 @@ class Broker:
 
 
 @contextlib.contextmanager
+def package(commit: str) -> Iterator[Path]:
+    """The bridge of a commit: the directory that holds the package, for as long as the block lasts.
+
+    CalledProcessError where git knows no such commit.
+    """
+    archive = ["git", "archive", commit, "bridge"]
+    files = subprocess.run(archive, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+    with tempfile.TemporaryDirectory(prefix="sms-bridge-bench-") as directory:
+        with tarfile.open(fileobj=io.BytesIO(files)) as tar:
+            tar.extractall(directory, filter="data")
+        yield Path(directory)
+
+
+@contextlib.contextmanager
 def broker(*, embedded: bool = False) -> Iterator[Broker]:
     """Run a real Apache Kafka, or the in-memory broker where there can be none."""
     with contextlib.ExitStack() as stack:
@@ -68,7 +85,10 @@ def _embedded(stack: contextlib.ExitStack, why: str) -> Broker:
 
 
 class Program(Child):
-    """A server in a process of its own, on its cores if it has any, with its files."""
+    """A server in a process of its own, on its cores if it has any, with its files.
+
+    `source` is the directory that holds the packages that it runs.
+    """
 
     def __init__(
         self,
@@ -77,11 +97,12 @@ class Program(Child):
         ready_url: str,
         cores: frozenset[int] | None = None,
         environ: Mapping[str, str] = MappingProxyType({}),
+        source: Path = ROOT,
     ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="sms-bridge-bench-")
         self.directory = Path(self._directory.name)
         command = (sys.executable, "-m", *arguments)
-        environ = {"PYTHONPATH": str(ROOT), **environ}
+        environ = {"PYTHONPATH": str(source), **environ}
         log = self.directory / "log"
         super().__init__(arguments[0], *command, log=log, environ=environ, cwd=self.directory)
         self.port = port
@@ -127,8 +148,8 @@ class Program(Child):
 class Bridge(Program):
     """The program as its users run it, with a configuration that says no more than it must.
 
-    `settings` are parts of the configuration beside that, `environ` variables, and `module` what
-    runs in the program's place.
+    `settings` are parts of the configuration beside that, `environ` variables, `module` what runs
+    in the program's place, and `source` where it is.
     """
 
     def __init__(
@@ -139,11 +160,14 @@ class Bridge(Program):
         settings: Mapping[str, Any] = MappingProxyType({}),
         environ: Mapping[str, str] = MappingProxyType({}),
         module: str = "bridge",
+        source: Path = ROOT,
     ) -> None:
         port, admin_port = free_ports(2)
         arguments = (module, "serve", "--config", "bridge.yaml")
         readyz = f"http://{HOST}:{admin_port}/readyz"
-        super().__init__(*arguments, port=port, ready_url=readyz, cores=cores, environ=environ)
+        super().__init__(
+            *arguments, port=port, ready_url=readyz, cores=cores, environ=environ, source=source
+        )
         whole: dict[str, Any] = {
             "server": {"port": port},
             "admin": {"port": admin_port},

@@ -9,6 +9,7 @@ from statistics import median
 from benchmarks.figures import (
     CLOSED,
     FAIR,
+    FORMER,
     HOSTILE,
     OPEN_80,
     OPEN_HALF,
@@ -102,6 +103,7 @@ def bars(results: Results) -> list[Bar]:
             0.45,
             ratio(CLOSED, "bridge", constant, 1, *throughput),
         ),
+        *_no_slower(results),
         *_flat_costs(results),
         *_flat_soak(results),
         *_cheap_watching(results),
@@ -116,6 +118,15 @@ def _at_least(what: str, limit: float, found: Spread | None) -> Bar:
 
 def _at_most(what: str, limit: float, found: Spread | None) -> Bar:
     return Bar(what, f"at most {limit:g}", found, found is not None and found.median <= limit)
+
+
+def _no_slower(results: Results) -> Iterator[Bar]:
+    """Yield the throughput of each size, of the former commit's, if there is one."""
+    for states in results.sizes(CLOSED):
+        found = results.ratio(CLOSED, "bridge", (FORMER,), states, "states_per_second")
+        if found is not None:
+            what = f"{states:,} a document: states per second, of the former commit's"
+            yield _at_least(what, round(1 / NOISE, 2), found)
 
 
 def _flat_costs(results: Results) -> Iterator[Bar]:
@@ -218,7 +229,7 @@ def _closed(results: Results) -> Iterator[Row]:
     }
     yield "states a document", "gateway", *columns
     for states in results.sizes(CLOSED):
-        for name in ("bridge", "baseline", "tuned", "constant"):
+        for name in ("bridge", FORMER, "baseline", "tuned", "constant"):
             spreads = [
                 (results.spread(CLOSED, name, states, figure), form)
                 for figure, form in columns.values()
@@ -233,6 +244,8 @@ def _ratios(results: Results) -> Iterator[Row]:
     wanted = (
         ("states/s, bridge to baseline", "states_per_second", ("baseline",)),
         ("states/s, bridge to tuned baseline", "states_per_second", ("tuned",)),
+        ("states/s, bridge to its former commit", "states_per_second", (FORMER,)),
+        ("CPU a state, bridge to its former commit", "cpu_us", (FORMER,)),
         ("states/s, bridge to constant answer", "states_per_second", ("constant",)),
         ("CPU a state, bridge to baseline", "cpu_us", ("baseline",)),
         ("CPU a state, bridge to parsing and publishing alone", "cpu_us", ("parse", "publish")),

@@ -7,17 +7,19 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from json import loads
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks import programs, watched
 from benchmarks.figures import (
     CLOSED,
     FAIR,
+    FORMER,
     HOSTILE,
     OPEN_80,
     OPEN_HALF,
@@ -45,6 +47,7 @@ WATCHED_TIMES = 4  # as many rounds, each as much shorter: what is looked for is
 FAIR_RATE, FAIR_LARGE = 100.0, 10_000  # one-state posts a second, states of a large document
 SOAK_STATES, SOAK_WINDOW_SECONDS = 100, 10.0
 MEGABYTE = 2**20
+P = TypeVar("P", bound=Program)
 LIBRARIES = ("aiokafka", "uvicorn", "starlette", "uvloop", "xmltodict", "cloudevents", "orjson")
 
 
@@ -59,6 +62,7 @@ class Plan:
     soak_seconds: float = 0.0
     embedded: bool = False
     pin: bool = True
+    against: str | None = None  # a commit whose bridge is measured beside the present one
     say: Callable[[str], None] = field(default=lambda _: None)
 
 
@@ -99,6 +103,7 @@ def _about(plan: Plan, broker: Broker) -> dict[str, str]:
         "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
         "rounds": f"{plan.rounds} of {plan.seconds:g} s",
         "cores": "gateway on one, all else on the others" if plan.pin else "shared by all",
+        **({"former": f"commit {plan.against}"} if plan.against else {}),
         "when": time.strftime("%Y-%m-%d", time.gmtime()),
     }
 
@@ -135,6 +140,9 @@ class _Run:
                 "tuned": programs.baseline(bootstrap, self._cores, MAX_BATCH_BYTES),
                 "constant": programs.constant(self._cores),
             }
+            if self._plan.against is not None:
+                source = stack.enter_context(programs.package(self._plan.against))
+                gateways[FORMER] = Bridge(bootstrap, self._cores, source=source)
             for program in gateways.values():
                 stack.enter_context(program)
             for states in self._plan.states:
@@ -146,7 +154,7 @@ class _Run:
         for program in gateways.values():
             self._generators.closed([program], states, self._warm_up_seconds)
         for number in range(self._plan.rounds):
-            for name, program in gateways.items():
+            for name, program in _turned(gateways, number):
                 done = self._generators.closed([program], states, self._plan.seconds)
                 self._add(CLOSED, name, states, number, _closed_figures(done, states))
             for part in ("parse", "publish"):
@@ -158,11 +166,12 @@ class _Run:
             for name in gateways
         }
         rates = [
+            *((OPEN_80, name, SHARE_OF_BASELINE * capacity["baseline"]) for name in gateways),
             *(
-                (OPEN_80, name, SHARE_OF_BASELINE * capacity["baseline"])
-                for name in ("baseline", "bridge", "tuned", "constant")
+                (OPEN_HALF, name, SHARE_OF_OWN * capacity[name])
+                for name in ("baseline", "bridge", FORMER)
+                if name in gateways
             ),
-            *((OPEN_HALF, name, SHARE_OF_OWN * capacity[name]) for name in ("baseline", "bridge")),
         ]
         for number in range(self._plan.rounds):
             for kind, name, rate in rates:
@@ -304,9 +313,9 @@ class _Run:
         self._plan.say(f"{kind}, {subject}, {states} a document, round {number + 1}: {words}")
 
 
-def _turned(bridges: dict[str, Bridge], number: int) -> list[tuple[str, Bridge]]:
+def _turned(gateways: Mapping[str, P], number: int) -> list[tuple[str, P]]:
     """Who is first changes from round to round: none has always the same neighbour's traces."""
-    items = list(bridges.items())
+    items = list(gateways.items())
     return items if number % 2 == 0 else items[::-1]
 
 

@@ -15,6 +15,7 @@ from benchmarks.__main__ import main
 from benchmarks.figures import (
     CLOSED,
     FAIR,
+    FORMER,
     HOSTILE,
     OPEN_80,
     OPEN_HALF,
@@ -138,10 +139,10 @@ def test_a_short_run_measures_prints_and_draws_everything(
 ) -> None:
     output = tmp_path / "figures.json"
     arguments = ["--embedded", "--rounds", "1", "--seconds", "0.5", "--states", "10"]
-    main([*arguments, "--only", "load,start", "--output", str(output)])
+    main([*arguments, "--only", "load,start", "--output", str(output), "--against", "HEAD"])
 
     results = Results.read(output)
-    for name in ("bridge", "baseline", "tuned", "constant"):
+    for name in ("bridge", FORMER, "baseline", "tuned", "constant"):
         assert results.median(CLOSED, name, 10, "states_per_second")
         assert results.median(CLOSED, name, 10, "failed") == 0
         assert results.median(OPEN_80, name, 10, "p99_ms")
@@ -152,6 +153,7 @@ def test_a_short_run_measures_prints_and_draws_everything(
     assert ET.fromstring(plot.draw(results)).tag.endswith("svg")
     printed = capsys.readouterr().out
     assert "in-memory broker" in printed
+    assert "states/s, bridge to its former commit" in printed
     assert "exec to `/livez`, of the imports alone" in printed
 
 

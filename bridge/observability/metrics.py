@@ -118,11 +118,11 @@ class Metrics:
             "endpoint",
         )
         self.dead_letters = self._counter(
-            "dead_letters", "States and bodies refused, by reason.", "endpoint", "reason"
+            "dead_letters", "States and bodies rejected, by reason.", "endpoint", "reason"
         )
         self.lost_bodies = self._counter(
             "lost_bodies",
-            "Refused bodies whose dead letter is not in Kafka: failed, limited, or no topic.",
+            "Rejected bodies whose dead letter is not in Kafka: failed, limited, or no topic.",
             "endpoint",
         )
         self.unknown_statuses = self._counter(
@@ -143,7 +143,7 @@ class Metrics:
     def _make_sizes(self) -> None:
         self.request_seconds = self._histogram(
             "request_duration_seconds",
-            "From a request's head to its answer, where its body was read.",
+            "From a request's head to its answer, if its body was read.",
             SECONDS,
         )
         self.publish_seconds = self._histogram(
@@ -329,7 +329,7 @@ class EndpointMetrics:
         self.lost_bodies = metrics.lost_bodies.labels(endpoint)
 
     def answered(self, status: int, seconds: float | None) -> None:
-        """Count an answer; `seconds` it took, where the body was read."""
+        """Count an answer; `seconds` it took, if the body was read."""
         requests = self._requests.get(status)
         if requests is None:
             requests = self._requests[status] = self._all_requests.labels(self.endpoint, status)
