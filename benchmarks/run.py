@@ -36,7 +36,14 @@ from benchmarks.figures import (
     Sample,
     turned,
 )
-from benchmarks.load import Generators, Open, connections_for, latency_figures, require_wrk
+from benchmarks.load import (
+    MEGABYTE,
+    Generators,
+    Open,
+    connections_for,
+    latency_figures,
+    require_wrk,
+)
 from benchmarks.peers.gateways import gateways, versions
 from benchmarks.peers.phase import Phase
 from benchmarks.peers.programs import PEERS
@@ -56,7 +63,6 @@ WATCHED_TIMES = 4  # as many rounds, each as much shorter: what is looked for is
 LONE_RATE = 20.0  # posts a second: each is answered long before the next
 FAIR_RATE, FAIR_LARGE = 100.0, 10_000  # one-state posts a second, states of a large document
 SOAK_STATES, SOAK_WINDOW_SECONDS = 100, 10.0
-MEGABYTE = 2**20
 LIBRARIES = ("aiokafka", "uvicorn", "starlette", "uvloop", "xmltodict", "cloudevents", "orjson")
 
 

@@ -147,33 +147,39 @@ def _said(command: Sequence[str]) -> bytes:
 
 
 GO_VERSION = ("go", "version")
-BRIDGE_HAS = ("yes", "yes", "yes", "bytes, states, requests in flight, time", "yes")
+BRIDGE_HAS = (
+    "yes",
+    "yes",
+    "yes",
+    "bytes, states, requests in flight, time",
+    "producer watched and replaced; readiness, drain, metrics",
+)
 PEERS = (
     Peer(
         "go",
         "net/http, encoding/xml, franz-go",
-        ("no", "no", "no", "bytes, time", "franz-go's own retries"),
+        ("no", "no", "no", "bytes, time", "retries of franz-go; drain"),
         _go("go"),
         GO_VERSION,
     ),
     Peer(
         "benthos",
         "Benthos core, a processor for XML and an output with franz-go",
-        ("no", "no", "no", "time", "franz-go's own retries"),
+        ("no", "no", "no", "time", "retries of franz-go; drain"),
         _benthos,
         GO_VERSION,
     ),
     Peer(
         "node",
         "Fastify, fast-xml-parser, @platformatic/kafka",
-        ("no", "no", "no", "bytes", "the client's own retries"),
+        ("no", "no", "no", "bytes", "retries of the client; drain"),
         _node,
         ("node", "--version"),
     ),
     Peer(
         "spring",
         "Spring Boot, Jackson, spring-kafka",
-        ("no", "no", "no", "threads, time", "the client's own retries"),
+        ("no", "no", "no", "threads, time", "retries of the client; drain"),
         _spring,
         ("java", "--version"),
     ),
