@@ -315,7 +315,7 @@ def test_routes_carry_every_endpoint_s_path(helm4: Helm) -> None:
 
 @pytest.mark.parametrize("name", ["nginx", "nginx-internal", "", "alb", "azure", "traefik"])
 def test_an_ingress_has_the_annotations_of_its_class(helm: Helm, name: str) -> None:
-    """Twice the program's own limit where nginx has one: a near miss reaches the program."""
+    """Twice the program's own limit for nginx: a near miss reaches the program."""
     given = {"enabled": True, "hosts": ["a.example"], "className": name}
     values = {"config": {"server": {"max_body_bytes": 1000000}}, "ingress": given}
     annotations = one(helm.objects(merged(MINIMAL, values)), "Ingress")["metadata"].get(
