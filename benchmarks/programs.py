@@ -1,20 +1,17 @@
 """The processes of a benchmark: broker, gateways, and what they take of the machine."""
 
 import contextlib
-import io
 import os
-import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -38,33 +35,20 @@ _BROKER_PROPERTIES = {"log.retention.check.interval.ms": "5000"}
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker with the TOPICS; `name` says which kind."""
+    """A broker with the topics that are published to; `name` says which kind."""
 
     name: str
     bootstrap_servers: str
     pids: tuple[int, ...]
+    embedded: bool = False
 
 
 @contextlib.contextmanager
-def package(commit: str) -> Iterator[Path]:
-    """The bridge of a commit: the directory that holds the package, for as long as the block lasts.
-
-    CalledProcessError where git knows no such commit.
-    """
-    archive = ["git", "archive", commit, "bridge"]
-    files = subprocess.run(archive, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
-    with tempfile.TemporaryDirectory(prefix="sms-bridge-bench-") as directory:
-        with tarfile.open(fileobj=io.BytesIO(files)) as tar:
-            tar.extractall(directory, filter="data")
-        yield Path(directory)
-
-
-@contextlib.contextmanager
-def broker(*, embedded: bool = False) -> Iterator[Broker]:
+def broker(*, embedded: bool = False, topics: Sequence[str] = TOPICS) -> Iterator[Broker]:
     """Run a real Apache Kafka, or the in-memory broker where there can be none."""
     with contextlib.ExitStack() as stack:
         if embedded:
-            yield _embedded(stack, "")
+            yield _embedded(stack, topics, "")
             return
         # The tests' cluster starts fast and stays slow; this one is to run at full speed.
         os.environ["_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=4"
@@ -72,16 +56,16 @@ def broker(*, embedded: bool = False) -> Iterator[Broker]:
         try:
             stack.enter_context(cluster)
         except KafkaUnavailableError as exc:
-            yield _embedded(stack, f" (no Apache Kafka: {exc})")
+            yield _embedded(stack, topics, f" (no Apache Kafka: {exc})")
             return
-        for topic in TOPICS:
+        for topic in topics:
             cluster.create_topic(topic, PARTITIONS, config=_TOPIC_CONFIG)
         yield Broker("Apache Kafka, one node", cluster.bootstrap_servers, cluster.pids)
 
 
-def _embedded(stack: contextlib.ExitStack, why: str) -> Broker:
-    memory = stack.enter_context(EmbeddedBroker(*TOPICS))
-    return Broker(f"in-memory broker{why}", memory.bootstrap_servers, (memory.pid,))
+def _embedded(stack: contextlib.ExitStack, topics: Sequence[str], why: str) -> Broker:
+    memory = stack.enter_context(EmbeddedBroker(*topics))
+    return Broker(f"in-memory broker{why}", memory.bootstrap_servers, (memory.pid,), embedded=True)
 
 
 class Program(Child):
@@ -89,6 +73,8 @@ class Program(Child):
 
     `source` is the directory that holds the packages that it runs.
     """
+
+    prefix: ClassVar[tuple[str, ...]] = (sys.executable, "-m")  # of its arguments
 
     def __init__(
         self,
@@ -101,7 +87,7 @@ class Program(Child):
     ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="sms-bridge-bench-")
         self.directory = Path(self._directory.name)
-        command = (sys.executable, "-m", *arguments)
+        command = (*self.prefix, *arguments)
         environ = {"PYTHONPATH": str(source), **environ}
         log = self.directory / "log"
         super().__init__(arguments[0], *command, log=log, environ=environ, cwd=self.directory)
@@ -192,17 +178,18 @@ def baseline(
         "--max-batch-bytes": str(max_batch_bytes),
     }
     arguments = ("benchmarks.baseline", *(word for pair in options.items() for word in pair))
-    return Program(*arguments, port=port, ready_url=_root(port), cores=cores)
+    return Program(*arguments, port=port, ready_url=root_url(port), cores=cores)
 
 
 def constant(cores: frozenset[int] | None = None) -> Program:
     """Return the server that answers a constant, to be entered."""
     (port,) = free_ports(1)
     arguments = ("benchmarks.constant", "--port", str(port))
-    return Program(*arguments, port=port, ready_url=_root(port), cores=cores)
+    return Program(*arguments, port=port, ready_url=root_url(port), cores=cores)
 
 
-def _root(port: int) -> str:
+def root_url(port: int) -> str:
+    """Return the address of a server on loopback."""
     return f"http://{HOST}:{port}/"
 
 
