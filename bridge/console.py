@@ -4,8 +4,7 @@ Colours are click's, which drops them if the output is not a terminal.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -18,24 +17,8 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in filled)
 
 
-class Progress:
-    """A progress bar that draws nothing without a terminal."""
-
-    def __init__(self, bar: Any = None) -> None:
-        self._bar = bar
-
-    def at(self, position: int, label: str | None = None) -> None:
-        """Move the bar to a position, counted from its start."""
-        if self._bar is not None:
-            self._bar.label = label or self._bar.label
-            self._bar.update(position - self._bar.pos)
-
-
-@contextmanager
-def progress(length: int, label: str) -> Iterator[Progress]:
-    """A progress bar on standard error, so that what is piped stays clean."""
-    if not sys.stderr.isatty():
-        yield Progress()
-        return
-    with click.progressbar(length=length, label=label, show_pos=True, file=sys.stderr) as bar:
-        yield Progress(bar)
+def progress(length: int, label: str) -> Any:
+    """A progress bar of click's on standard error, if that is a terminal."""
+    return click.progressbar(
+        length=length, label=label, show_pos=True, file=sys.stderr, hidden=not sys.stderr.isatty()
+    )

@@ -10,7 +10,7 @@ import uvloop
 
 from bridge.cli.common import EXIT_FAILED, EXIT_INTERRUPTED, fail
 from bridge.clip import printable
-from bridge.console import Progress, progress, table
+from bridge.console import progress, table
 from bridge.simulate import Plan, Report, Tally, write_report
 from bridge.simulate import simulate as post_states
 
@@ -71,14 +71,14 @@ def _plan(options: dict[str, Any]) -> Plan:
 class Watch:
     """Follows a run and keeps the newest figures, for a run that is cut short."""
 
-    def __init__(self, bar: Progress) -> None:
+    def __init__(self, bar: Any) -> None:
         self.tally: Tally | None = None
         self._bar = bar
 
     def __call__(self, tally: Tally) -> None:
         """Take note of how far the run has come."""
         self.tally = tally
-        self._bar.at(tally.acknowledged + tally.unacknowledged)
+        self._bar.update(tally.acknowledged + tally.unacknowledged - self._bar.pos)
 
 
 def _run(plan: Plan) -> Report | None:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 import xmltodict
 
-from bridge.console import Progress, progress, table
+from bridge.console import progress, table
 from bridge.demo.child import POLL_SECONDS, Child
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.demo.processes import (
@@ -182,7 +183,7 @@ def _load(url: str, messages: int, report: Path) -> list[str]:
     ]
 
 
-def _kill_midway(stage: Stage, provider: Child, messages: int, bar: Progress) -> list[str]:
+def _kill_midway(stage: Stage, provider: Child, messages: int, bar: Any) -> list[str]:
     """Kill the gateway once a third of the load is in Kafka, and start it again at once.
 
     Returns, when the provider is done, what there is to tell of it.
@@ -192,7 +193,7 @@ def _kill_midway(stage: Stage, provider: Child, messages: int, bar: Progress) ->
     told: list[str] = []
     while provider.running:
         landed = stage.reader.count - before
-        bar.at(landed)
+        bar.update(landed - bar.pos)
         if killed_at is None and landed >= messages // 3:
             stage.gateway.kill()
             stage.gateway.start()
@@ -203,7 +204,7 @@ def _kill_midway(stage: Stage, provider: Child, messages: int, bar: Progress) ->
             told.append(f"ready again after {took:.1f} s; what was not listed is posted again")
         time.sleep(POLL_SECONDS)
     stage.reader.finish()
-    bar.at(stage.reader.count - before)
+    bar.update(stage.reader.count - before - bar.pos)
     return told
 
 
