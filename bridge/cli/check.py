@@ -38,15 +38,10 @@ def _check_kafka(settings: Settings) -> None:
         fail("a topic is missing")
     if any(each.topic.must_allow for each in found.values()):
         fail("a topic is not authorized")
-    if _not_durable(settings, found):
-        fail("a topic is not durable enough, and durability is require")
-
-
-def _not_durable(settings: Settings, found: Mapping[str, TopicDescription]) -> bool:
-    """Whether `durability: require` would keep the gateway from being ready."""
-    return settings.kafka.durability == "require" and any(
+    if settings.kafka.durability == "require" and any(
         found[name].at_risk for name in settings.topics if name in found
-    )
+    ):
+        fail("a topic is not durable enough, and durability is require")
 
 
 # --- for people --------------------------------------------------------------------------

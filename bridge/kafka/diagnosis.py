@@ -141,7 +141,10 @@ def _explained(exc: BaseException, security: Security) -> str | None:
     if isinstance(exc, ssl.SSLError):
         return _tls(exc, security)
     if isinstance(exc, EOFError | ConnectionResetError | BrokenPipeError):
-        return _closed(security)
+        return (
+            "the broker ended the connection without a word: its listener may speak something "
+            f"else than kafka.security.protocol says ({security.protocol})"
+        )
     if isinstance(exc, errors.KafkaError):
         return _refused(exc, security)
     if isinstance(exc, TimeoutError):
@@ -179,27 +182,16 @@ def _tls(exc: ssl.SSLError, security: Security) -> str:
             f"kafka.security.protocol ({security.protocol}) or the port is wrong"
         )
     if "ALERT" in reason and "CERTIFICATE" in reason and not tls.cert_file:
-        return _certificate_wanted()
+        return (
+            "the broker wants a client certificate: set kafka.security.tls.cert_file and "
+            "key_file, or use another listener"
+        )
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
         return own_certificate_fault(tls) or (
             f"the broker refuses the client certificate in {tls.cert_file}: its CA is none that "
             "the broker trusts, or the broker knows it as revoked"
         )
     return f"TLS fails: {reason.lower().replace('_', ' ')}"
-
-
-def _certificate_wanted() -> str:
-    return (
-        "the broker wants a client certificate: set kafka.security.tls.cert_file and key_file, or "
-        "use another listener"
-    )
-
-
-def _closed(security: Security) -> str:
-    return (
-        "the broker ended the connection without a word: its listener may speak something else "
-        f"than kafka.security.protocol says ({security.protocol})"
-    )
 
 
 def _refused(exc: errors.KafkaError, security: Security) -> str | None:
