@@ -27,6 +27,7 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
     yield from _repeated(settings, "name")
     yield from _repeated(settings, "path")
     yield from _divided_sources(settings)
+    yield from _accounts_without_one_way_in(settings)
     yield from _rejected_among_statuses(settings)
     yield from _one_port_for_two(settings)
     yield from _bodies_that_never_fit(settings)
@@ -58,6 +59,24 @@ def _divided_sources(settings: Settings) -> Iterator[Conflict]:
 def _topic_places(settings: Settings, number: int) -> tuple[Place, ...]:
     own: Place = ("endpoints", number, "topic")
     return (own,) if settings.endpoints[number].topic else (own, ("kafka", "topic"))
+
+
+def _accounts_without_one_way_in(settings: Settings) -> Iterator[Conflict]:
+    for number, endpoint in enumerate(settings.endpoints):
+        if (provider := endpoint.provider) is None:
+            continue
+        section: Place = ("endpoints", number, "provider")
+        token, login, password = ((*section, key) for key in ("token", "login", "password"))
+        if provider.token and (provider.login or provider.password):
+            what = "either this, or login and password"
+            yield Conflict(token, what, (token, login, password))
+        elif provider.login and not provider.password:
+            yield Conflict(login, f"needs {dotted(password)}", (login, password))
+        elif provider.password and not provider.login:
+            yield Conflict(password, f"needs {dotted(login)}", (password, login))
+        elif not provider.token and not provider.login:
+            what = "needs a token, or login and password"
+            yield Conflict(section, what, (token, login, password))
 
 
 def _rejected_among_statuses(settings: Settings) -> Iterator[Conflict]:

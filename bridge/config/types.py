@@ -126,6 +126,10 @@ def _no_trailing_slash(value: str) -> str:
     return value.rstrip("/") or "/"
 
 
+def _no_slash_at_the_end(value: str) -> str:
+    return value.rstrip("/")
+
+
 Whole = Annotated[int, BeforeValidator(_not_bool)]
 Seconds = Annotated[float, BeforeValidator(_not_bool)]
 Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(_not_bool)]
@@ -144,6 +148,9 @@ NetworkText = Annotated[
     ),
     AfterValidator(_network),
 ]
+UserName = Annotated[
+    str, _Rule(r"^[^\x00-\x1f\x7f]{1,256}$", "must be 1 to 256 characters, on one line")
+]
 
 # --- Kafka -------------------------------------------------------------------------------
 
@@ -160,9 +167,6 @@ TopicName = Annotated[
 ]
 ClientId = Annotated[
     str, _Rule(r"^[A-Za-z0-9._-]{1,249}$", 'must be 1 to 249 letters, digits, ".", "_" or "-"')
-]
-SaslUser = Annotated[
-    str, _Rule(r"^[^\x00-\x1f\x7f]{1,256}$", "must be 1 to 256 characters, on one line")
 ]
 
 # --- endpoints and events ----------------------------------------------------------------
@@ -186,6 +190,15 @@ UrlPath = Annotated[
     ),
     AfterValidator(_no_dot_segments),
     AfterValidator(_no_trailing_slash),
+]
+# Credentials are settings of their own, and a query or a fragment would swallow what is added.
+ProviderUrl = Annotated[
+    str,
+    _Rule(
+        r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$",
+        "must be an https:// URL without credentials, query and fragment",
+    ),
+    AfterValidator(_no_slash_at_the_end),
 ]
 SourceUri = Annotated[
     str,

@@ -30,6 +30,9 @@ def warnings(settings: Settings) -> Iterator[Warned]:
         if endpoint.auth is None:
             what = "auth is none: anyone who can reach it can post"
             yield Warned(f"endpoint {endpoint.name}:", what, {"endpoint": endpoint.name})
+        if endpoint.provider is not None and not endpoint.provider.encrypted:
+            what = "the credentials for the provider's API go over the network in the clear"
+            yield Warned(f"endpoint {endpoint.name}:", what, {"endpoint": endpoint.name})
     security = settings.kafka.security
     plain = security.sasl is not None and security.sasl.mechanism == "PLAIN"
     if plain and security.protocol == "SASL_PLAINTEXT":

@@ -35,6 +35,7 @@ def config_schema() -> Schema:
         "type": "object",
         "anyOf": [_holds_some(key) for key in ("tokens", "basic", "allow")],
     }
+    definitions["Provider"]["allOf"] = _one_way_in()
     definitions["Security"]["allOf"] = _agreement()
     definitions["Tls"]["allOf"] = [
         _if_then(_given(key), _given(needed))
@@ -59,6 +60,16 @@ def _either_open_or_not() -> Schema:
 
 def _holds_some(key: str) -> Schema:
     return {"required": [key], "properties": {key: {"minItems": 1}}}
+
+
+def _one_way_in() -> list[Schema]:
+    """Let an account be known by its token, or by login and password."""
+    return [
+        {"anyOf": [_given("token"), _given("login")]},
+        _if_then(_given("token"), {"not": {"anyOf": [_given("login"), _given("password")]}}),
+        _if_then(_given("login"), _given("password")),
+        _if_then(_given("password"), _given("login")),
+    ]
 
 
 def _agreement() -> list[Schema]:

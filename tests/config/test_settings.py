@@ -15,6 +15,7 @@ from bridge.config.settings import (
     Inspector,
     Kafka,
     Log,
+    Provider,
     Sasl,
     Section,
     Security,
@@ -26,7 +27,7 @@ from bridge.config.settings import (
 
 SECTIONS = (
     *(Server, Admin, Inspector, Kafka, CreateTopics, Security, Sasl, Tls),
-    *(Endpoint, Auth, Basic, Events, Log, Settings),
+    *(Endpoint, Provider, Auth, Basic, Events, Log, Settings),
 )
 FIELDS = [(s, name, info) for s in SECTIONS for name, info in s.model_fields.items()]
 IDS = [f"{section.__name__}.{name}" for section, name, _ in FIELDS]
@@ -138,6 +139,7 @@ def test_defaults_are_the_documented_ones() -> None:
                 "timezone": "UTC",
                 "auth": None,
                 "topic": None,
+                "provider": None,
             },
         ),
         "events": {"type_prefix": "com.example.messaging", "content_mode": "structured"},
@@ -183,6 +185,8 @@ def test_settings_cannot_be_changed() -> None:
         (Events, {"type_prefix": "a.b", "content_mode": "binary"}),
         (Events, {"type_prefix": "com.my-company.x1"}),
         (Log, {"level": "debug", "format": "console"}),
+        (Provider, {"url": "http://[::1]:8090/json/", "format": "json"}),
+        (Provider, {"url": "https://provider.example.com"}),
     ],
 )
 def test_valid(section: type[Section], given: dict[str, Any]) -> None:
@@ -252,6 +256,12 @@ def test_valid(section: type[Section], given: dict[str, Any]) -> None:
         (Events, {"type_prefix": "com.a."}),
         (Events, {"type_prefix": "com." + "a" * 128}),
         (Log, {"level": "INFO"}),
+        (Provider, {"url": "provider.example.com/xml"}),
+        (Provider, {"url": "https://user:password@provider.example.com/xml"}),
+        (Provider, {"url": "https://provider.example.com/xml?token=t"}),
+        (Provider, {"url": "https://provider.example.com/xml#t"}),
+        (Provider, {"url": "https://provider.example.com/", "format": "csv"}),
+        (Provider, {"url": "https://provider.example.com/", "login": ""}),
     ],
 )
 def test_invalid(section: type[Section], given: dict[str, Any]) -> None:
@@ -351,6 +361,10 @@ def test_topic_of_an_endpoint() -> None:
     assert settings({}, other()).topics == ("sms.status",)
 
 
+API = {"url": "https://provider.example.com/xml"}
+TOKEN = {"token": "t"}
+
+
 @pytest.mark.parametrize(
     ("endpoints", "sections", "place"),
     [
@@ -364,6 +378,11 @@ def test_topic_of_an_endpoint() -> None:
         ([{}], {"server": {"port": 1, "host": "::"}, "admin": {"port": 1}}, "admin.port"),
         ([{}], {"inspector": {"port": 8080}}, "inspector.port"),
         ([{}], {"admin": {"port": 8082}, "inspector": {}}, "inspector.port"),
+        ([{"provider": API}], {}, "endpoints[0].provider"),
+        ([{"provider": API | TOKEN | {"login": "l"}}], {}, "endpoints[0].provider.token"),
+        ([{"provider": API | TOKEN | {"password": "p"}}], {}, "endpoints[0].provider.token"),
+        ([{"provider": API | {"login": "l"}}], {}, "endpoints[0].provider.login"),
+        ([{"provider": API | {"password": "p"}}], {}, "endpoints[0].provider.password"),
     ],
 )
 def test_conflicts_are_refused(
@@ -383,6 +402,8 @@ def test_conflicts_are_refused(
         ([{"topic": "b"}], {"kafka": {"topic": "a", "dead_letter_topic": "a"}}),
         ([{}], {"kafka": {"dead_letter_topic": None}}),
         ([{}], {"server": {"port": 0}, "admin": {"port": 0}}),
+        ([{"provider": API | TOKEN}], {}),
+        ([{"provider": API | {"login": "l", "password": "p"}}], {}),
         (
             [{}],
             {"server": {"port": 1, "host": "10.0.0.1"}, "admin": {"port": 1, "host": "127.0.0.1"}},
