@@ -88,6 +88,11 @@ def parse_state(received: Received) -> State | InvalidState:
     return _state({**attributes, _TEXT: received.text} if received.text else attributes)
 
 
+def is_id_sms(text: str) -> bool:
+    """Whether a message can have this id."""
+    return _ID_SMS.fullmatch(text) is not None
+
+
 def is_blank(body: bytes) -> bool:
     """Whether the body holds nothing but white space, NULs and byte order marks."""
     return _BLANK_BODY.fullmatch(body) is not None

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -126,7 +127,11 @@ def _no_trailing_slash(value: str) -> str:
     return value.rstrip("/") or "/"
 
 
-def _no_slash_at_the_end(value: str) -> str:
+def _base_of_urls(value: str) -> str:
+    try:
+        _ = urlsplit(value).port
+    except ValueError:
+        raise ValueError("must have a port from 1 to 65535") from None
     return value.rstrip("/")
 
 
@@ -198,7 +203,7 @@ ProviderUrl = Annotated[
         r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$",
         "must be an https:// URL without credentials, query and fragment",
     ),
-    AfterValidator(_no_slash_at_the_end),
+    AfterValidator(_base_of_urls),
 ]
 SourceUri = Annotated[
     str,

@@ -30,9 +30,7 @@ def warnings(settings: Settings) -> Iterator[Warned]:
         if endpoint.auth is None:
             what = "auth is none: anyone who can reach it can post"
             yield Warned(f"endpoint {endpoint.name}:", what, {"endpoint": endpoint.name})
-        if endpoint.provider is not None and not endpoint.provider.encrypted:
-            what = "the credentials for the provider's API go over the network in the clear"
-            yield Warned(f"endpoint {endpoint.name}:", what, {"endpoint": endpoint.name})
+    yield from provider_warnings(settings)
     security = settings.kafka.security
     plain = security.sasl is not None and security.sasl.mechanism == "PLAIN"
     if plain and security.protocol == "SASL_PLAINTEXT":
@@ -46,6 +44,14 @@ def warnings(settings: Settings) -> Iterator[Warned]:
     if settings.inspector is not None and settings.inspector.host not in _LOOPBACK:
         what = "the inspector asks for no password: whoever reaches its address sees what is posted"
         yield _about_setting("inspector.host", what)
+
+
+def provider_warnings(settings: Settings) -> Iterator[Warned]:
+    """Those about asking the provider's API."""
+    for endpoint in settings.endpoints:
+        if endpoint.provider is not None and not endpoint.provider.encrypted:
+            what = "the credentials for the provider's API go over the network in the clear"
+            yield Warned(f"endpoint {endpoint.name}:", what, {"endpoint": endpoint.name})
 
 
 def _about_setting(setting: str, what: str) -> Warned:

@@ -260,6 +260,7 @@ def test_valid(section: type[Section], given: dict[str, Any]) -> None:
         (Provider, {"url": "https://user:password@provider.example.com/xml"}),
         (Provider, {"url": "https://provider.example.com/xml?token=t"}),
         (Provider, {"url": "https://provider.example.com/xml#t"}),
+        (Provider, {"url": "https://provider.example.com:65536/xml"}),
         (Provider, {"url": "https://provider.example.com/", "format": "csv"}),
         (Provider, {"url": "https://provider.example.com/", "login": ""}),
     ],
