@@ -134,8 +134,8 @@ class Client:
 
 def _forms(secret: str) -> set[str]:
     """The secret as an answer may repeat it."""
-    in_json = json.dumps(secret)[1:-1]
-    return {secret, in_json, quote(secret, safe=""), escape(secret, {'"': "&quot;"})}
+    in_xml = {escape(secret), escape(secret, {'"': "&quot;"})}
+    return {secret, json.dumps(secret)[1:-1], quote(secret, safe=""), *in_xml}
 
 
 async def _body(answer: httpx2.Response) -> bytes:
