@@ -12,20 +12,28 @@ from typing import Literal, NamedTuple
 
 
 class Meaning(NamedTuple):
-    """What the provider's page says of a status word; all None for a word it does not name."""
+    """What a status word says of its message; all None for a word that is not known.
+
+    `final` is the provider's word on whether the status will change. `rank` says how much is known:
+    0 nothing yet, 1 under way, 2 an outcome, 3 read.
+    """
 
     final: bool | None = None
     outcome: Literal["pending", "delivered", "undelivered"] | None = None
     rank: int | None = None
 
 
+_UNDER_WAY = Meaning(final=False, outcome="pending", rank=1)
+_DELIVERED = Meaning(final=False, outcome="delivered", rank=2)
+_UNDELIVERED = Meaning(final=True, outcome="undelivered", rank=2)
+
+# The words of the provider's page, and those of SMPP's delivery receipts, which it passes on.
 MEANINGS: Mapping[str, Meaning] = {
     "send": Meaning(final=False, outcome="pending", rank=0),
-    "partly_deliver": Meaning(final=False, outcome="pending", rank=1),
-    "deliver": Meaning(final=False, outcome="delivered", rank=2),
-    "not_deliver": Meaning(final=True, outcome="undelivered", rank=3),
-    "expired": Meaning(final=True, outcome="undelivered", rank=3),
-    "read": Meaning(final=True, outcome="delivered", rank=4),
+    **dict.fromkeys(("partly_deliver", "enroute", "acceptd"), _UNDER_WAY),
+    **dict.fromkeys(("deliver", "delivrd"), _DELIVERED),
+    **dict.fromkeys(("not_deliver", "expired", "undeliv", "rejectd", "deleted"), _UNDELIVERED),
+    "read": Meaning(final=True, outcome="delivered", rank=3),
 }
 
 MAX_LISTED_CHARACTERS = 256  # of an id: a longer one is not listed, whatever becomes of its state

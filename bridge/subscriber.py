@@ -34,10 +34,9 @@ class Message(NamedTuple):
 class Precedence(NamedTuple):
     """What decides between two states of one message: the greater one is the latest."""
 
-    final: bool
+    rank: int
     has_time: bool
     changed_at: datetime
-    rank: int
     id: str
 
 
@@ -86,22 +85,22 @@ class StatusEvent(Event):
 
     @property
     def precedence(self) -> Precedence:
-        """Final before all else, then the later `changed_at`, then the higher rank, then the id.
+        """The higher rank before all else, then the later `changed_at`, then the greater id.
 
-        What is unknown gives way to what is known.
+        None is below every rank and before every time. `final` plays no part.
         """
         return Precedence(
-            final=self.final is True,
+            rank=-1 if self.rank is None else self.rank,
             has_time=self.changed_at is not None,
             changed_at=self.changed_at or _BEFORE_ALL,
-            rank=-1 if self.rank is None else self.rank,
             id=self.id,
         )
 
     def settled(self, now: datetime, patience: timedelta) -> bool:
-        """Whether the outcome of the latest state stands: nothing final has to be waited for.
+        """Whether the outcome of the latest state stands: there is nothing left to wait for.
 
-        It is final, or nothing has outranked it for as long as the subscriber waits.
+        It is final, or nothing has outranked it for as long as the subscriber waits. In a cascade
+        another channel's state may outrank a final one all the same.
         """
         return self.final is True or now - self.received_at >= patience
 

@@ -21,6 +21,7 @@ FIXTURES = {
     "helm": {"helm", "helm4", "models"},
     "image": {"image"},
     "npm": {"asyncapi_parser"},
+    "postgres": {"postgres"},
     "prometheus": {"promtool", "prometheus"},
     "proxies": {"front"},
     "browser": {"chromium"},

@@ -198,6 +198,13 @@ FAST = (
         "tests/gateway/test_admission.py",
     ),
     FastMutant(
+        "lets the time of a state go before its rank",
+        "subscriber.py",
+        "    rank: int\n    has_time: bool\n    changed_at: datetime\n",
+        "    has_time: bool\n    changed_at: datetime\n    rank: int\n",
+        "tests/test_subscriber.py",
+    ),
+    FastMutant(
         "reads documents in order of arrival",
         "gateway/reader.py",
         "min(self._waiting, key=lambda waiting: waiting.due)",

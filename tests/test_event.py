@@ -131,10 +131,17 @@ def test_no_time_and_an_empty_time_are_one() -> None:
     [
         ("send", False, "pending", 0),
         ("partly_deliver", False, "pending", 1),
+        ("enroute", False, "pending", 1),
+        ("acceptd", False, "pending", 1),
         ("deliver", False, "delivered", 2),
-        ("not_deliver", True, "undelivered", 3),
-        ("expired", True, "undelivered", 3),
-        ("read", True, "delivered", 4),
+        ("delivrd", False, "delivered", 2),
+        ("not_deliver", True, "undelivered", 2),
+        ("expired", True, "undelivered", 2),
+        ("undeliv", True, "undelivered", 2),
+        ("rejectd", True, "undelivered", 2),
+        ("deleted", True, "undelivered", 2),
+        ("read", True, "delivered", 3),
+        ("unknown", None, None, None),
         ("blocked", None, None, None),
         ("delivered", None, None, None),
     ],
@@ -154,12 +161,8 @@ def test_what_a_status_means(
 
 def test_no_other_status_has_a_meaning() -> None:
     assert set(MEANINGS) == {
-        "send",
-        "partly_deliver",
-        "deliver",
-        "not_deliver",
-        "expired",
-        "read",
+        *("send", "partly_deliver", "deliver", "not_deliver", "expired", "read"),
+        *("enroute", "acceptd", "delivrd", "undeliv", "rejectd", "deleted"),
     }
 
 
@@ -288,7 +291,7 @@ STATUS_DATA = {
     "status": "read",
     "outcome": "delivered",
     "final": True,
-    "rank": 4,
+    "rank": 3,
     "channels": {"sms": "deliver", "viber": "read"},
     "attributes": {},
     "changed_at": "2011-01-01T09:57:46Z",

@@ -339,9 +339,7 @@ def test_a_state_within_a_comment_or_cdata_is_none() -> None:
 
 
 def test_the_words_of_the_providers_page_are_known() -> None:
-    page = {"send", "not_deliver", "expired", "deliver", "read", "partly_deliver"}
-
-    assert page == set(MEANINGS)
+    assert {"send", "not_deliver", "expired", "deliver", "read", "partly_deliver"} < set(MEANINGS)
     assert {"sms", "viber"} == limits.CHANNELS
 
 

@@ -60,7 +60,7 @@ def _info() -> dict[str, Any]:
         "description": "The delivery statuses of SMS and Viber messages, published by "
         "sms-status-bridge as CloudEvents 1.0. Delivery is at least once, and the order of a "
         "topic is the order of arrival: drop what repeats a (source, id), and take the latest "
-        "status by final, changed_at, rank and id. Within version 1 fields, attributes and words "
+        "status by rank, changed_at and id. Within version 1 fields, attributes and words "
         "may be added; anything that readers have to change for gets another type and another "
         "dataschema.",
         "license": {"name": "Apache-2.0"},
@@ -97,7 +97,7 @@ def _status_channel() -> dict[str, Any]:
         "Every state of every message, once at least. Set by kafka.topic, or an endpoint's own "
         "topic. All states of one message are in one partition while the number of partitions "
         f"stays. {_PARTITIONER} Do not compact it: of the states of a message the last to "
-        "arrive is not the latest.",
+        "arrive need not be the latest.",
     )
 
 

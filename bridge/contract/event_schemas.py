@@ -296,12 +296,13 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
     },
     "final": {
         "description": "Whether the provider says that the status will not change; null for a "
-        "word that the bridge does not know.",
+        "word that the bridge does not know. In a cascade another channel's states may follow.",
         "type": ["boolean", "null"],
     },
     "rank": {
-        "description": "How far the message has come, to choose between states of one time; null "
-        "for a word that the bridge does not know.",
+        "description": "How much is known of the message: 0 nothing yet, 1 under way, 2 an "
+        "outcome, 3 read; null for a word that the bridge does not know. The latest status of a "
+        "message is the state with the greatest rank, changed_at and id, null lowest.",
         "type": ["integer", "null"],
         "minimum": 0,
     },
@@ -312,7 +313,8 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
     "attributes": _words("What else the provider sent with the state, verbatim."),
     "changed_at": _moment(
         "When the status changed, in UTC and whole seconds; null if the provider sent no "
-        "readable time. Texts of this form compare as the times do.",
+        "readable time. An hour that comes twice, at the end of summer time, is taken for the "
+        "first of the two. Texts of this form compare as the times do.",
         f"^{_SECOND}Z$",
         nullable=True,
     ),

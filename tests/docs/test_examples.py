@@ -72,12 +72,12 @@ class Source:
 EXTREMES = (
     Source(
         '<state id_sms="000000000000000000000" time="0001-01-01 00:00:00">read</state>',
-        *("000000000000000000000", "read", "delivered", True, 4),
+        *("000000000000000000000", "read", "delivered", True, 3),
         *("0001-01-01T00:00:00Z", "0001-01-01 00:00:00", {}, {}),
     ),
     Source(
         '<state id_sms="18446744073709551617" time="9999-12-31 23:59:59">expired</state>',
-        *("18446744073709551617", "expired", "undelivered", True, 3),
+        *("18446744073709551617", "expired", "undelivered", True, 2),
         *("9999-12-31T23:59:59Z", "9999-12-31 23:59:59", {}, {}),
     ),
     Source(
@@ -228,7 +228,7 @@ def recording(kafka: ExternalKafka) -> Recording:
     made = record(kafka, new_topics(kafka)[0], STATES)
     # Otherwise the day would prove nothing.
     assert made.records > STATES * 1.04
-    assert made.misleading > STATES * 0.05
+    assert all(wrong > STATES * 0.02 for wrong in made.misled.values()), made.misled
     return made
 
 

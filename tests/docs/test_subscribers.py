@@ -4,21 +4,24 @@ import json
 import os
 import random
 import re
-import sqlite3
 import subprocess
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from confluent_kafka import Producer
 
 from bridge import subscriber
-from bridge.event import status_message
+from bridge.event import parse_time, status_message
 from bridge.model import MEANINGS, Message, Route, State
 from bridge.subscriber import StatusEvent, latest, read
 from tests.support.brokers import ExternalKafka, KafkaUnavailableError, maven_libraries
+from tests.support.needs import skipped_without
+from tests.support.postgres import Postgres, PostgresUnavailableError, bound, new_postgres
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/subscribers.md").read_text(encoding="utf-8")
@@ -50,14 +53,19 @@ def test_every_guarantee_points_to_tests_that_exist() -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
-    headings = {
-        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-        for heading in re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
-    }
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", PAGE):
         file, _, anchor = link.partition("#")
-        assert not file or (ROOT / "docs" / file).exists(), link
-        assert not anchor or anchor in headings, link
+        target = ROOT / "docs" / (file or "subscribers.md")
+        assert target.exists(), link
+        assert not anchor or anchor in headings(target.read_text(encoding="utf-8")), link
+
+
+def headings(page: str) -> set[str]:
+    """The anchors of a page's headings."""
+    return {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    }
 
 
 def test_every_name_of_the_helper_is_in_the_table() -> None:
@@ -69,6 +77,17 @@ def test_every_name_of_the_helper_is_in_the_table() -> None:
     public = {name for name in vars(StatusEvent) if isinstance(vars(StatusEvent)[name], property)}
     assert named == {*public, "identity", "settled"}
     assert all(hasattr(StatusEvent, name) for name in named)
+
+
+def test_the_hour_that_comes_twice_is_read_as_the_page_says() -> None:
+    rows = re.findall(r"^\| .* \| ([\d:]+) \| `([^`]+)` \| `([^`]+)`", PAGE, re.MULTILINE)
+
+    assert len(rows) == 2
+    for clock, raw_time, changed_at in rows:
+        written = parse_time(raw_time, ZoneInfo("Europe/Kyiv"))
+        happened = datetime.fromisoformat(f"2026-10-25T{clock}Z")
+        assert written == datetime.fromisoformat(changed_at)
+        assert written in {happened, happened - timedelta(hours=1)}
 
 
 # --- a stream ----------------------------------------------------------------------------
@@ -128,51 +147,54 @@ def test_the_python_keeps_the_latest_status(capsys: pytest.CaptureFixture[str]) 
 # --- SQL ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def database() -> Iterator[sqlite3.Connection]:
-    """SQLite, which knows all of the statements; its texts compare as PostgreSQL's times do."""
-    connection = sqlite3.connect(":memory:")
-    connection.create_collation("C", lambda a, b: (a > b) - (a < b))
-    yield connection
-    connection.close()
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with skipped_without("PostgreSQL", PostgresUnavailableError), new_postgres() as made:
+        yield made
 
 
-def fill(database: sqlite3.Connection, found: Sequence[StatusEvent]) -> None:
-    create, upsert, _ = blocks("sql", "In SQL")
-    database.execute(create)
+CREATE, UPSERT, JOIN = blocks("sql", "In SQL")
+
+
+def upserts(found: Sequence[StatusEvent]) -> Iterator[str]:
     for event in found:
         values = {name: event.data[name] for name in FIELDS}
         keys = {"source": event.source, "id_sms": event.id_sms, "event_id": event.id}
-        database.execute(upsert, keys | values)
+        yield bound(UPSERT, keys | values)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_upsert_is_the_rule(database: sqlite3.Connection, seed: int) -> None:
+def test_the_upsert_is_the_rule(postgres: Postgres, seed: int) -> None:
     found = events(messages(150))
     random.Random(seed).shuffle(found)
 
-    fill(database, found)
+    rows = postgres.rows(CREATE, *upserts(found), "SELECT source, id_sms, event_id FROM sms_status")
 
-    rows = database.execute("SELECT source, id_sms, event_id FROM sms_status")
     assert {(source, id_sms): event_id for source, id_sms, event_id in rows} == expected(found)
 
 
-def test_the_ladder_of_states_is_climbed_in_sql(database: sqlite3.Connection) -> None:
-    """Each rung replaces the one below, and none the one above."""
-    create, upsert, _ = blocks("sql", "In SQL")
-    database.execute(create)
+def test_the_ladder_of_states_is_climbed_in_sql(postgres: Postgres) -> None:
+    """Every two rungs, in either order: the higher one stands."""
     ladder = json.loads((ROOT / "docs/examples/latest_status.json").read_text("utf-8"))
-    other = {"source": "s", "id_sms": "7", "status": "x", "outcome": None, "received_at": "r"}
-    for at, row in enumerate(ladder):
-        for each in (row, *ladder[:at]):
-            names = ("final", "changed_at", "rank")
-            values = {name: each[name] for name in names} | {"event_id": each["id"]}
-            database.execute(upsert, other | values)
-        (held,) = database.execute("SELECT event_id FROM sms_status").fetchone()
-        assert held == row["id"]
+    statements, higher = [CREATE], {}
+    for low, high in combinations(ladder, 2):
+        for order in ((low, high), (high, low)):
+            source = f"{order[0]['id']} {order[1]['id']}"
+            higher[source] = high["id"]
+            statements += [bound(UPSERT, of_rung(row) | {"source": source}) for row in order]
+
+    rows = postgres.rows(*statements, "SELECT source, event_id FROM sms_status")
+
+    assert dict(rows) == higher
 
 
-def test_the_join_takes_either_order_and_tells_what_stands(database: sqlite3.Connection) -> None:
+def of_rung(row: dict[str, Any]) -> dict[str, Any]:
+    names = ("status", "final", "rank", "changed_at")
+    other = {"id_sms": "7", "outcome": None, "received_at": "2026-11-23T09:15:02Z"}
+    return other | {name: row[name] for name in names} | {"event_id": row["id"]}
+
+
+def test_the_join_takes_either_order_and_tells_what_stands(postgres: Postgres) -> None:
     """A status without its message waits for it; a message without a status is pending."""
     route = Route("main", "urn:example:sms:main", UTC, "s", "r", "com.example", "structured")
     made = [
@@ -183,20 +205,19 @@ def test_the_join_takes_either_order_and_tells_what_stands(database: sqlite3.Con
             ("3", "deliver", AT + timedelta(days=1)),
         )
     ]
-    _, _, join = blocks("sql", "In SQL")
-    database.execute("CREATE TABLE message (id_sms text PRIMARY KEY)")
-    fill(database, events(made))
-    given = {"source": "urn:example:sms:main", "patience": "2026-11-24"}
-    assert database.execute(join, given).fetchall() == []
+    message = "CREATE TABLE message (id_sms text PRIMARY KEY)"
+    insert = "INSERT INTO message VALUES ('1'), ('2'), ('3'), ('4')"
+    states = [*upserts(events(made))]
+    join = bound(JOIN, {"source": "urn:example:sms:main", "patience": "2026-11-24T00:00:00Z"})
 
-    database.executemany("INSERT INTO message VALUES (?)", [(n,) for n in "1234"])
-
-    assert sorted(database.execute(join, given)) == [
-        ("1", "delivered", 1),
-        ("2", "delivered", 1),
-        ("3", "delivered", 0),
-        ("4", "pending", 0),
-    ]
+    assert postgres.rows(CREATE, message, *states, join) == []
+    for order in ([insert, *states], [*states, insert]):
+        assert sorted(postgres.rows(CREATE, message, *order, join)) == [
+            ["1", "delivered", "t"],
+            ["2", "delivered", "t"],
+            ["3", "delivered", "f"],
+            ["4", "pending", "f"],
+        ]
 
 
 # --- Flink -------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ SAMPLES = tuple(
     path.read_bytes() for path in sorted((Path(__file__).parent.parent / "samples").glob("*.xml"))
 )
 
-WORDS = ("send", "partly_deliver", "deliver", "not_deliver", "expired", "read")
+WORDS = (
+    "send", "partly_deliver", "deliver", "not_deliver", "expired", "read", "DELIVRD", "undeliv",
+)  # fmt: skip
 STATUSES = (
     *WORDS, *WORDS, " Read\n", "DELIVER", "seen", "new_word_2", "", " ", "a" * 64, "a" * 65,
     "doručeno", "two words", "\u0130", "\u212aelvin", "read\u00a0", "%s", "null", "0",

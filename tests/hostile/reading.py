@@ -11,7 +11,12 @@ from xml.parsers import expat
 
 from tests.support.reference import digest, event_id
 
-STATUSES = frozenset({"send", "partly_deliver", "deliver", "not_deliver", "expired", "read"})
+STATUSES = frozenset(
+    {
+        *("send", "partly_deliver", "deliver", "not_deliver", "expired", "read"),
+        *("enroute", "acceptd", "delivrd", "undeliv", "rejectd", "deleted"),
+    }
+)
 UTF16_NAMES = frozenset({"utf-16", "utf-16le", "utf-16be", "utf16"})
 MAX_DEPTH = 8
 MAX_ELEMENTS = 100_000

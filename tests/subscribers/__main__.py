@@ -32,9 +32,10 @@ def main() -> int:
 
 
 def _summary(recording: Recording) -> str:
+    misled = ", ".join(f"{count} by {way}" for way, count in recording.misled.items())
     return (
-        f"{recording.day.states} states of {len(recording.day.last)} messages in "
-        f"{recording.records} records; the last record would be wrong for {recording.misleading}"
+        f"{recording.day.states} states of {len(recording.day.latest)} messages in "
+        f"{recording.records} records; wrong would be {misled}"
     )
 
 

@@ -1,13 +1,13 @@
 """A day on a real Kafka, written by the bridge itself in both content modes; what is made of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from bridge.simulate import SentState
 from bridge.subscriber import Message, StatusEvent, latest, read
-from tests.subscribers.programs import Output, Row
-from tests.subscribers.stream import Day, day, post
+from tests.subscribers.programs import Output
+from tests.subscribers.stream import SOURCE, ZONE, Day, day, post
 from tests.support.brokers import ExternalKafka, read_topic
 from tests.support.gateway import Gateway, configuration
 
@@ -15,17 +15,30 @@ MODES = ("structured", "binary")
 READ_TIMEOUT_SECONDS = 300
 
 
+def _time_first(event: StatusEvent) -> tuple[Any, ...]:
+    rank, has_time, changed_at, event_id = event.precedence
+    return has_time, changed_at, rank, event_id
+
+
+# What one might go by instead of the rule; of equal ones the last to arrive.
+TEMPTING: Mapping[str, Callable[[StatusEvent], Any]] = {
+    "last record": lambda _: 0,
+    "time before rank": _time_first,
+    "final before all else": lambda event: (event.final is True, *_time_first(event)),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """A day in a topic, and the table that the Python helper makes of it.
 
-    `misleading` counts the messages whose last record is not their latest state.
+    `misled` counts the messages that each of the tempting ways gets wrong.
     """
 
     topic: str
     day: Day
     records: int
-    misleading: int
+    misled: dict[str, int]
     table: dict[Message, StatusEvent]
 
 
@@ -53,9 +66,15 @@ class Verdict:
 
 @contextmanager
 def replicas(kafka: ExternalKafka, topic: str) -> Iterator[tuple[Gateway, Gateway]]:
-    """Two gateways on one topic, one of each content mode."""
+    """Two gateways on one topic, one of each content mode, on the provider's time."""
+    endpoint = {"name": "main", "path": "/webhook", "source": SOURCE, "timezone": ZONE}
     one, other = (
-        configuration(kafka.bootstrap_servers, topic, events={"content_mode": mode})
+        configuration(
+            kafka.bootstrap_servers,
+            topic,
+            events={"content_mode": mode},
+            endpoints=[endpoint | {"auth": "none"}],
+        )
         for mode in MODES
     )
     with Gateway(one) as first, Gateway(other) as second:
@@ -70,37 +89,36 @@ def record(kafka: ExternalKafka, topic: str, states: int, seed: int = 7) -> Reco
     found = read_topic(
         kafka.bootstrap_servers, topic, expect=len(made.postings), timeout=READ_TIMEOUT_SECONDS
     )
+    read_events = (read(each.value, each.headers) for each in found)
+    events = [event for event in read_events if isinstance(event, StatusEvent)]
     table: dict[Message, StatusEvent] = {}
-    newest: dict[Message, StatusEvent] = {}
-    for each in found:
-        event = read(each.value, each.headers)
-        assert isinstance(event, StatusEvent)
-        newest[event.message] = event
+    for event in events:
         table[event.message] = latest(table.get(event.message), event)
-    misleading = sum(newest[message].id != event.id for message, event in table.items())
-    return Recording(topic, made, len(found), misleading, table)
+    misled = {name: _wrong(events, by, made) for name, by in TEMPTING.items()}
+    return Recording(topic, made, len(found), misled, table)
+
+
+def _wrong(events: Sequence[StatusEvent], by: Callable[[StatusEvent], Any], made: Day) -> int:
+    """Of how many messages the greatest by this is not the latest state."""
+    held: dict[str, StatusEvent] = {}
+    for event in events:
+        if event.id_sms not in held or by(event) >= by(held[event.id_sms]):
+            held[event.id_sms] = event
+    return sum(event.id != made.latest[id_sms] for id_sms, event in held.items())
 
 
 def judge(recording: Recording, output: Output) -> Verdict:
     """Hold a program's output against what happened, and against the helper."""
-    rows = {id_sms: row for (_, id_sms), row in output.table.items()}
-    last = recording.day.last
-    right = {id_sms for id_sms, row in rows.items() if _is(row, last[id_sms])}
+    expected = {(SOURCE, id_sms): event_id for id_sms, event_id in recording.day.latest.items()}
     theirs = {message: row["id"] for message, row in output.table.items()}
     ours = {(each.source, each.id_sms): event.id for each, event in recording.table.items()}
     printed = {(event["source"], event["id"]) for event in output.events}
     return Verdict(
         events=len(output.events),
-        messages=len(rows),
-        wrong=len(rows.keys() - right),
-        missing=len(last.keys() - rows.keys()),
+        messages=len(theirs),
+        wrong=sum(expected.get(message) != event_id for message, event_id in theirs.items()),
+        missing=len(expected.keys() - theirs.keys()),
         otherwise=sum(theirs.get(message) != event_id for message, event_id in ours.items()),
         printed_twice=len(output.events) - len(printed),
         not_printed=recording.day.states - len(printed),
     )
-
-
-def _is(row: Row, state: SentState) -> bool:
-    """Whether a row of the table tells the state that happened last; the zone is UTC."""
-    changed_at = state.time.replace(" ", "T") + "Z" if state.time else None
-    return (row["status"], row["changed_at"]) == (state.status, changed_at)

@@ -93,22 +93,14 @@ func stateOf(e event.Event) (State, error) {
 	return state, fmt.Errorf("unknown dataschema %q", e.DataSchema())
 }
 
-// compare is the rule: final, then the later time, then the higher rank, then the greater id.
-// What is unknown gives way to what is known. Times of this form compare as text.
+// compare is the rule: the higher rank, then the later time, then the greater id; null is lowest.
+// Times of this form compare as text.
 func compare(a, b State) int {
 	return cmp.Or(
-		cmp.Compare(boolean(a.Final), boolean(b.Final)),
-		cmp.Compare(or(a.ChangedAt, ""), or(b.ChangedAt, "")),
 		cmp.Compare(or(a.Rank, -1), or(b.Rank, -1)),
+		cmp.Compare(or(a.ChangedAt, ""), or(b.ChangedAt, "")),
 		cmp.Compare(a.ID, b.ID),
 	)
-}
-
-func boolean(value *bool) int {
-	if or(value, false) {
-		return 1
-	}
-	return 0
 }
 
 func or[T any](value *T, otherwise T) T {

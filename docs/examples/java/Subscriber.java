@@ -66,13 +66,12 @@ public class Subscriber {
   // --- the latest status of a message --------------------------------------------------------
 
   /**
-   * The rule: final, then the later time, then the higher rank, then the greater id. What is
-   * unknown gives way to what is known. Times of this form compare as text.
+   * The rule: the higher rank, then the later time, then the greater id; null is lowest. Times of
+   * this form compare as text.
    */
   static final Comparator<JsonNode> PRECEDENCE =
-      Comparator.<JsonNode, Boolean>comparing(state -> state.get("final").asBoolean(false))
+      Comparator.<JsonNode>comparingInt(state -> state.get("rank").asInt(-1))
           .thenComparing(state -> state.get("changed_at").asText(""))
-          .thenComparing(state -> state.get("rank").asInt(-1))
           .thenComparing(state -> state.get("id").asText());
 
   /** Whether the outcome stands: it is final, or nothing has outranked it for so long. */

@@ -34,16 +34,11 @@ function stateOf({ source, id, dataschema, data }) {
 // --- the latest status of a message ----------------------------------------------------------
 
 /**
- * The rule: final, then the later time, then the higher rank, then the greater id.
- * What is unknown gives way to what is known. Times of this form compare as text.
+ * The rule: the higher rank, then the later time, then the greater id; null is lowest.
+ * Times of this form compare as text.
  */
 function outranks(came, held) {
-  const [a, b] = [came, held].map((state) => [
-    state.final === true,
-    state.changed_at ?? "",
-    state.rank ?? -1,
-    state.id,
-  ]);
+  const [a, b] = [came, held].map(({ rank, changed_at, id }) => [rank ?? -1, changed_at ?? "", id]);
   const at = a.findIndex((value, index) => value !== b[index]);
   return at >= 0 && a[at] > b[at];
 }

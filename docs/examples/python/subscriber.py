@@ -49,13 +49,13 @@ def state_of(event: BaseCloudEvent) -> State:
 # --- the latest status of a message ------------------------------------------------------
 
 
-def precedence(state: State) -> tuple[bool, str, int, str]:
-    """The rule: final, then the later time, then the higher rank, then the greater id.
+def precedence(state: State) -> tuple[int, str, str]:
+    """The rule: the higher rank, then the later time, then the greater id; null is lowest.
 
-    What is unknown gives way to what is known. Times of this form compare as text.
+    Times of this form compare as text.
     """
     rank = -1 if state["rank"] is None else state["rank"]
-    return state["final"] is True, state["changed_at"] or "", rank, state["id"]
+    return rank, state["changed_at"] or "", state["id"]
 
 
 def settled(state: State, now: datetime, patience: timedelta) -> bool:
