@@ -1,11 +1,13 @@
 """A publisher for a command that has its own end, with the producer that `serve` would have."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from bridge.config.settings import Kafka
 from bridge.errors import BridgeError
+from bridge.kafka.admin import describe_topics
 from bridge.kafka.publisher import Publisher
 from bridge.kafka.supervisor import Supervisor
 
@@ -19,6 +21,7 @@ async def publishing(settings: Kafka, topics: Sequence[str]) -> AsyncIterator[Pu
 
     Raises BridgeError if Kafka cannot be reached, or a topic is missing or not durable enough.
     """
+    await describe_topics(settings, topics)  # which says at once why it cannot, if so
     supervisor = Supervisor(settings, topics)
     publisher = Publisher(settings, supervisor)
     supervisor.start()
@@ -31,10 +34,8 @@ async def publishing(settings: Kafka, topics: Sequence[str]) -> AsyncIterator[Pu
 
 
 async def _ready(supervisor: Supervisor) -> None:
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CONNECT_SECONDS):
             await supervisor.current()
-    except TimeoutError:
-        raise BridgeError("no producer could be connected to Kafka in time") from None
     if not supervisor.ready:
         raise BridgeError(supervisor.not_ready_because)
