@@ -191,3 +191,64 @@ volumes:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
+
+{{/* Where every pod may go: names, and the brokers. Rules of an `egress`. */}}
+{{- define "sms.egress" -}}
+- ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+  {{- with .Values.networkPolicy.dns }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+- ports:
+    {{- range default (include "sms.brokerPorts" . | fromJsonArray) .Values.networkPolicy.brokerPorts }}
+    - {port: {{ . | int }}, protocol: TCP}
+    {{- end }}
+  {{- with .Values.networkPolicy.brokers }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{/* A CronJob's name has at most 52 characters. */}}
+{{- define "sms.reconcileName" -}}
+{{- printf "%s-reconcile" (include "sms.fullname" . | trunc 42 | trimSuffix "-") -}}
+{{- end }}
+
+{{- define "sms.reconcileSelector" -}}
+{{- merge (dict "app.kubernetes.io/component" "reconcile") (include "sms.selectorLabels" . | fromYaml) | toYaml -}}
+{{- end }}
+
+{{/* Labels of the CronJob's pods; no selector of the gateway's finds them. */}}
+{{- define "sms.reconcileLabels" -}}
+{{- $own := include "sms.reconcileSelector" . | fromYaml -}}
+{{- merge $own (deepCopy .Values.podLabels) (deepCopy .Values.commonLabels) | toYaml -}}
+{{- end }}
+
+{{/* The endpoints whose messages can be asked for, as a list in JSON. */}}
+{{- define "sms.providers" -}}
+{{- $providers := list -}}
+{{- range .Values.config.endpoints -}}
+{{- if kindIs "map" .provider -}}
+{{- $providers = append $providers .provider -}}
+{{- end -}}
+{{- end -}}
+{{- $providers | toJson -}}
+{{- end }}
+
+{{/* The distinct ports of the provider's API, as a list of text in JSON; empty if not written out. */}}
+{{- define "sms.providerPorts" -}}
+{{- $ports := list -}}
+{{- range include "sms.providers" . | fromJsonArray -}}
+{{- $scheme := regexFind "^https?" .url -}}
+{{- $authority := regexReplaceAll "^https?://([^/]*).*$" .url "${1}" -}}
+{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $authority) -}}
+{{- if contains "${" .url -}}
+{{- $ports = append $ports "" -}}
+{{- else -}}
+{{- $ports = append $ports (default (ternary "443" "80" (eq $scheme "https")) $port) -}}
+{{- end -}}
+{{- end -}}
+{{- uniq $ports | toJson -}}
+{{- end }}

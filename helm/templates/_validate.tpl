@@ -9,7 +9,8 @@ Every problem is reported at once. ("endpoints", "events" and their keys are in 
   (include "sms.problems.secrets" . | fromJsonArray)
   (include "sms.problems.environment" . | fromJsonArray)
   (include "sms.problems.routes" . | fromJsonArray)
-  (include "sms.problems.kafka" . | fromJsonArray) -}}
+  (include "sms.problems.kafka" . | fromJsonArray)
+  (include "sms.problems.reconcile" . | fromJsonArray) -}}
 {{- if $problems -}}
 {{- fail (printf "these values cannot be deployed:\n- %s" (join "\n- " $problems)) -}}
 {{- end -}}
@@ -86,6 +87,14 @@ Every problem is reported at once. ("endpoints", "events" and their keys are in 
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- if kindIs "map" $endpoint.provider -}}
+{{- range $key := list "token" "password" -}}
+{{- $secret := get $endpoint.provider $key -}}
+{{- if and $secret (not (regexMatch "^[$][{]([A-Za-z_][A-Za-z0-9_]*|file:[^{}]+)[}]$" (toString $secret))) -}}
+{{- $problems = append $problems (printf "config.endpoints[%d].provider.%s %s" $n $key $what) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- $security := (.Values.config.kafka | default dict).security | default dict -}}
 {{- $passwords := dict
@@ -154,4 +163,17 @@ Every problem is reported at once. ("endpoints", "events" and their keys are in 
 {{- end -}}
 {{- end -}}
 {{- uniq $problems | toJson -}}
+{{- end }}
+
+{{- define "sms.problems.reconcile" -}}
+{{- $problems := list -}}
+{{- if .Values.reconcile.enabled -}}
+{{- if not (include "sms.providers" . | fromJsonArray) -}}
+{{- $problems = append $problems "reconcile.enabled needs a provider in config.endpoints[]: the API to ask" -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.providerPorts) (has "" (include "sms.providerPorts" . | fromJsonArray)) -}}
+{{- $problems = append $problems "networkPolicy.providerPorts is required where config.endpoints[].provider.url is not written out" -}}
+{{- end -}}
+{{- end -}}
+{{- $problems | toJson -}}
 {{- end }}

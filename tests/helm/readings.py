@@ -24,8 +24,16 @@ def check_of(text: str, directory: Path) -> tuple[int, str]:
 
 
 def pod_specs(objects: list[Object]) -> list[Object]:
+    """The gateway's first."""
     deployment = one(objects, "Deployment")["spec"]["template"]["spec"]
-    return [deployment, *(o["spec"] for o in objects if o["kind"] == "Pod")]
+    jobs = [pod_of(o)["spec"] for o in objects if o["kind"] == "CronJob"]
+    return [deployment, *jobs, *(o["spec"] for o in objects if o["kind"] == "Pod")]
+
+
+def pod_of(cron_job: Object) -> Object:
+    """The template of a CronJob's pods."""
+    template: Object = cron_job["spec"]["jobTemplate"]["spec"]["template"]
+    return template
 
 
 def settings_of(objects: list[Object]) -> Settings:
