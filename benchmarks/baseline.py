@@ -80,8 +80,8 @@ def _state(element: Mapping[str, str]) -> State:
     return State(
         id_sms=element["@id_sms"].strip(),
         status=element["#text"].strip().lower(),
-        channels=tuple(sorted(channels.items())),
-        attributes={},
+        channels=channels,
+        values=dict(sorted(channels.items())),
         raw_time=element.get("@time") or None,
         element=element,
     )
@@ -108,7 +108,7 @@ def _event(state: State, received_at: datetime) -> CloudEvent:
         "final": meaning.final,
         "rank": meaning.rank,
         "channels": dict(state.channels),
-        "attributes": dict(state.attributes),
+        "attributes": {},
         "changed_at": changed_at,
         "raw_time": state.raw_time,
         "received_at": received_at,

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.bodies import CUT, templates
 from benchmarks.programs import ROOT, Broker, Program, cpu_seconds, resident_bytes
-from tests.support.gateway import HOST
+from bridge.demo.child import HOST
 
 SCRIPT = Path(__file__).with_name("post.lua")
 PROCESS_SHARE = 50_000_000  # of the 10^8 request numbers of a run, for each generator

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -11,15 +10,17 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any
 
 import yaml
 
 from benchmarks.baseline import AIOKAFKA_BATCH_BYTES
+from bridge.demo.child import HOST, Child, free_ports
 from bridge.demo.embedded_broker import EmbeddedBroker
-from tests.support.brokers import KafkaCluster, KafkaUnavailableError, free_ports, wait_until
-from tests.support.gateway import HOST, configuration
+from tests.support.brokers import KafkaCluster
+from tests.support.gateway import configuration
+from tests.support.maven import KafkaUnavailableError
 
 TOPICS = ("bench.bridge", "bench.baseline", "bench.ceiling")
 PARTITIONS = 6
@@ -58,8 +59,7 @@ def broker(*, embedded: bool = False) -> Iterator[Broker]:
             return
         for topic in TOPICS:
             cluster.create_topic(topic, PARTITIONS, config=_TOPIC_CONFIG)
-        pids = tuple(process.pid for process in cluster._processes.values())  # noqa: SLF001
-        yield Broker("Apache Kafka, one node", cluster.bootstrap_servers, pids)
+        yield Broker("Apache Kafka, one node", cluster.bootstrap_servers, cluster.pids)
 
 
 def _embedded(stack: contextlib.ExitStack, why: str) -> Broker:
@@ -67,8 +67,8 @@ def _embedded(stack: contextlib.ExitStack, why: str) -> Broker:
     return Broker(f"in-memory broker{why}", memory.bootstrap_servers, (memory.pid,))
 
 
-class Program:
-    """A server in a process of its own, with its log in a file."""
+class Program(Child):
+    """A server in a process of its own, on its cores if it has any, with its files."""
 
     def __init__(
         self,
@@ -78,69 +78,41 @@ class Program:
         cores: frozenset[int] | None = None,
         environ: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="sms-bridge-bench-")
+        self.directory = Path(self._directory.name)
+        command = (sys.executable, "-m", *arguments)
+        environ = {"PYTHONPATH": str(ROOT), **environ}
+        log = self.directory / "log"
+        super().__init__(arguments[0], *command, log=log, environ=environ, cwd=self.directory)
         self.port = port
         self.ready_url = ready_url
-        self._arguments = arguments
         self._cores = cores
-        self._environ = environ
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the process
-        self.process: subprocess.Popen[bytes]
-
-    def __enter__(self) -> Self:
-        self.start()
-        try:
-            wait_until(lambda: self._is_up(self.ready_url), f"{self._arguments} to be ready")
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
-        """Execute it, on its cores if it has any."""
+        """Execute it and wait until it is ready."""
+        self.launch()
+        self.wait_until(lambda: self._is_up(self.ready_url), f"{self.name} to be ready")
+
+    def launch(self) -> None:
+        """Execute it."""
         with pinned(self._cores):
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *self._arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                cwd=ROOT,
-                env={**os.environ, **self._environ},
-            )
+            super().start()
 
     def seconds_until(self, url: str, started_at: float, timeout: float = 30.0) -> float:
         """Return the seconds from `started_at` (perf_counter) until the URL answers 200."""
-        while not self._is_up(url):
+        while not (self.pid and self._is_up(url)):
             if time.perf_counter() - started_at > timeout:
-                raise TimeoutError(f"{url} does not answer: {self.log()[-2000:]}")
+                raise TimeoutError(f"{url} does not answer: {self.output[-2000:]}")
             time.sleep(POLL_SECONDS)
         return time.perf_counter() - started_at
 
-    def stop(self) -> None:
-        """Let it end, or end it."""
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self._log.close()
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Let it end, or end it, and its files with it."""
+        super().stop(seconds)
+        self._directory.cleanup()
 
-    def log(self) -> str:
-        """Return what it has written."""
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace")
-
-    def _is_up(self, url: str) -> bool:
-        if self.process.poll() is not None:
-            raise RuntimeError(f"{self._arguments} has ended: {self.log()[-2000:]}")
+    @staticmethod
+    def _is_up(url: str) -> bool:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 return bool(answer.status == 200)  # noqa: PLR2004
@@ -169,23 +141,17 @@ class Bridge(Program):
         module: str = "bridge",
     ) -> None:
         port, admin_port = free_ports(2)
-        self._directory = tempfile.TemporaryDirectory(prefix="sms-bridge-bench-")
-        file = Path(self._directory.name) / "bridge.yaml"
+        arguments = (module, "serve", "--config", "bridge.yaml")
+        readyz = f"http://{HOST}:{admin_port}/readyz"
+        super().__init__(*arguments, port=port, ready_url=readyz, cores=cores, environ=environ)
         whole: dict[str, Any] = {
             "server": {"port": port},
             "admin": {"port": admin_port},
             **settings,
         }
-        file.write_text(yaml.safe_dump(configuration(bootstrap_servers, TOPICS[0], **whole)))
+        config = configuration(bootstrap_servers, TOPICS[0], **whole)
+        (self.directory / "bridge.yaml").write_text(yaml.safe_dump(config))
         self.livez = f"http://{HOST}:{admin_port}/livez"
-        readyz = f"http://{HOST}:{admin_port}/readyz"
-        arguments = (module, "serve", "--config", str(file))
-        super().__init__(*arguments, port=port, ready_url=readyz, cores=cores, environ=environ)
-
-    def stop(self) -> None:
-        """End it, and its configuration with it."""
-        super().stop()
-        self._directory.cleanup()
 
 
 def baseline(

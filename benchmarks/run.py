@@ -222,7 +222,7 @@ class _Run:
             imports = time.perf_counter() - started_at
         bridge = Bridge(self._broker.bootstrap_servers, self._cores)
         started_at = time.perf_counter()
-        bridge.start()
+        bridge.launch()
         try:
             livez = bridge.seconds_until(bridge.livez, started_at)
             readyz = bridge.seconds_until(bridge.ready_url, started_at)

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from benchmarks.programs import Bridge
-from tests.support.brokers import free_ports
-from tests.support.gateway import HOST
+from bridge.demo.child import HOST, free_ports
 
 OFF, METRICS, USUAL, TRACED, ALL = (
     "nothing",

@@ -1,4 +1,4 @@
-"""How the commands speak to a person: tables, a progress bar, text that came from outside.
+"""How the commands speak to a person: tables, a progress bar.
 
 Colours are click's, which drops them if the output is not a terminal.
 """
@@ -9,13 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-
-
-def printable(text: str) -> str:
-    """The text with every character that a terminal might obey written out."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def table(rows: Iterable[tuple[str, str]]) -> str:

@@ -33,7 +33,7 @@ _UNKNOWN = Meaning()
 
 def status_message(route: Route, state: State, received_at: datetime) -> Message:
     """The status event of a valid state; `received_at` is in UTC."""
-    id_sms, status, channels, attributes, raw_time, _ = state
+    id_sms, status, channels, values, raw_time, _ = state
     final, outcome, rank = MEANINGS.get(status, _UNKNOWN)
     changed_at = _changed_at(raw_time, route.timezone) if raw_time else None
     received, timestamp_ms = _receipt(received_at)
@@ -54,8 +54,8 @@ def status_message(route: Route, state: State, received_at: datetime) -> Message
             "outcome": outcome,
             "final": final,
             "rank": rank,
-            "channels": dict(channels),
-            "attributes": attributes,
+            "channels": channels,
+            "attributes": {n: v for n, v in values.items() if n not in channels},
             "changed_at": changed_at,
             "raw_time": raw_time,
             "received_at": received,
@@ -116,21 +116,22 @@ def rejected_body(
 def event_id(source: str, state: State) -> str:
     """The identity of a state: `<id_sms>.<32 hex>`, the same for every retry of it.
 
-    BLAKE2b with a 16-byte digest over source, id_sms, status, raw_time and the channels in
-    order of name. Frozen: a change is a new major version.
+    BLAKE2b with a 16-byte digest over source, id_sms, status, raw_time, and the name and value of
+    each attribute in order of name, a channel's as it came: so it is the same whatever words are
+    known. Frozen: a change is a new major version.
     """
-    id_sms, status, channels, _, raw_time, _ = state
+    id_sms, status, _, values, raw_time, _ = state
     raw_time = raw_time or ""
     framed = (
         f"{len(source)}:{source}{len(id_sms)}:{id_sms}{len(status)}:{status}"
         f"{len(raw_time)}:{raw_time}"
     )
-    for name, word in channels:
-        framed += f"{len(name)}:{name}{len(word)}:{word}"
+    for name, value in values.items():
+        framed += f"{len(name)}:{name}{len(value)}:{value}"
     if framed.isascii():  # a character is a byte
         return f"{id_sms}.{_hash(framed.encode())}"
-    values = (value for channel in channels for value in channel)
-    return f"{id_sms}.{_digest(source, id_sms, status, raw_time, *values)}"
+    pairs = (text for pair in values.items() for text in pair)
+    return f"{id_sms}.{_digest(source, id_sms, status, raw_time, *pairs)}"
 
 
 def parse_time(raw_time: str | None, timezone: tzinfo) -> datetime | None:
@@ -193,13 +194,16 @@ def _values(received: Received) -> Iterator[str]:
         yield name
         yield value
     yield received.text
+    if received.children:
+        yield received.children
 
 
 # --- what was received -------------------------------------------------------------------
 
 
 def _as_json(received: Received) -> dict[str, Any]:
-    return {"attributes": received.attributes, "text": received.text}
+    state: dict[str, Any] = {"attributes": received.attributes, "text": received.text}
+    return state | {"children": received.children} if received.children else state
 
 
 def _clipped(received: Received) -> Received:
@@ -212,7 +216,8 @@ def _clipped(received: Received) -> Received:
             return Received(attributes, "")
         attributes[name] = _head(value, left)
         left -= _json_bytes(attributes[name])
-    return Received(attributes, _head(received.text, left))
+    text = _head(received.text, left)
+    return Received(attributes, text, _head(received.children, left - _json_bytes(text)))
 
 
 def _head(text: str, limit: int) -> str:

@@ -38,42 +38,59 @@ MEANINGS: Mapping[str, Meaning] = {
 
 MAX_LISTED_CHARACTERS = 256  # of an id: a longer one is not listed, whatever becomes of its state
 OTHER_STATUS = "other"  # stands for every status word that is not the provider's own
-# Every reason for which a body or a state is rejected.
-REASONS = frozenset(
-    {
-        *("doctype", "encoding", "misplaced_state", "not_xml", "too_deep", "too_many_elements"),
-        *("wrong_root", "attribute_too_long", "child_elements", "invalid_id", "invalid_status"),
-        *("missing_id", "missing_status", "text_too_long", "too_large", "too_many_attributes"),
-    }
-)
+# Why a state is rejected or, from not_xml on, a whole body: each reason, and what it says.
+REASONS: Mapping[str, str] = {
+    "missing_id": "the state has no id_sms, or a blank one",
+    "invalid_id": "id_sms is not 1 to 64 of A-Z a-z 0-9 . _ -",
+    "missing_status": "the state has no text, and not just one channel to take its place",
+    "invalid_status": "the status is not 1 to 64 of a-z 0-9 _",
+    "child_elements": "the state holds elements",
+    "too_many_attributes": "the state, or the body, has far too many attributes",
+    "attribute_too_long": "an attribute's name or value is too long",
+    "text_too_long": "the state's text is too long",
+    "too_large": "the event is over the size limit of the topic",
+    "not_xml": "the body is not well-formed XML",
+    "encoding": "the body's encoding is not accepted, or its bytes do not match it",
+    "doctype": "the body has a document type declaration",
+    "wrong_root": "the body's root is neither <response> nor <request>",
+    "misplaced_state": "a <state> is not right under the root",
+    "too_deep": "the body's elements are nested too deep",
+    "too_many_elements": "the body has too many elements",
+}
 
 
 class Received(NamedTuple):
-    """One `<state>` as it came, untouched: what a dead letter shows."""
+    """One state as it came, untouched: what a dead letter shows.
+
+    `children` are its child elements: everything from the first one's tag to the state's end.
+    """
 
     attributes: Mapping[str, str]
     text: str
+    children: str = ""
 
 
 class State(NamedTuple):
-    """One valid `<state>` of a document.
+    """One valid state of a document.
 
-    `channels` is in order of name, as the identity wants it; `raw_time` is None if the
-    provider sent none; `element` is what came, `@name` for an attribute, `#text` for the text.
+    `values` are its attributes, id_sms and time aside, in order of name: trimmed, else as they
+    came, and without the empty ones. `channels` are those of them that are a channel's status, in
+    lower case. `raw_time` is None if the provider sent none; `element` is what came, `@name` for
+    an attribute, `#text` for the text.
     """
 
     id_sms: str
     status: str
-    channels: tuple[tuple[str, str], ...]
-    attributes: Mapping[str, str]
+    channels: Mapping[str, str]
+    values: Mapping[str, str]
     raw_time: str | None
     element: Mapping[str, str]
 
 
 class InvalidState(NamedTuple):
-    """One `<state>` that cannot become a status event.
+    """One state that cannot become a status event.
 
-    `id_sms` is trimmed, and empty if the element has none.
+    `id_sms` is trimmed, and empty if the state has none.
     """
 
     id_sms: str
@@ -87,11 +104,13 @@ class Document:
     """What a body holds.
 
     `unprocessed_ids` are the ids of the states past the limit: they must not be acknowledged
-    in this answer, so that the provider sends them again.
+    in this answer, so that the provider sends them again. `is_foreign` tells that it holds no
+    state, but something else.
     """
 
     states: tuple[State | InvalidState, ...]
     unprocessed_ids: frozenset[str]
+    is_foreign: bool
 
 
 class Trace(NamedTuple):

@@ -67,8 +67,9 @@ class Receipt:
     `listed` are the ids to acknowledge; `past_max_states` counts those of states that were not
     processed. `counts` are states by status word (OTHER_STATUS where it is not known, or the state
     is invalid) and result; `repeated` counts states that Kafka had from an earlier request,
-    `rejected` invalid states by reason. `gaps` are, by the id of an event that had come before,
-    the seconds since it came last.
+    `rejected` invalid states by reason, `unknown_statuses` valid ones by a word that is not known.
+    `gaps` are, by the id of an event that had come before, the seconds since it came last.
+    `is_foreign` tells that the document holds no state, but something else.
     """
 
     items: Sequence[Item]
@@ -78,11 +79,17 @@ class Receipt:
     counts: Mapping[tuple[str, Result], int]
     repeated: int
     rejected: Mapping[str, int]
-    unknown_words: int
+    unknown_statuses: Mapping[str, int]
     unreadable_times: int
     future_times: int
     errors: tuple[str, ...]
     gaps: Mapping[str, float]
+    is_foreign: bool
+
+    @property
+    def valid(self) -> int:
+        """How many states are valid."""
+        return len(self.items) - sum(self.rejected.values())
 
     @property
     def results(self) -> dict[Result, int]:
@@ -106,7 +113,7 @@ class Prepared:
 
     `unprocessed_ids` are those of states past the limit. `unreadable_times` and `future_times`
     count states whose time is not one, or far ahead; `attributes` and `characters` say how heavy
-    the states are.
+    the states are; `is_foreign` is as Receipt has it.
     """
 
     items: list[Item]
@@ -115,6 +122,7 @@ class Prepared:
     future_times: int = 0
     attributes: int = 0
     characters: int = 0
+    is_foreign: bool = False
 
 
 def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:
@@ -128,13 +136,21 @@ def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int
         attributes += len(held)
         characters += sum(map(len, held)) + sum(map(len, held.values()))
         if isinstance(state, InvalidState):
-            characters += len(state.received.text)
+            characters += len(state.received.text) + len(state.received.children)
         elif state.raw_time:
             defect = time_defect(state.raw_time, route.timezone, received_at)
             if defect is not None:
                 unreadable += defect == "unreadable"
                 future += defect == "future"
-    return Prepared(items, document.unprocessed_ids, unreadable, future, attributes, characters)
+    return Prepared(
+        items,
+        document.unprocessed_ids,
+        unreadable,
+        future,
+        attributes,
+        characters,
+        document.is_foreign,
+    )
 
 
 def _parsed(body: bytes, max_states: int) -> Document:
@@ -262,9 +278,10 @@ def _receipt(prepared: Prepared) -> Receipt:
     """Count a document's states, in one pass."""
     counts: dict[tuple[str, Result], int] = {}
     rejected: dict[str, int] = {}
+    unknown: dict[str, int] = {}
     errors: dict[str, None] = {}
     gaps: dict[str, float] = {}
-    repeated = unknown_words = 0
+    repeated = 0
     for item in prepared.items:
         state, outcome = item.state, item.outcome
         if outcome.repeated:
@@ -279,7 +296,7 @@ def _receipt(prepared: Prepared) -> Receipt:
         elif state.status in MEANINGS:
             word = state.status
         else:
-            unknown_words += 1
+            unknown[state.status] = unknown.get(state.status, 0) + 1
         key = word, outcome.result
         counts[key] = counts.get(key, 0) + 1
     listed, unlisted = acknowledged(prepared.items, prepared.unprocessed_ids)
@@ -291,11 +308,12 @@ def _receipt(prepared: Prepared) -> Receipt:
         counts=counts,
         repeated=repeated,
         rejected=rejected,
-        unknown_words=unknown_words,
+        unknown_statuses=unknown,
         unreadable_times=prepared.unreadable_times,
         future_times=prepared.future_times,
         errors=tuple(errors),
         gaps=gaps,
+        is_foreign=prepared.is_foreign,
     )
 
 

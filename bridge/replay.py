@@ -30,7 +30,8 @@ from bridge.kafka.cloudevent import read
 from bridge.kafka.consumer import Record, stored
 from bridge.kafka.session import publishing
 from bridge.model import InvalidState, Item, Received, Result, Route
-from bridge.parse import MAX_ELEMENTS, parse_state
+from bridge.parse import parse_state
+from bridge.parse.limits import MAX_ELEMENTS
 from bridge.pipeline import (
     TOO_LARGE,
     DryRun,
@@ -45,7 +46,6 @@ from bridge.pipeline import (
 AT_ONCE = 100  # letters on their way together
 BYTES_AT_ONCE = 1024 * 1024  # of these letters: what is read before any of it is published
 FAILURES_IN_A_ROW = 3  # rounds of letters of which Kafka accepted none; then it stops
-CHILDREN = "child_elements"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,6 @@ class Word(StrEnum):
     REPEATED = "repeated"
     STILL_INVALID = "still_invalid"
     TRUNCATED = "truncated"
-    INCOMPLETE = "incomplete"
     DAMAGED = "damaged"
     UNKNOWN_SOURCE = "unknown_source"
     UNREADABLE = "unreadable"
@@ -414,8 +413,6 @@ def prepared_again(route: Route, letter: Letter, now: datetime) -> Prepared:
 def _prepared_state(
     route: Route, content: Content, received: Received, received_at: datetime
 ) -> Prepared:
-    if content.reason == CHILDREN:
-        raise _Unfit(Word.INCOMPLETE, "a letter does not keep a state's child elements")
     _verify(content, state_bytes(received))
     state = parse_state(received)
     return Prepared([Item(state, message_for(route, state, received_at))])

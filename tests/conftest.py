@@ -9,7 +9,8 @@ from contextlib import ExitStack
 import pytest
 
 from bridge.demo.embedded_broker import EmbeddedBroker
-from tests.support.brokers import ExternalKafka, KafkaCluster, KafkaUnavailableError
+from tests.support.brokers import ExternalKafka, KafkaCluster
+from tests.support.maven import KafkaUnavailableError
 from tests.support.needs import skipped_without
 
 EXTERNAL_KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")

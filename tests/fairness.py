@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
+from bridge.demo.child import wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.hostile.corpus import LARGE
-from tests.support.brokers import wait_until
 from tests.support.gateway import Gateway, configuration
 
 STATES = 10_000
@@ -147,7 +147,7 @@ def measure(
         time.sleep(seconds)
         try:
             wait_until(
-                lambda: figures.large >= least, "enough large bodies", timeout=PATIENCE_SECONDS
+                lambda: figures.large >= least, "enough large bodies", seconds=PATIENCE_SECONDS
             )
         finally:
             stop.set()

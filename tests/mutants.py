@@ -111,9 +111,9 @@ FAST = (
     ),
     FastMutant(
         "reads elements nested without end",
-        "parse.py",
-        "            if depth > MAX_DEPTH:\n",
-        "            if depth > MAX_ELEMENTS:\n",
+        "parse/xml_form.py",
+        "        if depth > limits.MAX_DEPTH:\n",
+        "        if depth > limits.MAX_ELEMENTS:\n",
         "tests/hostile/test_hostile.py::"
         "test_a_hostile_body_is_answered_as_the_contract_says[structure-deep_nesting]",
     ),

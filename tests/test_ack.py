@@ -24,7 +24,7 @@ XML_TEXT = st.text(
 
 
 def state(id_sms: str) -> State:
-    return State(id_sms, "read", (), {}, None, {})
+    return State(id_sms, "read", {}, {}, None, {})
 
 
 def invalid(id_sms: str) -> InvalidState:

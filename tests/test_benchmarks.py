@@ -26,9 +26,9 @@ from benchmarks.figures import (
 )
 from benchmarks.load import NO_WRK, Generators
 from benchmarks.programs import TOPICS, Bridge, Broker, Program
-from tests.support.brokers import Record, read_topic, wait_until
-from tests.support.gateway import HOST
+from bridge.demo.child import HOST, wait_until
 from tests.support.reference import event_id
+from tests.support.topics import Record, read_topic
 
 STATES = 20
 REQUEST_LINE = '"event":"request"'
@@ -169,7 +169,7 @@ def test_what_is_watched_less_and_more_is_the_same_gateway(broker: Broker) -> No
         answers = {name: post(bridge, body) for name, bridge in bridges.items()}
         counted = {name: requests_counted(bridge) for name, bridge in bridges.items()}
         lines = {
-            name: wait_for_lines(bridge) if name in watched.LOGGED else bridge.log()
+            name: wait_for_lines(bridge) if name in watched.LOGGED else bridge.output
             for name, bridge in bridges.items()
         }
 
@@ -185,8 +185,8 @@ def test_what_is_watched_less_and_more_is_the_same_gateway(broker: Broker) -> No
 
 
 def wait_for_lines(bridge: Bridge) -> str:
-    wait_until(lambda: REQUEST_LINE in bridge.log(), "the request's line")
-    return bridge.log()
+    wait_until(lambda: REQUEST_LINE in bridge.output, "the request's line")
+    return bridge.output
 
 
 def test_the_cost_of_being_watched_is_a_bar_and_a_table() -> None:

@@ -15,7 +15,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from bridge.clip import DETAIL_CHARACTERS, ID_CHARACTERS, clipped, reason_of
+from bridge.clip import (
+    BEGINNING_CHARACTERS,
+    DETAIL_CHARACTERS,
+    ID_CHARACTERS,
+    beginning,
+    clipped,
+    reason_of,
+)
 from bridge.config.settings import Kafka
 from bridge.errors import DocumentError
 from bridge.gateway.app import Health, public_app
@@ -51,6 +58,12 @@ def test_what_is_short_enough_stays_as_it_is() -> None:
 
 def test_what_is_clipped_says_so_and_how_long_it_was() -> None:
     assert clipped("abcdefghij", 3) == "abc… (10 characters)"
+
+
+def test_the_beginning_of_a_body_is_printable_and_short() -> None:
+    assert beginning(b"<error>\x1b[2J\n\xd0\x87\xff</error>") == "<error>\\x1b[2J\\nЇ\\xff</error>"
+    for value in VALUES.values():
+        assert len(beginning(value.encode())) == BEGINNING_CHARACTERS + len("…")
 
 
 def test_an_error_says_its_text_or_else_its_name_and_no_more_than_is_read() -> None:

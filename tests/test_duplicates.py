@@ -11,8 +11,9 @@ from bridge.config.settings import Kafka
 from bridge.duplicates import REPEATED, Deduplicator, RecentEvents
 from bridge.kafka import Publisher, Supervisor
 from bridge.model import Log, Message, Outcome, Result
-from tests.support.brokers import ExternalKafka, read_topic
+from tests.support.brokers import ExternalKafka
 from tests.support.fakes import RecordingPublisher
+from tests.support.topics import read_topic
 
 EPOCHS = {0: 5, 1: 5}
 

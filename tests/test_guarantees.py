@@ -19,8 +19,10 @@ from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.kafka.producer import partition_of
 from bridge.model import MEANINGS
 from bridge.subscriber import StatusEvent, latest, read
-from tests.support.brokers import KafkaUnavailableError, Record, kafka_libraries, read_topic
+from tests.support.brokers import kafka_libraries
 from tests.support.gateway import Gateway, configuration
+from tests.support.maven import KafkaUnavailableError
+from tests.support.topics import Record, read_topic
 
 PROGRAM = Path(__file__).parent / "kafka/Partition.java"
 

@@ -21,8 +21,8 @@ import yaml
 from confluent_kafka import Producer
 
 from bridge import __version__
+from bridge.demo.child import wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
-from tests.support.brokers import wait_until
 from tests.support.gateway import configuration
 
 ROOT = Path(__file__).parents[1]

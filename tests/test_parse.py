@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge import parse as limits
 from bridge.errors import DocumentError
 from bridge.model import MEANINGS, Document, InvalidState, Received, State
-from bridge.parse import is_blank, parse
+from bridge.parse import is_blank, limits, parse, received
+from bridge.parse.states import CHANNELS
 
 ANY = 1_000_000
 
@@ -66,16 +66,16 @@ def test_deep_nesting_is_refused_before_it_costs_anything() -> None:
 
 def test_attributes_at_the_limit_and_one_beyond() -> None:
     """The id is one of them."""
-    at_limit = 'id_sms="1" ' + " ".join(f'a{n}=""' for n in range(limits.MAX_ATTRIBUTES - 1))
+    at_limit = 'id_sms="1" ' + " ".join(f'a{n}="x"' for n in range(limits.MAX_ATTRIBUTES - 1))
 
-    assert len(valid(at_limit).attributes) == limits.MAX_ATTRIBUTES - 1
+    assert len(valid(at_limit).values) == limits.MAX_ATTRIBUTES - 1
     assert reason(at_limit + ' b=""') == "too_many_attributes"
 
 
 def test_an_attributes_name_at_the_limit_and_one_beyond() -> None:
     name = "n" * limits.MAX_NAME_CHARACTERS
 
-    assert valid(f'id_sms="1" {name}="x"').attributes == {name: "x"}
+    assert valid(f'id_sms="1" {name}="x"').values == {name: "x"}
     assert reason(f'id_sms="1" {name}n="x"') == "attribute_too_long"
 
 
@@ -146,7 +146,7 @@ def test_an_accepted_encoding_is_read_as_declared(name: str, codec: str) -> None
     (state,) = parse(declared(name, note).encode(codec), max_states=ANY).states
 
     assert isinstance(state, State)
-    assert state.attributes == {"note": note}
+    assert state.values == {"note": note.strip()}
 
 
 @pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
@@ -160,7 +160,7 @@ def test_utf_16_is_read_in_both_orders(codec: str, mark: str, around: str, name:
     (state,) = parse(body, max_states=ANY).states
 
     assert isinstance(state, State)
-    assert state.attributes == {"note": "Їжак 😀"}
+    assert state.values == {"note": "Їжак 😀"}
 
 
 @pytest.mark.parametrize(
@@ -280,9 +280,62 @@ def test_a_state_elsewhere_than_right_under_the_root_is_refused(body: bytes) -> 
     assert refusal(body).reason in {"misplaced_state", "wrong_root"}
 
 
-@pytest.mark.parametrize("root", ["responses", "Response", "x:response", "html", "a"])
+@pytest.mark.parametrize("root", ["response", "request"])
+def test_both_roots_are_read(root: str) -> None:
+    (state,) = parse(
+        f'<{root}><state id_sms="1">read</state></{root}>'.encode(), max_states=1
+    ).states
+
+    assert state.id_sms == "1"
+
+
+@pytest.mark.parametrize("root", ["responses", "Response", "x:response", "html", "a", "requests"])
 def test_another_root_is_refused(root: str) -> None:
     assert refusal(f"<{root}/>".encode()).reason == "wrong_root"
+
+
+@pytest.mark.parametrize("body", [b"<a/>", b"{}", b"id_sms=1", b"<response>", b"\x1f\x8b\x08"])
+def test_a_refusal_says_what_was_expected(body: bytes) -> None:
+    """It is in the answer and in the log: whoever looks need not know the contract."""
+    assert "expected is XML with the root <response> or <request>" in str(refusal(body))
+
+
+def test_a_refused_encoding_says_which_are_accepted() -> None:
+    assert "expected is UTF-8, UTF-16" in str(refusal(declared("utf-7").encode()))
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "<error>wrong login</error>",
+        "<error/>",
+        "ERROR 5",
+        "<![CDATA[x]]>",
+        "<a/><b/>",
+        "<time>2012-12-17</time>\n",
+    ],
+)
+def test_a_document_without_states_but_with_something_else_is_foreign(inner: str) -> None:
+    for root in (f"<response>{inner}</response>", f"<request>{inner}</request>"):
+        assert parse(root.encode(), max_states=ANY).is_foreign
+    with_state = f'<response>{inner}<state id_sms="1">read</state></response>'
+    assert not parse(with_state.encode(), max_states=ANY).is_foreign
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<response/>",
+        "<response>\n </response>",
+        "<request xmlns='u' xml:lang='uk'><!-- --></request>",
+    ],
+)
+def test_an_empty_document_is_not_foreign(body: str) -> None:
+    assert not parse(body.encode(), max_states=ANY).is_foreign
+
+
+def test_an_attribute_of_the_root_is_something_else() -> None:
+    assert parse(b'<response status="error"/>', max_states=ANY).is_foreign
 
 
 def test_a_refusal_names_the_line() -> None:
@@ -305,13 +358,13 @@ def test_a_namespace_on_root_or_state_changes_nothing() -> None:
     (state,) = parse(body, max_states=ANY).states
 
     assert isinstance(state, State)
-    assert (state.id_sms, state.attributes, state.channels) == ("1", {}, ())
+    assert (state.id_sms, state.values, state.channels) == ("1", {}, {})
 
 
 def test_xml_and_xmlns_attributes_are_no_attributes_of_the_state() -> None:
     state = valid('id_sms="1" xmlns="urn:a" xmlns:b="urn:b" xml:lang="uk" xml:space="preserve"')
 
-    assert state.attributes == {}
+    assert state.values == {}
 
 
 @pytest.mark.parametrize(
@@ -340,21 +393,21 @@ def test_a_state_within_a_comment_or_cdata_is_none() -> None:
 
 def test_the_words_of_the_providers_page_are_known() -> None:
     assert {"send", "not_deliver", "expired", "deliver", "read", "partly_deliver"} < set(MEANINGS)
-    assert {"sms", "viber"} == limits.CHANNELS
+    assert {"sms", "viber"} == CHANNELS
 
 
 def test_values_are_trimmed_and_words_lower_cased() -> None:
     state = valid('id_sms=" a-B " time=" t " sms=" Odd " viber="READ" rcs=" Expired "', " Read ")
 
     assert (state.id_sms, state.status, state.raw_time) == ("a-B", "read", "t")
-    assert state.channels == (("rcs", "expired"), ("sms", "odd"), ("viber", "read"))
-    assert state.attributes == {}
+    assert state.channels == {"rcs": "expired", "sms": "odd", "viber": "read"}
+    assert state.values == {"rcs": "Expired", "sms": "Odd", "viber": "READ"}
 
 
 def test_the_received_values_are_untouched() -> None:
     state = valid('id_sms=" 1 " time=" " sms=" READ "', "\n Read ")
 
-    assert limits.received(state.element) == Received(
+    assert received(state.element) == Received(
         {"id_sms": " 1 ", "time": " ", "sms": " READ "}, "\n Read "
     )
 
@@ -362,11 +415,11 @@ def test_the_received_values_are_untouched() -> None:
 def test_id_and_time_are_never_channels() -> None:
     state = valid('id_sms="read" time="read"', "send")
 
-    assert (state.channels, state.raw_time) == ((), "read")
+    assert (state.channels, state.raw_time) == ({}, "read")
 
 
 def test_an_unknown_attribute_with_an_unknown_word_is_no_channel() -> None:
-    assert valid('id_sms="1" rcs="blocked"').attributes == {"rcs": "blocked"}
+    assert valid('id_sms="1" rcs="blocked"').values == {"rcs": "blocked"}
     assert reason('id_sms="1" rcs="blocked"', "") == "missing_status"
 
 

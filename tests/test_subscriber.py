@@ -188,7 +188,7 @@ def both_modes(made: list[Message]) -> list[StatusEvent | RejectedEvent]:
 @pytest.mark.parametrize("word", [*MEANINGS, "a_new_word"])
 @pytest.mark.parametrize("raw_time", [None, "2011-01-01 12:57:46", "nonsense"])
 def test_both_content_modes_hold_the_same_event(word: str, raw_time: str | None) -> None:
-    state = State("0042", word, (("sms", word),), {"ціна": "½"}, raw_time, {})
+    state = State("0042", word, {"sms": word}, {"sms": word, "ціна": "½"}, raw_time, {})
 
     one, other = both_modes(
         [status_message(route(mode), state, AT) for mode in ("structured", "binary")]

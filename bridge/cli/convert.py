@@ -14,8 +14,9 @@ import orjson
 
 from bridge.ack import answer, problem
 from bridge.cli.common import DEFAULT_CONFIG, EXIT_FAILED, load_settings, named_route
+from bridge.clip import printable
 from bridge.config.settings import Server, Settings
-from bridge.console import printable, table
+from bridge.console import table
 from bridge.errors import DocumentError
 from bridge.model import InvalidState, Message, Route
 from bridge.parse import is_blank

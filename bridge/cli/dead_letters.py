@@ -18,8 +18,8 @@ from bridge.cli.common import (
     moment_option,
     run_with_kafka,
 )
+from bridge.clip import printable
 from bridge.config.settings import Settings
-from bridge.console import printable
 from bridge.kafka.cloudevent import moment_of
 from bridge.observability import logging as logs
 from bridge.replay import Filter, Letter, Unreadable, Verdict, letters, replay

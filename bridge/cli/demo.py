@@ -27,7 +27,7 @@ def demo(messages: int, keep: bool) -> None:
     """
     try:
         whole = story.demo(messages, keep=keep, program=_program())
-    except BridgeError as exc:
+    except (BridgeError, TimeoutError) as exc:
         fail(str(exc))
     if not whole:
         sys.exit(EXIT_FAILED)

@@ -20,9 +20,10 @@ from bridge.cli.common import (
     moment_option,
     run_with_kafka,
 )
+from bridge.clip import printable
 from bridge.config.settings import Settings
 from bridge.config.warnings import provider_warnings
-from bridge.console import Progress, printable, progress, table
+from bridge.console import Progress, progress, table
 from bridge.model import Message
 from bridge.observability import logging as logs
 from bridge.reconcile.asking import BATCH, REQUESTS_PER_SECOND, Pace

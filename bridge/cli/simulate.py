@@ -13,7 +13,8 @@ import click
 import uvloop
 
 from bridge.cli.common import EXIT_FAILED, EXIT_INTERRUPTED, fail
-from bridge.console import Progress, printable, progress, table
+from bridge.clip import printable
+from bridge.console import Progress, progress, table
 from bridge.simulate import Plan, Report, Tally, states, write_report
 from bridge.simulate import simulate as post_states
 from bridge.simulate.api import Api, ApiFault

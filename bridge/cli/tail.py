@@ -9,8 +9,8 @@ import click
 import orjson
 
 from bridge.cli.common import config_option, json_option, load_settings, run_with_kafka
+from bridge.clip import printable
 from bridge.config.settings import Settings
-from bridge.console import printable
 from bridge.errors import BridgeError
 from bridge.kafka.admin import describe_topics, missing_topic
 from bridge.kafka.cloudevent import Seen, moment_of, read

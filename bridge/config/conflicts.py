@@ -1,13 +1,18 @@
-"""Settings that are each valid and do not go together."""
+"""Settings that are each valid and do not go together: the rules, and what breaks them.
+
+A rule is a value and not code, so that the schema and the chart say the same: see RULES.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Final
+from typing import Any, Final
 
-from bridge.config.settings import Admin, Inspector, Place, Security, Server, Settings, Tls, dotted
+from bridge.config.settings import Place, Settings, dotted
 
 _ANY_HOST: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+
+FALLBACKS: Final = {"endpoints[].topic": "kafka.topic"}
+"""The setting that stands in for one that is left out, by key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,111 +27,174 @@ class Conflict:
     between: tuple[Place, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """No two values of these keys are the same; a port is another on another host."""
+
+    keys: tuple[str, ...]
+
+    def broken(self, settings: Settings) -> Iterator[Conflict]:
+        """Yield each value that an earlier one has."""
+        earlier: list[_Found] = []
+        for found in (each for key in self.keys for each in _all(settings, key)):
+            same = next((each for each in earlier if _meet(settings, each, found)), None)
+            if same:
+                yield found.conflict(f"must differ from {dotted(same.place)}", same)
+            earlier.append(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """The value of a key is none of the other key's."""
+
+    key: str
+    other: str
+
+    def broken(self, settings: Settings) -> Iterator[Conflict]:
+        """Yield the value once for each of the other key's that is the same."""
+        found = _only(settings, self.key)
+        for other in _all(settings, self.other):
+            if found.value == other.value:
+                yield found.conflict(f"must differ from {dotted(other.place)}", other)
+
+
+@dataclass(frozen=True, slots=True)
+class Decides:
+    """Items of a list with one value of a key have one value of the other key."""
+
+    key: str
+    other: str
+
+    def broken(self, settings: Settings) -> Iterator[Conflict]:
+        """Yield each value that an earlier item has beside another value of the other key."""
+        one, many = (key.rpartition(".")[2] for key in (self.key, self.other))
+        pairs = list(zip(_all(settings, self.key), _all(settings, self.other), strict=True))
+        for number, (found, other) in enumerate(pairs):
+            for before, decided in pairs[:number]:
+                if found.value == before.value and other.value != decided.value:
+                    what = f"the same as {dotted(before.place)}, but with another {many}: "
+                    what += f"one {one} must have one {many}"
+                    yield found.conflict(what, before, decided, other)
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """A number is not below another."""
+
+    key: str
+    other: str
+
+    def broken(self, settings: Settings) -> Iterator[Conflict]:
+        """Yield the number if it is below the other."""
+        found, other = _only(settings, self.key), _only(settings, self.other)
+        if found.value < other.value:
+            yield found.conflict(f"must be at least {self.other}", other)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """If a key has a value, or one of `when`, the other key has a value too."""
+
+    key: str
+    other: str
+    when: tuple[str, ...] = ()
+
+    def broken(self, settings: Settings) -> Iterator[Conflict]:
+        """Yield the value if the other key has none."""
+        found, other = _only(settings, self.key), _only(settings, self.other)
+        given = found.value in self.when if self.when else found.value is not None
+        if given and other.value is None:
+            yield found.conflict(f"{found.value if self.when else ''} needs {self.other}", other)
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyWith:
+    """If a key has a value, that of the other key is one of these."""
+
+    key: str
+    other: str
+    values: tuple[str, ...]
+
+    def broken(self, settings: Settings) -> Iterator[Conflict]:
+        """Yield the value if the other key's is none of these."""
+        found, other = _only(settings, self.key), _only(settings, self.other)
+        if found.value is not None and other.value not in self.values:
+            yield found.conflict(f"only with {self.other} {' or '.join(self.values)}", other)
+
+
+Rule = Distinct | Differs | Decides | AtLeast | Needs | OnlyWith
+
+_PROTOCOL: Final = "kafka.security.protocol"
+_SASL: Final = "kafka.security.sasl"
+_TLS: Final = "kafka.security.tls"
+
+RULES: Final[tuple[Rule, ...]] = (
+    Distinct(("endpoints[].name",)),
+    Distinct(("endpoints[].path",)),
+    Decides("endpoints[].source", "endpoints[].topic"),
+    Differs("kafka.dead_letter_topic", "endpoints[].topic"),
+    Distinct(("server.port", "admin.port", "inspector.port")),
+    AtLeast("server.max_in_flight_bytes", "server.max_body_bytes"),
+    Needs(_PROTOCOL, _SASL, when=("SASL_SSL", "SASL_PLAINTEXT")),
+    OnlyWith(_SASL, _PROTOCOL, ("SASL_SSL", "SASL_PLAINTEXT")),
+    OnlyWith(_TLS, _PROTOCOL, ("SSL", "SASL_SSL")),
+    Needs(f"{_TLS}.cert_file", f"{_TLS}.key_file"),
+    Needs(f"{_TLS}.key_file", f"{_TLS}.cert_file"),
+    Needs(f"{_TLS}.key_password", f"{_TLS}.key_file"),
+)
+"""What the program refuses to start with. The chart's rules are made of these too (`make schema`),
+and the schema of the configuration of those that a schema can say."""
+
+
 def conflicts(settings: Settings) -> Iterator[Conflict]:
-    """Find every pair of settings that do not go together."""
-    yield from _repeated(settings, "name")
-    yield from _repeated(settings, "path")
-    yield from _divided_sources(settings)
-    yield from _accounts_without_one_way_in(settings)
-    yield from _rejected_among_statuses(settings)
-    yield from _one_port_for_two(settings)
-    yield from _bodies_that_never_fit(settings)
-    yield from _security_that_does_not_agree(settings.kafka.security)
-    yield from _half_a_certificate(settings.kafka.security.tls)
+    """Find every rule that is broken."""
+    for rule in RULES:
+        yield from rule.broken(settings)
 
 
-def _repeated(settings: Settings, key: str) -> Iterator[Conflict]:
-    first: dict[str, Place] = {}
-    for number, endpoint in enumerate(settings.endpoints):
-        place = ("endpoints", number, key)
-        earlier = first.setdefault(getattr(endpoint, key), place)
-        if earlier != place:
-            yield Conflict(place, f"the same as {dotted(earlier)}", (place, earlier))
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A setting's value, where it stands, and every place that it rests on."""
+
+    value: Any
+    place: Place
+    on: tuple[Place, ...]
+
+    def conflict(self, what: str, *others: "_Found") -> Conflict:
+        return Conflict(self.place, what.strip(), sum((o.on for o in others), self.on))
 
 
-def _divided_sources(settings: Settings) -> Iterator[Conflict]:
-    for (m, one), (n, two) in combinations(enumerate(settings.endpoints), 2):
-        if one.source == two.source and settings.topic_of(one) != settings.topic_of(two):
-            sources: tuple[Place, ...] = (("endpoints", m, "source"), ("endpoints", n, "source"))
-            yield Conflict(
-                sources[1],
-                f"the same as {dotted(sources[0])}, but with another topic: one source must "
-                "have one topic",
-                (*sources, *_topic_places(settings, m), *_topic_places(settings, n)),
-            )
+def _all(settings: Settings, key: str) -> Iterator[_Found]:
+    """Every value of a key such as `endpoints[].name`."""
+    section, listed, name = key.rpartition("[].")
+    if not listed:
+        yield _only(settings, key)
+        return
+    for number, item in enumerate(getattr(settings, section)):
+        place: Place = (section, number, name)
+        found = _Found(getattr(item, name), place, (place,))
+        if found.value is None and key in FALLBACKS:
+            shared = _only(settings, FALLBACKS[key])
+            found = _Found(shared.value, shared.place, (place, *shared.on))
+        yield found
 
 
-def _topic_places(settings: Settings, number: int) -> tuple[Place, ...]:
-    own: Place = ("endpoints", number, "topic")
-    return (own,) if settings.endpoints[number].topic else (own, ("kafka", "topic"))
+def _only(settings: Settings, key: str) -> _Found:
+    """The value of a key such as `server.port`; None in a section that is left out."""
+    place: Place = tuple(key.split("."))
+    host: Place = (*place[:-1], "host")
+    return _Found(_at(settings, place), place, (place, host) if place[-1] == "port" else (place,))
 
 
-def _accounts_without_one_way_in(settings: Settings) -> Iterator[Conflict]:
-    for number, endpoint in enumerate(settings.endpoints):
-        if (provider := endpoint.provider) is None:
-            continue
-        section: Place = ("endpoints", number, "provider")
-        token, login, password = ((*section, key) for key in ("token", "login", "password"))
-        if provider.token and (provider.login or provider.password):
-            what = "either this, or login and password"
-            yield Conflict(token, what, (token, login, password))
-        elif provider.login and not provider.password:
-            yield Conflict(login, f"needs {dotted(password)}", (login, password))
-        elif provider.password and not provider.login:
-            yield Conflict(password, f"needs {dotted(login)}", (password, login))
-        elif not provider.token and not provider.login:
-            what = "needs a token, or login and password"
-            yield Conflict(section, what, (token, login, password))
+def _at(settings: Settings, place: Place) -> Any:
+    value: Any = settings
+    for step in place:
+        value = getattr(value, str(step), None)
+    return value
 
 
-def _rejected_among_statuses(settings: Settings) -> Iterator[Conflict]:
-    place = ("kafka", "dead_letter_topic")
-    for number, endpoint in enumerate(settings.endpoints):
-        if settings.topic_of(endpoint) == settings.kafka.dead_letter_topic:
-            topics = _topic_places(settings, number)
-            what = f"must differ from {dotted(topics[-1])}"
-            yield Conflict(place, what, (place, *topics))
-
-
-def _one_port_for_two(settings: Settings) -> Iterator[Conflict]:
-    listeners: list[tuple[str, Server | Admin | Inspector]] = [
-        ("server", settings.server),
-        ("admin", settings.admin),
-    ]
-    if settings.inspector is not None:
-        listeners.append(("inspector", settings.inspector))
-    for (first, one), (second, two) in combinations(listeners, 2):
-        meet = one.host == two.host or not _ANY_HOST.isdisjoint({one.host, two.host})
-        if one.port == two.port != 0 and meet:
-            between = tuple((name, key) for name in (first, second) for key in ("host", "port"))
-            yield Conflict((second, "port"), f"must differ from {first}.port", between)
-
-
-def _bodies_that_never_fit(settings: Settings) -> Iterator[Conflict]:
-    if settings.server.max_in_flight_bytes < settings.server.max_body_bytes:
-        places = (("server", "max_in_flight_bytes"), ("server", "max_body_bytes"))
-        yield Conflict(places[0], "must be at least server.max_body_bytes", places)
-
-
-def _security_that_does_not_agree(security: Security) -> Iterator[Conflict]:
-    section: Place = ("kafka", "security")
-    protocol, sasl, tls = ((*section, key) for key in ("protocol", "sasl", "tls"))
-    if security.logs_in and security.sasl is None:
-        what = f"{security.protocol} needs kafka.security.sasl: mechanism, username, password"
-        yield Conflict(protocol, what, (protocol, sasl))
-    if security.sasl is not None and not security.logs_in:
-        what = "only with kafka.security.protocol SASL_SSL or SASL_PLAINTEXT"
-        yield Conflict(sasl, what, (sasl, protocol))
-    if security.tls is not None and not security.encrypted:
-        what = "only with kafka.security.protocol SSL or SASL_SSL"
-        yield Conflict(tls, what, (tls, protocol))
-
-
-def _half_a_certificate(tls: Tls | None) -> Iterator[Conflict]:
-    needs = (("cert_file", "key_file"), ("key_file", "cert_file"), ("key_password", "key_file"))
-    for key, needed in needs:
-        if tls is not None and getattr(tls, key) and not getattr(tls, needed):
-            places: tuple[Place, ...] = tuple(
-                ("kafka", "security", "tls", k) for k in (key, needed)
-            )
-            yield Conflict(places[0], f"needs {dotted(places[1])}", places)
+def _meet(settings: Settings, one: _Found, two: _Found) -> bool:
+    if one.value != two.value or one.place[-1] != "port":
+        return one.value is not None and one.value == two.value
+    hosts = [_at(settings, (*found.place[:-1], "host")) for found in (one, two)]
+    return one.value != 0 and (hosts[0] == hosts[1] or not _ANY_HOST.isdisjoint(hosts))

@@ -377,7 +377,6 @@ class Provider(Section):
     token: Secret | None = Field(
         default=None,
         description="Secret key of the account; either this, or login and password.",
-        examples=["${PROVIDER_TOKEN}"],
     )
     login: UserName | None = Field(
         default=None, description="Login of the account.", examples=["account"]
@@ -385,6 +384,14 @@ class Provider(Section):
     password: Secret | None = Field(
         default=None, description="Password of the login.", examples=["${PROVIDER_PASSWORD}"]
     )
+
+    @model_validator(mode="after")
+    def _one_way_in(self, info: ValidationInfo) -> Self:
+        given = [each is not None for each in (self.token, self.login, self.password)]
+        ways_in = ([True, False, False], [False, True, True])
+        if given not in ways_in and info.context is not AS_FAR_AS_VALID:
+            raise ValueError("needs either a token, or login and password")
+        return self
 
     @property
     def encrypted(self) -> bool:

@@ -84,11 +84,9 @@ def _split(value: object) -> object:
     return [server.strip() for server in value.split(",")] if isinstance(value, str) else value
 
 
-def _server_address(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    named = re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", host)
-    if not named or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:  # noqa: PLR2004
-        raise ValueError("must be host:port, with a port from 1 to 65535")
+def _port_of_server(value: str) -> str:
+    if not 1 <= int(value.rpartition(":")[2]) <= 65535:  # noqa: PLR2004
+        raise ValueError(_HOST_AND_PORT)
     return value
 
 
@@ -159,9 +157,15 @@ UserName = Annotated[
 
 # --- Kafka -------------------------------------------------------------------------------
 
-ServerAddress = Annotated[str, AfterValidator(_server_address)]
+_SERVER: Final = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"
+_HOST_AND_PORT: Final = "must be host:port, with a port from 1 to 65535"
+ServerAddress = Annotated[
+    str, _Rule(f"^{_SERVER}$", _HOST_AND_PORT), AfterValidator(_port_of_server)
+]
+_ServersText = Annotated[str, _Rule(rf"^\s*{_SERVER}\s*(,\s*{_SERVER}\s*)*$", _HOST_AND_PORT)]
 Servers = Annotated[
-    NotEmpty[ServerAddress], BeforeValidator(_split, json_schema_input_type=str | list[str])
+    NotEmpty[ServerAddress],
+    BeforeValidator(_split, json_schema_input_type=_ServersText | list[ServerAddress]),
 ]
 TopicName = Annotated[
     str,

@@ -5,9 +5,10 @@ config/loader.py.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from bridge.config.conflicts import RULES, Needs, OnlyWith
 from bridge.config.settings import Settings
 from bridge.contract.event_schemas import Schema
 
@@ -18,6 +19,7 @@ _REFERENCE: Final[Schema] = {"pattern": r"\$\{"}
 _WHOLE: Final = r"^\s*[+-]?[0-9][0-9_]*(\.0*)?\s*$"
 _NUMBER: Final = r"^\s*[+-]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)([eE][+-]?[0-9]+)?\s*$"
 _BOOL_WORDS: Final = ("true", "false", "yes", "no", "on", "off", "t", "f", "y", "n", "1", "0")
+_WAYS_IN: Final = ((("token",), ("login", "password")), (("login", "password"), ("token",)))
 # At the start of a pattern, which is all that portable regular expressions can be spared.
 _LOOKAHEAD: Final = re.compile(r"\^\(\?([!=])([^()]+)\)(.+)", re.DOTALL)
 
@@ -35,20 +37,16 @@ def config_schema() -> Schema:
         "type": "object",
         "anyOf": [_holds_some(key) for key in ("tokens", "basic", "allow")],
     }
-    definitions["Provider"]["allOf"] = _one_way_in()
-    definitions["Security"]["allOf"] = _agreement()
-    definitions["Tls"]["allOf"] = [
-        _if_then(_given(key), _given(needed))
-        for key, needed in (
-            ("cert_file", "key_file"),
-            ("key_file", "cert_file"),
-            ("key_password", "key_file"),
-        )
-    ]
+    definitions["Provider"]["anyOf"] = [_given_without(*each) for each in _WAYS_IN]
+    root = _section(raw)
+    for rule in RULES:
+        if isinstance(rule, Needs | OnlyWith):
+            owner = _owner(rule.key, root, definitions)
+            owner.setdefault("allOf", []).append(_implication(rule))
     return {
         "$schema": DRAFT,
         "title": "Configuration of sms-status-bridge",
-        **_section(raw),
+        **root,
         "definitions": definitions,
     }
 
@@ -62,25 +60,28 @@ def _holds_some(key: str) -> Schema:
     return {"required": [key], "properties": {key: {"minItems": 1}}}
 
 
-def _one_way_in() -> list[Schema]:
-    """Let an account be known by its token, or by login and password."""
-    return [
-        {"anyOf": [_given("token"), _given("login")]},
-        _if_then(_given("token"), {"not": {"anyOf": [_given("login"), _given("password")]}}),
-        _if_then(_given("login"), _given("password")),
-        _if_then(_given("password"), _given("login")),
-    ]
+def _given_without(given: Sequence[str], without: Sequence[str]) -> Schema:
+    return {"allOf": [*map(_given, given), *({"not": _given(key)} for key in without)]}
 
 
-def _agreement() -> list[Schema]:
-    """Let protocol, sasl and tls go together, as far as the protocol is written out."""
-    login = {"enum": ["SASL_PLAINTEXT", "SASL_SSL"]}
-    no_login, no_tls = ["PLAINTEXT", "SSL"], ["PLAINTEXT", "SASL_PLAINTEXT"]
-    return [
-        _if_then(_has("protocol", login), _given("sasl")),
-        _if_then(_given("sasl"), _has("protocol", {"not": {"enum": no_login}})),
-        _if_then(_given("tls"), _has("protocol", {"not": {"enum": no_tls}})),
-    ]
+def _owner(key: str, root: Schema, definitions: dict[str, Schema]) -> Schema:
+    """The section that holds the last step of a key such as `kafka.security.tls`."""
+    section = root
+    for step in key.split(".")[:-1]:
+        held = section["properties"][step]
+        (name,) = [each["$ref"] for each in held.get("allOf") or held["anyOf"] if "$ref" in each]
+        section = definitions[name.rpartition("/")[2]]
+    return section
+
+
+def _implication(rule: Needs | OnlyWith) -> Schema:
+    """A rule on two keys of one section, as far as both are written out."""
+    key, other = (each.rpartition(".")[2] for each in (rule.key, rule.other))
+    if isinstance(rule, OnlyWith):
+        allowed: Schema = {"anyOf": [{"enum": list(rule.values)}, _REFERENCE]}
+        return _if_then(_given(key), _has(other, allowed))
+    when = _has(key, {"enum": list(rule.when)}) if rule.when else _given(key)
+    return _if_then(when, _given(other))
 
 
 def _if_then(condition: Schema, consequence: Schema) -> Schema:

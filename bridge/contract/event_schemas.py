@@ -18,7 +18,7 @@ from bridge.event import (
     rejected_state,
     status_message,
 )
-from bridge.model import MEANINGS, InvalidState, Message, Received, Route, State
+from bridge.model import MEANINGS, REASONS, InvalidState, Message, Received, Route, State
 
 Schema = dict[str, Any]
 ContentMode = Literal["structured", "binary"]
@@ -26,26 +26,6 @@ ContentMode = Literal["structured", "binary"]
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 ENVELOPE_SCHEMA: Final = "urn:sms-status-bridge:schema:envelope:1"
 REJECTED_ENVELOPE_SCHEMA: Final = "urn:sms-status-bridge:schema:rejected-envelope:1"
-
-REASONS: Final[Mapping[str, str]] = {
-    "missing_id": "the state has no id_sms, or a blank one",
-    "invalid_id": "id_sms is not 1 to 64 of A-Z a-z 0-9 . _ -",
-    "missing_status": "the state has no text, and not just one channel to take its place",
-    "invalid_status": "the status is not 1 to 64 of a-z 0-9 _",
-    "child_elements": "the state holds elements",
-    "too_many_attributes": "the state, or the body, has far too many attributes",
-    "attribute_too_long": "an attribute's name or value is too long",
-    "text_too_long": "the state's text is too long",
-    "too_large": "the event is over the size limit of the topic",
-    "not_xml": "the body is not well-formed XML",
-    "encoding": "the body's encoding is not accepted, or its bytes do not match it",
-    "doctype": "the body has a document type declaration",
-    "wrong_root": "the body's root is not <response>",
-    "misplaced_state": "a <state> is not right under the root",
-    "too_deep": "the body's elements are nested too deep",
-    "too_many_elements": "the body has too many elements",
-}
-"""What reason may say of a dead letter: first of a state, from not_xml on of a whole body."""
 
 _SECOND: Final = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
 _RECEIVED: Final = rf"^{_SECOND}\.[0-9]{{6}}Z$"
@@ -83,8 +63,8 @@ def envelope_schema() -> Schema:
     """Describe a whole status event in the structured content mode."""
     fields = {
         "id": _text(
-            "Identity of the state, made from its content: the same state always has the same id, "
-            "and two different ones never share it within a source.",
+            "Identity of the state, made from all that it carries: the same state always has the "
+            "same id, and two different ones never share it within a source.",
             r"^[A-Za-z0-9._-]{1,64}\.[0-9a-f]{32}$",
         ),
         "type": _text(
@@ -160,11 +140,21 @@ def status_examples(mode: ContentMode = "structured") -> list[Message]:
     """Make a final state, one without a time, and one with a word the bridge does not know."""
     states = (
         State(
-            "3234", "read", (("sms", "deliver"), ("viber", "read")), {}, "2011-01-01 12:57:46", {}
+            "3234",
+            "read",
+            {"sms": "deliver", "viber": "read"},
+            {"sms": "deliver", "viber": "read"},
+            "2011-01-01 12:57:46",
+            {},
         ),
-        State("0042", "send", (), {}, None, {}),
+        State("0042", "send", {}, {}, None, {}),
         State(
-            "3235", "blocked", (("sms", "blocked"),), {"note": "für 3 €"}, "2011-01-01 12:57:47", {}
+            "3235",
+            "blocked",
+            {"sms": "blocked"},
+            {"note": "für 3 €", "sms": "blocked"},
+            "2011-01-01 12:57:47",
+            {},
         ),
     )
     return [status_message(example_route(mode), state, _EXAMPLE_AT) for state in states]
@@ -310,7 +300,9 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
         "The status of each channel that the provider names (sms, viber, and others to come), in "
         "lower case."
     ),
-    "attributes": _words("What else the provider sent with the state, verbatim."),
+    "attributes": _words(
+        "What else the provider sent with the state, trimmed; empty ones are left out."
+    ),
     "changed_at": _moment(
         "When the status changed, in UTC and whole seconds; null if the provider sent no "
         "readable time. An hour that comes twice, at the end of summer time, is taken for the "
@@ -336,7 +328,13 @@ _REJECTED_FIELDS: Final[Mapping[str, Schema]] = {
             {
                 "attributes": _words("The element's attributes, verbatim."),
                 "text": {"description": "The element's text, verbatim.", "type": "string"},
-            }
+                "children": {
+                    "description": "Everything from the first child element to the end of the "
+                    "element, verbatim: present if it has child elements.",
+                    "type": "string",
+                },
+            },
+            optional=("children",),
         ),
     },
     "body": {

@@ -10,13 +10,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
+from bridge.demo.child import Child
 from bridge.errors import BridgeError
 
 START_TIMEOUT_SECONDS = 10.0
-STOP_TIMEOUT_SECONDS = 5.0
 
 NOT_INSTALLED = (
     "the in-memory broker needs confluent-kafka, which is not installed: "
@@ -24,7 +23,7 @@ NOT_INSTALLED = (
 )
 
 
-class EmbeddedBroker:
+class EmbeddedBroker(Child):
     """A broker in a child process, for as long as the `with` block lasts.
 
     Each topic has four partitions; one that is not named here appears on first use. The
@@ -32,75 +31,22 @@ class EmbeddedBroker:
     """
 
     def __init__(self, *topics: str) -> None:
-        self.topics = topics
+        options = [option for topic in topics for option in ("--topic", topic)]
+        command = [sys.executable, "-m", "bridge.demo.embedded_broker", *options]
+        super().__init__("the in-memory broker", *command)
         self.bootstrap_servers = ""  # host:port, from `start` on
-        self._process: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    @property
-    def pid(self) -> int:
-        """The child's process id; BridgeError if there is none."""
-        return self._running().pid
 
     def start(self) -> None:
         """Start the child and wait for its address; BridgeError says why there is none."""
         _require_confluent_kafka()
-        self._process = subprocess.Popen(  # noqa: S603  no shell, and a program of our own
-            [sys.executable, "-m", "bridge.demo.embedded_broker", *_options(self.topics)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            # Ctrl-C in a terminal reaches the whole group: the parent decides the order.
-            start_new_session=True,
-        )
-        self.bootstrap_servers = self._read_address(self._process)
-
-    def freeze(self) -> None:
-        """Stop the broker in its tracks: connections stay open and nothing answers."""
-        self._running().send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let a frozen broker go on, with every record that it held."""
-        self._running().send_signal(signal.SIGCONT)
-
-    def stop(self) -> None:
-        """End the child, frozen or not. A second call does nothing."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(signal.SIGCONT)
-        process.terminate()
-        try:
-            process.communicate(timeout=STOP_TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-
-    def _running(self) -> subprocess.Popen[str]:
-        if self._process is None:
-            raise BridgeError("the in-memory broker is not running")
-        return self._process
-
-    def _read_address(self, process: subprocess.Popen[str]) -> str:
+        self._spawn(subprocess.PIPE, None)
         # The child bounds its own start and ends on failure, so that this line always comes.
-        line = process.stdout.readline().strip() if process.stdout else ""
+        line = self.process.stdout.readline() if self.process.stdout else b""
+        self.bootstrap_servers = line.decode().strip()
         if not line:
             self.stop()
-            raise BridgeError(
-                f"the in-memory broker ended with status {process.returncode} before it was ready"
-            )
-        return line
+            status = self.process.returncode
+            raise BridgeError(f"{self.name} ended with status {status} before it was ready")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -120,10 +66,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BridgeError as exc:
         sys.exit(str(exc))
     sys.stdin.buffer.read()
-
-
-def _options(topics: Sequence[str]) -> list[str]:
-    return [option for topic in topics for option in ("--topic", topic)]
 
 
 def _require_confluent_kafka() -> None:

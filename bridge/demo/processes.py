@@ -5,37 +5,29 @@ Each part ends with its `with` block, whatever happened inside.
 
 import http.client
 import json
-import os
-import random
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import yaml
 
+from bridge.demo.child import HOST, POLL_SECONDS, Child, free_ports, wait_until
 from bridge.errors import BridgeError
 
 TOPIC = "sms.status"
 DEAD_LETTER_TOPIC = "sms.status.rejected"
-HOST = "127.0.0.1"
 PATH = "/webhook"
 PUBLISH_TIMEOUT_SECONDS = 2.0  # so that a frozen broker shows soon
 
-READY_SECONDS = 20.0
-STOP_SECONDS = 6.0
 READ_SECONDS = 20.0
 ANSWER_SECONDS = 15.0
-POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +51,17 @@ class Landed:
     outcome: str | None
 
 
-class Gateway:
+class Gateway(Child):
     """The gateway, `serve` in a process of its own, with files in `directory`.
 
-    It has the same ports each time it is launched: the provider knows but one URL.
+    It has the same ports each time it is started: the provider knows but one URL.
     """
 
     def __init__(self, directory: Path, bootstrap_servers: str) -> None:
         self.config_file = directory / "bridge.yaml"
-        self._log_file = directory / "gateway.log"
-        self._port, self._admin_port, self._inspector_port = _free_ports(3)
-        self._process: subprocess.Popen[bytes] | None = None
+        command = bridge("serve", "--config", str(self.config_file))
+        super().__init__("the gateway", *command, log=directory / "gateway.log")
+        self._port, self._admin_port, self._inspector_port = free_ports(3)
         self.config_file.write_text(yaml.safe_dump(self._configuration(bootstrap_servers)))
 
     def _configuration(self, bootstrap_servers: str) -> dict[str, Any]:
@@ -96,17 +88,6 @@ class Gateway:
             "log": {"format": "console"},
         }
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
-
     @property
     def url(self) -> str:
         """Where the provider posts."""
@@ -121,27 +102,6 @@ class Gateway:
     def inspector_url(self) -> str:
         """Where the page is that shows recent documents."""
         return f"http://{HOST}:{self._inspector_port}/"
-
-    @property
-    def running(self) -> bool:
-        """Whether the process is there."""
-        return self._process is not None and self._process.poll() is None
-
-    def launch(self) -> None:
-        """Start the process; it is not ready yet."""
-        with self._log_file.open("ab") as log:
-            self._process = launch("serve", "--config", str(self.config_file), output=log)
-
-    def kill(self) -> None:
-        """End it as a crash would (SIGKILL)."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def stop(self) -> None:
-        """End it in order, within STOP_SECONDS."""
-        if self._process is not None:
-            end(self._process)
 
     def ready(self) -> bool:
         """Whether `/readyz` says so; raises BridgeError if the process has ended."""
@@ -158,12 +118,6 @@ class Gateway:
             return _request(self._port, "POST", PATH, body)
         except (OSError, http.client.HTTPException) as exc:
             raise BridgeError(f"the gateway did not answer: {exc}") from exc
-
-    def last_log_lines(self, count: int) -> list[str]:
-        """The end of what it has logged."""
-        if not self._log_file.exists():
-            return []
-        return self._log_file.read_text(errors="replace").splitlines()[-count:]
 
 
 class Reader:
@@ -185,12 +139,7 @@ class Reader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._abandoned.set()
         self._executor.shutdown()
 
@@ -280,36 +229,9 @@ def _end_of(consumer: Any, partition: Any) -> int:
     return int(high)
 
 
-def launch(*arguments: str, output: Any) -> "subprocess.Popen[bytes]":
-    """Start a command of this program, its output to a file."""
-    return subprocess.Popen(  # noqa: S603 - its own interpreter and module
-        [sys.executable, "-m", "bridge", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        # Ctrl-C in a terminal reaches the whole group: the demo decides the order.
-        start_new_session=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-
-
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """End a process, in order if it does so in time. One that has ended is fine."""
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = READY_SECONDS) -> None:
-    """Poll until the condition holds; raises BridgeError if the time is over before."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise BridgeError(f"waited {seconds:.0f} s for {what}: timed out")
-        time.sleep(POLL_SECONDS)
+def bridge(*arguments: str) -> list[str]:
+    """The command line that runs this program."""
+    return [sys.executable, "-m", "bridge", *arguments]
 
 
 @contextmanager
@@ -342,18 +264,3 @@ def _request(port: int, method: str, path: str, body: str | None = None) -> Answ
         return Answer(response.status, response.read().decode(), time.monotonic() - started)
     finally:
         connection.close()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Find loopback ports below those of outgoing connections.
-
-    The gateway must find its port free when it starts again; and who dials a dead port from
-    that very port is connected to itself.
-    """
-    ports: set[int] = set()
-    while len(ports) < count:
-        port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
-        with socket.socket() as probe:
-            if probe.connect_ex((HOST, port)) != 0:
-                ports.add(port)
-    return sorted(ports)

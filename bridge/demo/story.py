@@ -10,26 +10,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from subprocess import Popen
 from tempfile import TemporaryDirectory
 
 import click
 import xmltodict
 
 from bridge.console import Progress, progress, table
+from bridge.demo.child import POLL_SECONDS, Child
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.demo.processes import (
     DEAD_LETTER_TOPIC,
-    POLL_SECONDS,
     TOPIC,
     Answer,
     Gateway,
     Landed,
     Reader,
-    end,
-    launch,
+    bridge,
     signals_as_exits,
-    wait_until,
 )
 from bridge.errors import BridgeError
 
@@ -82,14 +79,14 @@ def demo(messages: int, *, keep: bool, program: str) -> bool:
     """Play the story with `messages` states under load; whether all was acknowledged and is there.
 
     `program` is how this program is called, for suggested commands. With `keep` all goes on
-    until a signal. Raises BridgeError if a part fails.
+    until a signal. Raises BridgeError or TimeoutError if a part fails.
     """
     with signals_as_exits(), ExitStack() as stack:
         stage = _set_up(stack)
         try:
             _tell(stage, messages)
             whole = conclude(stage.score, stage.reader.finish())
-        except BridgeError:
+        except (BridgeError, TimeoutError):
             _show_log(stage.gateway)
             raise
         if not whole:
@@ -108,8 +105,7 @@ def _set_up(stack: ExitStack) -> Stage:
 
 
 def _tell(stage: Stage, messages: int) -> None:
-    stage.gateway.launch()
-    wait_until(stage.gateway.ready, "the gateway to be ready")
+    stage.gateway.wait_until(stage.gateway.ready, "the gateway to be ready")
     click.echo(f"Kafka    {stage.broker.bootstrap_servers} (in memory), topic {TOPIC}")
     click.echo(f"gateway  {stage.gateway.url}")
     _a_document_arrives(stage)
@@ -159,15 +155,13 @@ def _kafka_hangs(stage: Stage) -> None:
 def _the_gateway_dies(stage: Stage, messages: int) -> None:
     _step(3, f"The gateway is killed under load: {messages:,} statuses")
     report = stage.directory / "report.json"
-    with (stage.directory / "provider.log").open("wb") as log:
-        provider = launch("simulate", *_load(stage.gateway.url, messages, report), output=log)
-    try:
+    command = bridge("simulate", *_load(stage.gateway.url, messages, report))
+    log = stage.directory / "provider.log"
+    with Child("the provider", *command, log=log) as provider:
         with progress(messages, "in Kafka") as bar:
             told = _kill_midway(stage, provider, messages, bar)
-    finally:
-        end(provider)
-    if not report.exists():
-        raise BridgeError(f"the provider failed:\n{(stage.directory / 'provider.log').read_text()}")
+        if not report.exists():
+            raise BridgeError(f"the provider failed:\n{provider.output}")
     if not told:
         raise BridgeError("the load was over before the gateway could be killed")
     for line in told:
@@ -188,7 +182,7 @@ def _load(url: str, messages: int, report: Path) -> list[str]:
     ]
 
 
-def _kill_midway(stage: Stage, provider: "Popen[bytes]", messages: int, bar: Progress) -> list[str]:
+def _kill_midway(stage: Stage, provider: Child, messages: int, bar: Progress) -> list[str]:
     """Kill the gateway once a third of the load is in Kafka, and start it again at once.
 
     Returns, when the provider is done, what there is to tell of it.
@@ -196,12 +190,12 @@ def _kill_midway(stage: Stage, provider: "Popen[bytes]", messages: int, bar: Pro
     before = stage.reader.count
     killed_at: float | None = None
     told: list[str] = []
-    while provider.poll() is None:
+    while provider.running:
         landed = stage.reader.count - before
         bar.at(landed)
         if killed_at is None and landed >= messages // 3:
             stage.gateway.kill()
-            stage.gateway.launch()
+            stage.gateway.start()
             killed_at = time.monotonic()
             told = [f"killed (SIGKILL) with {landed:,} of them in Kafka, and started again"]
         elif killed_at is not None and len(told) == 1 and stage.gateway.ready():
@@ -275,7 +269,7 @@ def _keep(stage: Stage, program: str) -> None:
 
 def _show_log(gateway: Gateway) -> None:
     click.echo("the gateway's last lines:", err=True)
-    for line in gateway.last_log_lines(LOG_LINES):
+    for line in gateway.output.splitlines()[-LOG_LINES:]:
         click.echo(f"  {line}", err=True)
 
 

@@ -20,7 +20,7 @@ PROGRESS_BYTES = 64 * 1024
 PROGRESS_SECONDS = 1.0
 
 # What a document costs in memory until its request is answered: measured, the dearer content mode,
-# for every shape that the limits of parse.py let pass. tests/gateway/test_memory.py holds it.
+# for every shape that the limits of parse/ let pass. tests/gateway/test_memory.py holds it.
 STATE_BYTES = 4096  # that one counted state stands for: `max_in_flight_states` of them must fit
 _BYTES_OF_A_STATE = 2200
 _BYTES_OF_AN_ATTRIBUTE = 180

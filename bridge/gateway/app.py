@@ -19,7 +19,13 @@ from bridge.gateway.not_found import NotFound
 from bridge.gateway.reader import Reader
 from bridge.gateway.webhook import Limits, Shared, Webhook
 from bridge.observability.metrics import CONTENT_TYPE, EndpointMetrics, Metrics
-from bridge.observability.requests import Observer, Observers, RequestLog, RequestMetrics
+from bridge.observability.requests import (
+    REFUSALS,
+    Observer,
+    Observers,
+    RequestLog,
+    RequestMetrics,
+)
 from bridge.pipeline import Pipeline, Publisher
 from bridge.ratelimit import RateLimit
 
@@ -108,7 +114,7 @@ def _webhook(
 ) -> Webhook:
     allow = endpoint.auth.allow if endpoint.auth else ()
     observers: list[Observer] = [
-        RequestMetrics(EndpointMetrics(metrics, endpoint.name)),
+        RequestMetrics(EndpointMetrics(metrics, endpoint.name, REFUSALS)),
         RequestLog(endpoint.name),
     ]
     if tracing is not None:

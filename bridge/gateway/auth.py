@@ -20,9 +20,13 @@ MAX_QUERY_TOKENS = 4  # that are looked at: a head has room for thousands, 13 ms
 
 @dataclass(frozen=True, slots=True)
 class Authenticator:
-    """The credentials of one endpoint. `challenge` is for `WWW-Authenticate` (RFC 9110, 11.6.1)."""
+    """The credentials of one endpoint. `challenge` is for `WWW-Authenticate` (RFC 9110, 11.6.1).
+
+    `query_tokens` are `tokens` as a URL's query shows them.
+    """
 
     tokens: tuple[bytes, ...] = field(repr=False)
+    query_tokens: tuple[bytes, ...] = field(repr=False)
     basic: tuple[bytes, ...] = field(repr=False)
     challenge: str
 
@@ -32,8 +36,10 @@ class Authenticator:
         if auth is None or not (auth.tokens or auth.basic):
             return None
         schemes = ["Basic"] * bool(auth.basic) + ["Bearer"] * bool(auth.tokens)
+        tokens = [token.get_secret_value().encode() for token in auth.tokens]
         return cls(
-            tokens=tuple(_digest(token.get_secret_value().encode()) for token in auth.tokens),
+            tokens=tuple(_digest(token) for token in tokens),
+            query_tokens=tuple(_digest(_with_pluses(token)) for token in tokens),
             basic=tuple(
                 _digest(f"{user.username}:{user.password.get_secret_value()}".encode())
                 for user in auth.basic
@@ -52,7 +58,7 @@ class Authenticator:
         else:
             matches = False
         for token in islice(_query_tokens(query), MAX_QUERY_TOKENS):
-            matches |= _matches(token, self.tokens)
+            matches |= _matches(token, self.query_tokens)
         return matches
 
 
@@ -61,7 +67,16 @@ def _query_tokens(query: bytes) -> Iterator[bytes]:
     for pair in query.split(b"&"):
         name, _, value = pair.partition(b"=")
         if name == b"token":
-            yield unquote_to_bytes(value.replace(b"+", b" "))
+            yield _with_pluses(unquote_to_bytes(value))
+
+
+def _with_pluses(token: bytes) -> bytes:
+    """A token in which a plus and a space are the same.
+
+    A URL's `+` is a plus, a form's is a space; what handles the provider's URL on its way takes
+    one for the other, and escapes what it took it for.
+    """
+    return token.replace(b" ", b"+")
 
 
 def _decoded(credentials: bytes) -> bytes:

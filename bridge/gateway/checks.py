@@ -9,11 +9,14 @@ from http import HTTPStatus
 from bridge.gateway.admission import Capacity
 from bridge.gateway.auth import Authenticator
 from bridge.gateway.client_address import Networks, Proxies
-from bridge.gateway.responses import Answer, overloaded, refusal
+from bridge.gateway.responses import ABOUT, Answer, overloaded, refusal
 from bridge.observability.requests import Disposition, Request
 
 Decision = tuple[Disposition, Answer | None]
 Check = Callable[[Request], Decision | None]
+
+# The codings that senders use (RFC 9110, 8.4.1). What is none of them is ignored.
+COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
 
 
 def checks(
@@ -30,7 +33,7 @@ def checks(
         *([HasCredentials(authenticator)] if authenticator is not None else []),
         HasRoom(capacity),
         has_length,
-        is_not_encoded,
+        is_not_compressed,
         IsNotTooLarge(max_body_bytes),
     )
 
@@ -39,8 +42,9 @@ def is_post(request: Request) -> Decision | None:
     """405 for every other method."""
     if request.scope["method"] == "POST":
         return None
-    status = HTTPStatus.METHOD_NOT_ALLOWED
-    return refused(refusal(status, "only POST", headers=((b"allow", b"POST"),)))
+    only_post = f"only POST is accepted: {ABOUT}"
+    reply = refusal(HTTPStatus.METHOD_NOT_ALLOWED, only_post, headers=((b"allow", b"POST"),))
+    return Disposition.METHOD, reply
 
 
 class ComesFrom:
@@ -55,7 +59,7 @@ class ComesFrom:
         scope = request.scope
         if self._proxies.client(scope["client"], scope["headers"]) in self._allow:
             return None
-        return refused(refusal(HTTPStatus.FORBIDDEN, "this address may not post"))
+        return Disposition.ADDRESS, refusal(HTTPStatus.FORBIDDEN, "this address may not post")
 
 
 class HasCredentials:
@@ -75,7 +79,7 @@ class HasCredentials:
         challenge = self._authenticator.challenge.encode()
         wrong = "wrong or missing credentials"
         headers = ((b"www-authenticate", challenge),)
-        return refused(refusal(HTTPStatus.UNAUTHORIZED, wrong, headers))
+        return Disposition.CREDENTIALS, refusal(HTTPStatus.UNAUTHORIZED, wrong, headers)
 
 
 class HasRoom:
@@ -94,15 +98,22 @@ def has_length(request: Request) -> Decision | None:
     """411 for HTTP/1.0 without a length: the body's end could not be told."""
     if request.scope["http_version"] != "1.0" or b"content-length" in request.headers:
         return None
-    return refused(refusal(HTTPStatus.LENGTH_REQUIRED, "HTTP/1.0 needs a Content-Length"))
+    what = "HTTP/1.0 needs a Content-Length"
+    return Disposition.NO_LENGTH, refusal(HTTPStatus.LENGTH_REQUIRED, what)
 
 
-def is_not_encoded(request: Request) -> Decision | None:
-    """415 for a compressed body."""
-    encoding = request.headers.get(b"content-encoding", b"")
-    if encoding.strip().lower() in (b"", b"identity"):
+def is_not_compressed(request: Request) -> Decision | None:
+    """415 for a compressed body; what else stands there, such as a character set, is no coding."""
+    if b"content-encoding" not in request.headers:
         return None
-    return refused(refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "only the identity encoding"))
+    lines = [value for name, value in request.scope["headers"] if name == b"content-encoding"]
+    for entry in b",".join(lines).lower().split(b","):
+        coding = entry.partition(b";")[0].strip().decode("latin-1")
+        if coding in COMPRESSIONS:
+            request.coding = coding
+            what = f"the body is compressed ({coding}): send it as it is"
+            return Disposition.COMPRESSED, refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, what)
+    return None
 
 
 class IsNotTooLarge:
@@ -117,14 +128,10 @@ class IsNotTooLarge:
         if length <= self._max_body_bytes:
             return None
         request.declared_bytes = length
-        return refused(too_large(self._max_body_bytes))
+        return too_large(self._max_body_bytes)
 
 
-def refused(reply: Answer) -> Decision:
-    """The decision to answer so, without having read the body."""
-    return Disposition.REFUSED, reply
-
-
-def too_large(max_body_bytes: int) -> Answer:
+def too_large(max_body_bytes: int) -> Decision:
     """413."""
-    return refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is over {max_body_bytes} bytes")
+    what = f"the body is over {max_body_bytes} bytes"
+    return Disposition.BODY_TOO_LARGE, refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, what)

@@ -70,7 +70,7 @@ class NotFound:
             scope=scope,
             headers=headers,
             find_client=partial(self._proxies.client, scope["client"], scope["headers"]),
-            disposition=Disposition.REFUSED,
+            disposition=Disposition.NOT_FOUND,
             status=int(HTTPStatus.NOT_FOUND),
             answered_at=datetime.now(UTC),
         )

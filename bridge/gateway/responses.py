@@ -13,6 +13,9 @@ _PROBLEM_XML = b"application/problem+xml"
 Headers = tuple[tuple[bytes, bytes], ...]
 RETRY_AFTER: Headers = ((b"retry-after", b"5"),)
 
+# For whoever tries the address: a provider's form, a browser, a check.
+ABOUT = "this address receives delivery statuses, which an SMS provider posts as XML or JSON"
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

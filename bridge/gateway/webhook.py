@@ -14,11 +14,18 @@ from starlette.types import Receive, Scope, Send
 from bridge.ack import answer
 from bridge.errors import DocumentError, RequestError
 from bridge.gateway.admission import SMALL_BYTES, Capacity, Lease, weight, weight_unread
-from bridge.gateway.checks import Check, Decision, refused, too_large
+from bridge.gateway.checks import Check, Decision, too_large
 from bridge.gateway.client_address import Proxies
 from bridge.gateway.reader import Reader
 from bridge.gateway.request_ids import RequestIds
-from bridge.gateway.responses import RETRY_AFTER, Answer, nothing_taken, overloaded, refusal
+from bridge.gateway.responses import (
+    ABOUT,
+    RETRY_AFTER,
+    Answer,
+    nothing_taken,
+    overloaded,
+    refusal,
+)
 from bridge.model import Route
 from bridge.observability.requests import Disposition, Observers, Request
 from bridge.parse import is_blank
@@ -155,29 +162,33 @@ class Webhook:
             if decision is not None:
                 return decision
         lease.expected_bytes = int(request.headers.get(b"content-length", 0))
-        body = await self._read(receive, lease)
+        body = await self._read(request, receive, lease)
         if isinstance(body, bytes):
             return await self._process(request, body, lease)
         return body
 
     # --- the body ------------------------------------------------------------------------
 
-    async def _read(self, receive: Receive, lease: Lease) -> bytes | Decision:
+    async def _read(self, request: Request, receive: Receive, lease: Lease) -> bytes | Decision:
         """The whole body, or what to answer without it."""
         now = asyncio.get_running_loop().time()
         try:
             with self._timeouts.at(now + self._limits.body_timeout_seconds) as wait:
                 return await self._collect(receive, lease, wait.end)
         except TimeoutError:
-            return refused(refusal(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time"))
+            slow = "the body did not arrive in time"
+            return Disposition.BODY_TOO_SLOW, refusal(HTTPStatus.REQUEST_TIMEOUT, slow)
         except RequestError as error:
-            return refused(refusal(error.status, str(error)))
+            request.detail = str(error)
+            return Disposition.MALFORMED, refusal(error.status, request.detail)
         except asyncio.CancelledError:
             if not self._shared.draining():
                 raise
             # The drain's time is over. Nothing of this body was published, so it can be said.
-            stopping = "the gateway is stopping"
-            return refused(refusal(HTTPStatus.SERVICE_UNAVAILABLE, stopping, RETRY_AFTER))
+            stopping = refusal(
+                HTTPStatus.SERVICE_UNAVAILABLE, "the gateway is stopping", RETRY_AFTER
+            )
+            return Disposition.STOPPING, stopping
 
     async def _collect(
         self, receive: Receive, lease: Lease, cut: Callable[[], None]
@@ -189,7 +200,7 @@ class Webhook:
                 return Disposition.LEFT, None
             chunk: bytes = message.get("body", b"")
             if lease.bytes + len(chunk) > self._limits.max_body_bytes:
-                return refused(too_large(self._limits.max_body_bytes))
+                return too_large(self._limits.max_body_bytes)
             if not message.get("more_body", False):
                 if not lease.take_bytes(len(chunk)):
                     return Disposition.OVERLOADED, overloaded()
@@ -210,8 +221,8 @@ class Webhook:
         received_at = self._shared.clock()
         request.body = body
         if is_blank(body):
-            blank = refusal(HTTPStatus.BAD_REQUEST, "the body is empty")
-            return Disposition.UNREADABLE, blank
+            empty = refusal(HTTPStatus.BAD_REQUEST, f"the body is empty: {ABOUT}")
+            return Disposition.EMPTY, empty
         route = self._route
         if request.span is not None:
             route = replace(route, trace=request.span.trace)

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from bridge.model import InvalidState, Item, Outcome, Result, State
-from bridge.observability.requests import Request
+from bridge.observability.requests import Disposition, Request
 
 KEPT_DOCUMENTS = 300  # of those without trouble, and as many of those with
 KEPT_BYTES = 8 * 1024 * 1024  # of each of the two
@@ -125,6 +125,7 @@ class RefusalKind(NamedTuple):
 
     endpoint: str
     status: int | None
+    disposition: Disposition
     credentials: str
 
 
@@ -226,7 +227,7 @@ class Store:
         return [self._by_number[other] for other in reversed(newest)], more
 
     def _refuse(self, seen: Request) -> None:
-        kind = RefusalKind(seen.endpoint, seen.status, seen.credentials or "")
+        kind = RefusalKind(seen.endpoint, seen.status, seen.disposition, seen.credentials or "")
         refused = self.refusals.setdefault(kind, RefusalCount())
         refused.count += 1
         refused.last_at, refused.last_peer = seen.answered_at, seen.client or ""

@@ -25,6 +25,7 @@ from bridge.inspector.store import (
     Store,
 )
 from bridge.model import MEANINGS
+from bridge.observability.requests import Disposition
 
 MAX_ROWS = 200  # of the table
 MAX_IDS = 3  # of one row
@@ -42,16 +43,21 @@ MEANING = {
     "dropped": "not valid, and no topic takes it",
     "refused": "the whole body cannot be read",
 }
-WHY_TURNED_AWAY = {
-    401: "credentials",
-    403: "address not allowed",
-    404: "no endpoint has this path",
-    405: "only POST",
-    408: "the body did not come in time",
-    411: "HTTP/1.0 without a length",
-    413: "body too large",
-    415: "compressed body",
-    503: "too much in flight",
+WHY_REFUSED = {
+    Disposition.NOT_FOUND: "no endpoint has this path",
+    Disposition.METHOD: "only POST",
+    Disposition.ADDRESS: "address not allowed",
+    Disposition.CREDENTIALS: "credentials",
+    Disposition.OVERLOADED: "too much in flight",
+    Disposition.NO_LENGTH: "HTTP/1.0 without a length",
+    Disposition.COMPRESSED: "compressed body",
+    Disposition.BODY_TOO_LARGE: "body too large",
+    Disposition.BODY_TOO_SLOW: "the body did not come in time",
+    Disposition.MALFORMED: "the body's chunks cannot be read",
+    Disposition.EMPTY: "empty body",
+    Disposition.LEFT: "left before the end of the body",
+    Disposition.STOPPING: "the gateway was stopping",
+    Disposition.FAULT: "a fault of the gateway's own",
 }
 
 
@@ -234,8 +240,5 @@ def _phrase(status: int) -> str:
 
 
 def _why(door: RefusalKind) -> str:
-    if door.status is None:
-        return "left before the end of the body"
-    if door.credentials:
-        return f"{door.credentials} credentials"
-    return WHY_TURNED_AWAY.get(door.status, _phrase(door.status))
+    why = WHY_REFUSED[door.disposition]
+    return f"{door.credentials} {why}" if door.credentials else why

@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0 as CONTENT_TYP
 
 from bridge import __version__
 from bridge.model import MEANINGS, OTHER_STATUS, REASONS, Result
-from bridge.observability.counters import Counter, Histogram
+from bridge.observability.counters import Count, Counter, Histogram
 
 __all__ = ["CODES", "CONTENT_TYPE", "NO_ENDPOINT", "EndpointMetrics", "Metrics"]
 
@@ -25,6 +25,7 @@ CODES = (200, 400, 401, 403, 405, 408, 411, 413, 415, 500, 503)
 NO_ENDPOINT = "-"  # the label of requests that reach no endpoint, which none can be named
 CODES_ELSEWHERE = (400, 404, 408, 431, 500, 501)
 STATUSES = (*MEANINGS, OTHER_STATUS)
+MAX_NAMED_STATUSES = 10  # of those that are not known, for each endpoint
 
 # Close to 4 and 5 seconds: the default limit of a request, and the patience of many senders.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0)
@@ -86,6 +87,14 @@ class Metrics:
             "POSTs answered 503 unread: too much was in flight, or it took too long to read them.",
             "endpoint",
         )
+        self.refused = self._counter(
+            "refused",
+            "Requests of which nothing became an event, by reason: refused, or all of it rejected.",
+            *("endpoint", "reason"),
+        )
+        self.valid_documents = self._counter(
+            "valid_documents", "Documents with at least one valid state.", "endpoint"
+        )
         self.states = self._counter(
             "states",
             "States of documents that were read, by status word and by what Kafka made of them.",
@@ -109,7 +118,12 @@ class Metrics:
             "endpoint",
         )
         self.unknown_statuses = self._counter(
-            "unknown_statuses", "States with a word that is not known.", "endpoint"
+            "unknown_statuses",
+            "States with a word that is not known, by the first ten such words of the endpoint.",
+            *("endpoint", "status"),
+        )
+        self.foreign_documents = self._counter(
+            "foreign_documents", "Documents that hold no state, but something else.", "endpoint"
         )
         self.unreadable_times = self._counter(
             "unreadable_times", "States whose time cannot be read.", "endpoint"
@@ -251,10 +265,13 @@ def _is_at(producer: Producer, state: str) -> bool:
 
 
 class EndpointMetrics:
-    """One endpoint's share of the metrics, its series looked up once and not with each request."""
+    """One endpoint's share of the metrics, its series looked up once and not with each request.
 
-    def __init__(self, metrics: Metrics, endpoint: str) -> None:
-        self._endpoint = endpoint
+    `refusals` are all reasons for which it refuses a request, beside those to reject a body.
+    """
+
+    def __init__(self, metrics: Metrics, endpoint: str, refusals: Iterable[str]) -> None:
+        self.endpoint = endpoint
         self._all_requests = metrics.requests
         self._requests = {code: metrics.requests.labels(endpoint, code) for code in CODES}
         self._states = {
@@ -267,6 +284,13 @@ class EndpointMetrics:
         self._dead_letters = {
             reason: metrics.dead_letters.labels(endpoint, reason) for reason in REASONS
         }
+        self._refused = {
+            reason: metrics.refused.labels(endpoint, reason) for reason in (*refusals, *REASONS)
+        }
+        self.valid_documents = metrics.valid_documents.labels(endpoint)
+        self._unknown_statuses = metrics.unknown_statuses
+        self._unknown: dict[str, Count] = {}
+        self._unnamed = metrics.unknown_statuses.labels(endpoint, OTHER_STATUS)
         self._request_seconds = metrics.request_seconds.labels(endpoint)
         self.document_bytes = metrics.document_bytes.labels(endpoint)
         self._document_states = metrics.document_states.labels(endpoint)
@@ -275,7 +299,7 @@ class EndpointMetrics:
         self.publish_seconds = metrics.publish_seconds.labels(endpoint)
         self.overloaded = metrics.overloaded.labels(endpoint)
         self.suppressed_duplicates = metrics.suppressed_duplicates.labels(endpoint)
-        self.unknown_statuses = metrics.unknown_statuses.labels(endpoint)
+        self.foreign_documents = metrics.foreign_documents.labels(endpoint)
         self.unreadable_times = metrics.unreadable_times.labels(endpoint)
         self.future_times = metrics.future_times.labels(endpoint)
         self.lost_bodies = metrics.lost_bodies.labels(endpoint)
@@ -284,14 +308,31 @@ class EndpointMetrics:
         """Count an answer; `seconds` it took, where the body was read."""
         requests = self._requests.get(status)
         if requests is None:
-            requests = self._requests[status] = self._all_requests.labels(self._endpoint, status)
+            requests = self._requests[status] = self._all_requests.labels(self.endpoint, status)
         requests.inc()
         if seconds is not None:
             self._request_seconds.observe(seconds)
 
-    def refused(self, reason: str, count: int = 1) -> None:
-        """Count states or a body that are refused."""
+    def refused(self, reason: str) -> None:
+        """Count a request of which nothing became an event."""
+        self._refused[reason].inc()
+
+    def rejected(self, reason: str, count: int = 1) -> None:
+        """Count states, or a body, that are rejected."""
         self._dead_letters[reason].inc(count)
+
+    def name_unknown(self, statuses: Mapping[str, int]) -> list[str]:
+        """Count states with words that are not known; returns those that have a series from now on.
+
+        All that come after the first ten share one: a sender may make up any number.
+        """
+        named = []
+        for status, count in statuses.items():
+            if status not in self._unknown and len(self._unknown) < MAX_NAMED_STATUSES:
+                self._unknown[status] = self._unknown_statuses.labels(self.endpoint, status)
+                named.append(status)
+            self._unknown.get(status, self._unnamed).inc(count)
+        return named
 
     def document(self, states: Mapping[tuple[str, Result], int]) -> None:
         """Count a document's states, by status word and outcome."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from bridge.clip import ID_CHARACTERS, clipped
+from bridge.clip import ID_CHARACTERS, beginning, clipped
 from bridge.errors import DocumentError
 from bridge.model import MAX_LISTED_CHARACTERS, Outcome, Result, Trace
 from bridge.observability.metrics import EndpointMetrics
@@ -26,7 +26,7 @@ from bridge.ratelimit import Repeats
 log = structlog.get_logger(__name__)
 
 MAX_LOGGED_IDS = 100
-LINES_PER_SECOND = 0.1  # of requests that are refused with one status
+LINES_PER_SECOND = 0.1  # of requests that are refused for one reason
 LINES_AT_ONCE = 5
 
 
@@ -34,19 +34,33 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Disposition(Enum):
-    """What was done with a request; log level, metrics and the answer's kind follow from it."""
+    """What was done with a request; log level and metrics follow from it."""
 
-    REFUSED = "refused"  # it was not read
-    OVERLOADED = "overloaded"  # it was not read, for too much was in flight
+    NOT_FOUND = "not_found"
+    METHOD = "method"  # another one than POST
+    ADDRESS = "address"  # it may not post
+    CREDENTIALS = "credentials"  # wrong ones, or none
+    OVERLOADED = "overloaded"  # too much was in flight
+    NO_LENGTH = "no_length"
+    COMPRESSED = "compressed"
+    BODY_TOO_LARGE = "body_too_large"
+    BODY_TOO_SLOW = "body_too_slow"
+    MALFORMED = "malformed"  # its body's chunks cannot be read
+    EMPTY = "empty"  # it has no body
     LEFT = "left"  # the client left before the end of its body
+    STOPPING = "stopping"  # the gateway stopped before the end of its body
     FAULT = "fault"  # the program failed on it
     UNREADABLE = "unreadable"  # its body is no document of the provider
     LATE = "late"  # its document could not be read in time
     READ = "read"  # its document was read: `receipt` says what became of each state
 
 
-_UNREAD = frozenset(
-    {Disposition.REFUSED, Disposition.OVERLOADED, Disposition.LEFT, Disposition.FAULT}
+_READ = frozenset({Disposition.UNREADABLE, Disposition.LATE, Disposition.READ})
+# Reasons for which an endpoint refuses a request.
+REFUSALS = tuple(
+    disposition.value
+    for disposition in Disposition
+    if disposition not in {Disposition.NOT_FOUND, Disposition.UNREADABLE, Disposition.READ}
 )
 
 
@@ -67,8 +81,9 @@ class Request:
 
     `find_client` tells who sent it, through the proxies that are trusted: asked for only where
     somebody wants to know. `credentials` says what was wrong with them, if that was it ("wrong",
-    "missing"). `seconds` run from its head to its answer, `publish_seconds` from its first record
-    to what became of the last. `status` is None if nobody was there to answer.
+    "missing"), `coding` names the one that its body is compressed with, and `detail` what cannot be
+    read of the body's chunks. `seconds` run from its head to its answer, `publish_seconds` from its
+    first record to what became of the last. `status` is None if nobody was there to answer.
     """
 
     endpoint: str
@@ -79,7 +94,9 @@ class Request:
     started: float = field(default_factory=time.perf_counter)
     span: Span | None = None
     credentials: str | None = None
+    coding: str | None = None
     declared_bytes: int | None = None
+    detail: str | None = None
     body: bytes | None = None
     error: DocumentError | None = None
     dead_letter: Outcome | None = None
@@ -95,7 +112,22 @@ class Request:
     @property
     def was_read(self) -> bool:
         """Whether its body was looked at."""
-        return self.disposition not in _UNREAD
+        return self.disposition in _READ
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing of it is an event, in one fixed word; None if something is, or may be.
+
+        Of a document whose states are all rejected it is the reason for most of them.
+        """
+        if self.error is not None:
+            return self.error.reason
+        if self.receipt is None or self.disposition is not Disposition.READ:
+            return self.disposition.value
+        rejected = self.receipt.rejected
+        return (
+            None if not rejected or self.receipt.valid else max(rejected, key=rejected.__getitem__)
+        )
 
     @property
     def peer(self) -> str | None:
@@ -153,7 +185,7 @@ class RequestLog:
         fields = _fields(request)
         write = self._log.info
         if not request.was_read:
-            suppressed = self._repeats.held_back(request.status)
+            suppressed = self._repeats.held_back(request.disposition)
             if suppressed is None:
                 return
             fields["suppressed"] = suppressed
@@ -173,9 +205,9 @@ class RequestLog:
 
 
 def _is_remarkable(request: Request) -> bool:
-    """Whether not all that it brought was listed."""
+    """Whether not all that it brought was listed, or it brought something else than states."""
     receipt = request.receipt
-    return receipt is None or bool(receipt.unlisted or receipt.rejected)
+    return receipt is None or bool(receipt.unlisted or receipt.rejected or receipt.is_foreign)
 
 
 def _fields(request: Request) -> dict[str, object]:
@@ -185,23 +217,27 @@ def _fields(request: Request) -> dict[str, object]:
         fields["trace_id"] = request.span.trace_id
     if request.body is not None:
         fields["bytes"] = len(request.body)
-    if request.credentials is not None:
-        fields["credentials"] = request.credentials
-    if request.declared_bytes is not None:
-        fields["declared_bytes"] = request.declared_bytes
-    if request.disposition is Disposition.LATE:
-        fields["errors"] = ["the document was not read in time"]
+    if request.receipt is not None:
+        _add_receipt(fields, request.receipt)
+        if request.receipt.is_foreign:
+            fields["beginning"] = beginning(request.body or b"")
+    if request.disposition is not Disposition.READ:
+        _add_refusal(fields, request)
+    return fields
+
+
+def _add_refusal(fields: dict[str, object], request: Request) -> None:
+    fields["reason"] = request.reason
+    for name in ("credentials", "coding", "declared_bytes", "detail"):
+        if getattr(request, name) is not None:
+            fields[name] = getattr(request, name)
     if request.error is not None:
         dead_letter = request.dead_letter
-        fields["reason"] = request.error.reason
         fields["detail"] = str(request.error)
         fields["line"] = request.error.line
         fields["dead_letter"] = dead_letter.result.value if dead_letter is not None else "none"
-    if request.receipt is not None:
-        _add_receipt(fields, request.receipt)
     if request.exception is not None:
         fields["exc_info"] = request.exception
-    return fields
 
 
 def _add_receipt(fields: dict[str, object], receipt: Receipt) -> None:
@@ -238,8 +274,11 @@ class RequestMetrics:
             metrics.answered(request.status, seconds)
         if request.disposition in (Disposition.OVERLOADED, Disposition.LATE):
             metrics.overloaded.inc()
+        reason = request.reason
+        if reason is not None:
+            metrics.refused(reason)
         if request.error is not None:
-            metrics.refused(request.error.reason)
+            metrics.rejected(request.error.reason)
             if request.dead_letter is None or request.dead_letter.result is not Result.PUBLISHED:
                 metrics.lost_bodies.inc()
         if request.receipt is not None:
@@ -251,13 +290,17 @@ class RequestMetrics:
     def _count(self, receipt: Receipt) -> None:
         metrics = self._metrics
         metrics.document(receipt.counts)
+        if receipt.valid:
+            metrics.valid_documents.inc()
         metrics.ids(listed=len(receipt.listed), unlisted=len(receipt.unlisted))
         for reason, count in receipt.rejected.items():
-            metrics.refused(reason, count)
+            metrics.rejected(reason, count)
         if receipt.repeated:
             metrics.suppressed_duplicates.inc(receipt.repeated)
-        if receipt.unknown_words:
-            metrics.unknown_statuses.inc(receipt.unknown_words)
+        if receipt.is_foreign:
+            metrics.foreign_documents.inc()
+        for status in metrics.name_unknown(receipt.unknown_statuses):
+            log.warning("unknown status", endpoint=metrics.endpoint, status=status)
         if receipt.unreadable_times:
             metrics.unreadable_times.inc(receipt.unreadable_times)
         if receipt.future_times:

@@ -17,9 +17,8 @@ from xml.sax.saxutils import escape
 
 import httpx2
 
-from bridge.clip import clipped
+from bridge.clip import clipped, printable
 from bridge.config.settings import Provider
-from bridge.console import printable
 from bridge.errors import Fault, ProviderError
 from bridge.provider.documents import (
     CONTENT_TYPES,

@@ -14,7 +14,8 @@ import orjson
 
 from bridge.config.settings import Provider
 from bridge.errors import DocumentError, Fault, ProviderError
-from bridge.parse import MAX_ELEMENTS, parse
+from bridge.parse import parse
+from bridge.parse.limits import MAX_ELEMENTS
 
 CONTENT_TYPES: Mapping[str, str] = {
     "xml": "text/xml; charset=utf-8",

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from bridge.clip import ID_CHARACTERS, clipped
 from bridge.errors import Fault, ProviderError
 from bridge.model import InvalidState, Item, Result, Route
-from bridge.parse import MAX_ELEMENTS
+from bridge.parse.limits import MAX_ELEMENTS
 from bridge.pipeline import Pipeline, Prepared, Publisher, prepare
 from bridge.reconcile.report import Settled
 

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from bridge.clip import clipped
-from bridge.parse import is_id_sms
+from bridge.parse import is_id
 
 KEY = "unlisted_ids"
 SHOWN_CHARACTERS = 64
@@ -28,7 +28,7 @@ class WorkList:
 
     def add(self, endpoint: str | None, id_sms: str) -> None:
         """Add an id, if it can be one."""
-        if is_id_sms(id_sms):
+        if is_id(id_sms):
             self.ids.setdefault(endpoint, {})[id_sms] = None
         else:
             self.invalid[clipped(id_sms, SHOWN_CHARACTERS)] = None
@@ -41,7 +41,7 @@ def read_work_list(lines: Iterable[str]) -> WorkList:
         text = line.strip("\ufeff \t\r\n\0")
         if "{" in text:
             _add_log_line(work, number, text)
-        elif is_id_sms(text):
+        elif is_id(text):
             work.add(None, text)
         elif text:
             work.unreadable[number] = clipped(text, SHOWN_CHARACTERS)

@@ -1,11 +1,7 @@
 {{/* Names, labels, and what other templates derive from the program's configuration. */}}
 
-{{- define "sms.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" -}}
-{{- end }}
-
 {{- define "sms.fullname" -}}
-{{- $name := include "sms.name" . -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
 {{- else if contains $name .Release.Name -}}
@@ -15,8 +11,9 @@
 {{- end -}}
 {{- end }}
 
+{{/* What selects pods: a Deployment's selector is immutable, so no value may change it. */}}
 {{- define "sms.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "sms.name" . }}
+app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: gateway
 {{- end }}
@@ -27,10 +24,25 @@ app.kubernetes.io/component: gateway
 {{- merge $own (deepCopy .Values.podLabels) (deepCopy .Values.commonLabels) | toYaml -}}
 {{- end }}
 
+{{/* A CronJob's name has at most 52 characters. */}}
+{{- define "sms.reconcileName" -}}
+{{- printf "%s-reconcile" (include "sms.fullname" . | trunc 42 | trimSuffix "-") -}}
+{{- end }}
+
+{{- define "sms.reconcileSelector" -}}
+{{- merge (dict "app.kubernetes.io/component" "reconcile") (include "sms.selectorLabels" . | fromYaml) | toYaml -}}
+{{- end }}
+
+{{/* Labels of the CronJob's pods; no selector of the gateway's finds them. */}}
+{{- define "sms.reconcileLabels" -}}
+{{- $own := include "sms.reconcileSelector" . | fromYaml -}}
+{{- merge $own (deepCopy .Values.podLabels) (deepCopy .Values.commonLabels) | toYaml -}}
+{{- end }}
+
 {{/* Labels of an object: (dict "root" $ "component" NAME "extra" LABELS). The chart's own win. */}}
 {{- define "sms.labels" -}}
 {{- $own := dict
-  "app.kubernetes.io/name" (include "sms.name" .root)
+  "app.kubernetes.io/name" .root.Chart.Name
   "app.kubernetes.io/instance" .root.Release.Name
   "app.kubernetes.io/component" (default "gateway" .component)
   "app.kubernetes.io/managed-by" .root.Release.Service
@@ -71,25 +83,82 @@ annotations:
 {{- toYaml .Values.config -}}
 {{- end }}
 
-{{/* A name for each content: no pod ever sees a configuration that it was not rendered with. */}}
-{{- define "sms.configMapName" -}}
-{{- printf "%s-config-%s" (include "sms.fullname" .) (include "sms.config" . | sha256sum | trunc 10) -}}
+{{/*
+The annotations of a pod that runs the program, its configuration among them: it is a part of the
+pod's template, so that a former ReplicaSet has its own, whatever was installed since.
+*/}}
+{{- define "sms.podAnnotations" -}}
+{{- $own := dict "sms-status-bridge/bridge.yaml" (include "sms.config" .root) -}}
+{{- include "sms.annotations" (dict "root" .root "own" (merge $own (default dict .own)) "extra" .extra) -}}
 {{- end }}
 
-{{/* One setting of the program, or its default: (list ROOT SECTION KEY DEFAULT). */}}
+{{/*
+Every value of a key: (list ROOT "config.endpoints[].path") gives a list in JSON of each one's own
+key, its text, whether it has any (`given`), and whether that is more than a reference (`known`).
+What `config` leaves out has the program's default; a section that is off without one has no values.
+*/}}
+{{- define "sms.values" -}}
+{{- $root := index . 0 -}}
+{{- $path := index . 1 -}}
+{{- $program := $root.Files.Get "files/validation.json" | fromJson -}}
+{{- $found := list (dict "key" "" "value" $root.Values) -}}
+{{- $section := "" -}}
+{{- range $step := splitList "." $path -}}
+{{- $name := trimSuffix "[]" $step -}}
+{{- $section = printf "%s.%s" $section $step | trimPrefix "." -}}
+{{- $off := and (ne $section $path) (has $section $program.off) -}}
+{{- $next := list -}}
+{{- range $found -}}
+{{- $key := printf "%s.%s" .key $name | trimPrefix "." -}}
+{{- $there := and (kindIs "map" .value) (hasKey .value $name) -}}
+{{- if and $off (or (not $there) (kindIs "invalid" (index .value $name))) -}}
+{{- else if and $there (hasSuffix "[]" $step) -}}
+{{- range $n, $item := index .value $name -}}
+{{- $next = append $next (dict "key" (printf "%s[%d]" $key $n) "value" $item) -}}
+{{- end -}}
+{{- else if $there -}}
+{{- $next = append $next (dict "key" $key "value" (index .value $name)) -}}
+{{- else if not (hasSuffix "[]" $step) -}}
+{{- $next = append $next (dict "key" $key "value" (index $program.defaults $path)) -}}
+{{- end -}}
+{{- end -}}
+{{- $found = $next -}}
+{{- end -}}
+{{- $values := list -}}
+{{- range $found -}}
+{{- $one := . -}}
+{{- if and (kindIs "invalid" .value) (hasKey $program.fallbacks $path) -}}
+{{- $one = include "sms.values" (list $root (index $program.fallbacks $path)) | fromJsonArray | first -}}
+{{- else -}}
+{{- $text := ternary "" (toString .value) (kindIs "invalid" .value) -}}
+{{- if hasSuffix ".path" $path }}{{ $text = trimSuffix "/" $text }}{{ end -}}
+{{- $given := or (has (kindOf .value) (list "float64" "int64" "map")) (not (empty .value)) -}}
+{{- $one = dict "key" .key "text" $text "given" $given "known" (and $given (not (contains "${" $text))) -}}
+{{- end -}}
+{{- $values = append $values $one -}}
+{{- end -}}
+{{- $values | toJson -}}
+{{- end }}
+
+{{/* The texts of a key's values, each once, as a list in JSON. */}}
+{{- define "sms.texts" -}}
+{{- $texts := list -}}
+{{- range include "sms.values" . | fromJsonArray }}{{ $texts = append $texts .text }}{{ end -}}
+{{- uniq $texts | toJson -}}
+{{- end }}
+
+{{/* One setting of the program: (list ROOT "server.port"). */}}
 {{- define "sms.setting" -}}
-{{- $section := index (index . 0).Values.config (index . 1) | default dict -}}
-{{- $value := index $section (index . 2) -}}
-{{- if kindIs "invalid" $value }}{{ index . 3 }}{{ else }}{{ $value }}{{ end -}}
+{{- include "sms.texts" (list (index . 0) (printf "config.%s" (index . 1))) | fromJsonArray | first -}}
 {{- end }}
 
-{{- define "sms.serverPort" -}}{{ include "sms.setting" (list . "server" "port" 8080) }}{{- end }}
-{{- define "sms.adminPort" -}}{{ include "sms.setting" (list . "admin" "port" 8081) }}{{- end }}
+{{- define "sms.serverPort" -}}{{ include "sms.setting" (list . "server.port") }}{{- end }}
+{{- define "sms.adminPort" -}}{{ include "sms.setting" (list . "admin.port") }}{{- end }}
 
-{{/* Seconds from SIGTERM to the end of the process, at most. */}}
+{{/* Seconds from the deletion of a pod to the end of the process, at most. */}}
 {{- define "sms.shutdownSeconds" -}}
-{{- $drain := include "sms.setting" (list . "server" "drain_delay_seconds" 0) -}}
-{{- $grace := include "sms.setting" (list . "server" "shutdown_grace_seconds" 15) -}}
+{{- $drain := include "sms.setting" (list . "server.drain_delay_seconds") -}}
+{{- $grace := include "sms.setting" (list . "server.shutdown_grace_seconds") -}}
 {{- ceil (addf (float64 $drain) (float64 $grace)) | int64 -}}
 {{- end }}
 
@@ -104,39 +173,28 @@ annotations:
 {{/* The paths of the endpoints, without trailing slashes, as a list in JSON. */}}
 {{- define "sms.paths" -}}
 {{- $paths := list -}}
-{{- range .Values.config.endpoints -}}
-{{- $paths = append $paths (trimSuffix "/" .path | default "/") -}}
-{{- end -}}
-{{- uniq $paths | toJson -}}
-{{- end }}
-
-{{/* The distinct topics of status events, as a list in JSON. */}}
-{{- define "sms.statusTopics" -}}
-{{- $shared := include "sms.setting" (list . "kafka" "topic" "sms.status") -}}
-{{- $topics := list -}}
-{{- range .Values.config.endpoints -}}
-{{- $topics = append $topics (default $shared .topic) -}}
-{{- end -}}
-{{- uniq $topics | toJson -}}
-{{- end }}
-
-{{/* The topic of dead letters; empty where `config` says null. */}}
-{{- define "sms.deadLetterTopic" -}}
-{{- $kafka := .Values.config.kafka | default dict -}}
-{{- if hasKey $kafka "dead_letter_topic" -}}
-{{- default "" $kafka.dead_letter_topic -}}
-{{- else -}}
-sms.status.rejected
-{{- end -}}
+{{- range include "sms.texts" (list . "config.endpoints[].path") | fromJsonArray }}{{ $paths = append $paths (default "/" .) }}{{ end -}}
+{{- $paths | toJson -}}
 {{- end }}
 
 {{/* Every topic that the program writes to, as a list in JSON. */}}
 {{- define "sms.topics" -}}
-{{- $topics := include "sms.statusTopics" . | fromJsonArray -}}
-{{- with include "sms.deadLetterTopic" . -}}
+{{- $topics := include "sms.texts" (list . "config.endpoints[].topic") | fromJsonArray -}}
+{{- with include "sms.setting" (list . "kafka.dead_letter_topic") -}}
 {{- $topics = append $topics . -}}
 {{- end -}}
 {{- $topics | toJson -}}
+{{- end }}
+
+{{/* The distinct ports of the provider's API, as a list of text in JSON. */}}
+{{- define "sms.providerPorts" -}}
+{{- $ports := list -}}
+{{- range include "sms.texts" (list . "config.endpoints[].provider.url") | fromJsonArray -}}
+{{- $authority := regexReplaceAll "^https?://([^/]*).*$" . "${1}" -}}
+{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $authority) -}}
+{{- $ports = append $ports (default (ternary "443" "80" (hasPrefix "https:" .)) $port) -}}
+{{- end -}}
+{{- uniq $ports | toJson -}}
 {{- end }}
 
 {{/* The distinct ports of the brokers, as a list of text in JSON. */}}
@@ -150,6 +208,29 @@ sms.status.rejected
 {{- $ports = append $ports (regexFind "[0-9]*$" (trim (toString .))) -}}
 {{- end -}}
 {{- uniq $ports | toJson -}}
+{{- end }}
+
+{{/* Where every pod may go: names, and the brokers. Rules of an `egress`. */}}
+{{- define "sms.egress" -}}
+# OpenShift's DNS pods listen on 5353, which is what a policy sees behind their Service.
+- ports:
+    {{- range $port := list 53 5353 }}
+    {{- range $protocol := list "UDP" "TCP" }}
+    - {port: {{ $port }}, protocol: {{ $protocol }}}
+    {{- end }}
+    {{- end }}
+  {{- with .Values.networkPolicy.dns }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+- ports:
+    {{- range default (include "sms.brokerPorts" . | fromJsonArray) .Values.networkPolicy.brokerPorts }}
+    - {port: {{ . | int }}, protocol: TCP}
+    {{- end }}
+  {{- with .Values.networkPolicy.brokers }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 {{- end }}
 
 {{/* The environment of the program, in its pods and in the test's. */}}
@@ -185,70 +266,54 @@ volumeMounts:
 {{- define "sms.volumes" -}}
 volumes:
   - name: config
-    configMap:
-      name: {{ include "sms.configMapName" . }}
+    downwardAPI:
+      items:
+        - path: bridge.yaml
+          fieldRef:
+            fieldPath: metadata.annotations['sms-status-bridge/bridge.yaml']
   {{- with .Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
 
-{{/* Where every pod may go: names, and the brokers. Rules of an `egress`. */}}
-{{- define "sms.egress" -}}
-- ports:
-    - {port: 53, protocol: UDP}
-    - {port: 53, protocol: TCP}
-  {{- with .Values.networkPolicy.dns }}
-  to:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-- ports:
-    {{- range default (include "sms.brokerPorts" . | fromJsonArray) .Values.networkPolicy.brokerPorts }}
-    - {port: {{ . | int }}, protocol: TCP}
-    {{- end }}
-  {{- with .Values.networkPolicy.brokers }}
-  to:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-{{- end }}
-
-{{/* A CronJob's name has at most 52 characters. */}}
-{{- define "sms.reconcileName" -}}
-{{- printf "%s-reconcile" (include "sms.fullname" . | trunc 42 | trimSuffix "-") -}}
-{{- end }}
-
-{{- define "sms.reconcileSelector" -}}
-{{- merge (dict "app.kubernetes.io/component" "reconcile") (include "sms.selectorLabels" . | fromYaml) | toYaml -}}
-{{- end }}
-
-{{/* Labels of the CronJob's pods; no selector of the gateway's finds them. */}}
-{{- define "sms.reconcileLabels" -}}
-{{- $own := include "sms.reconcileSelector" . | fromYaml -}}
-{{- merge $own (deepCopy .Values.podLabels) (deepCopy .Values.commonLabels) | toYaml -}}
-{{- end }}
-
-{{/* The endpoints whose messages can be asked for, as a list in JSON. */}}
-{{- define "sms.providers" -}}
-{{- $providers := list -}}
-{{- range .Values.config.endpoints -}}
-{{- if kindIs "map" .provider -}}
-{{- $providers = append $providers .provider -}}
+{{/* The keys of a mapping that have a value, as YAML; 0 is one. */}}
+{{- define "sms.given" -}}
+{{- $given := dict -}}
+{{- range $key, $value := . -}}
+{{- if or $value (kindIs "float64" $value) (kindIs "int64" $value) }}{{ $_ := set $given $key $value }}{{ end -}}
 {{- end -}}
-{{- end -}}
-{{- $providers | toJson -}}
+{{- if $given }}{{ toYaml $given }}{{ end -}}
 {{- end }}
 
-{{/* The distinct ports of the provider's API, as a list of text in JSON; empty if not written out. */}}
-{{- define "sms.providerPorts" -}}
-{{- $ports := list -}}
-{{- range include "sms.providers" . | fromJsonArray -}}
-{{- $scheme := regexFind "^https?" .url -}}
-{{- $authority := regexReplaceAll "^https?://([^/]*).*$" .url "${1}" -}}
-{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $authority) -}}
-{{- if contains "${" .url -}}
-{{- $ports = append $ports "" -}}
-{{- else -}}
-{{- $ports = append $ports (default (ternary "443" "80" (eq $scheme "https")) $port) -}}
+{{/* How Prometheus scrapes a pod or a Service, by the values of its monitor. */}}
+{{- define "sms.scrape" -}}
+port: admin
+path: /metrics
+{{- /* Else the Operator's own label `endpoint`, the port's name, would push ours aside. */}}
+honorLabels: true
+{{- with include "sms.given" (pick . "interval" "scrapeTimeout" "relabelings" "metricRelabelings") }}
+{{ . }}
+{{- end }}
+{{- end }}
+
+{{/*
+What ingress controllers have to be told, by the name of the class; none is the cluster's default,
+which may be any. nginx answers 413 itself beyond 1 MiB: with twice the program's own limit, what is
+somewhat too large reaches the program, which counts it. The others ask `/` whether a pod is well.
+*/}}
+{{- define "sms.ingressAnnotations" -}}
+{{- $bytes := include "sms.quantity" (include "sms.setting" (list . "server.max_body_bytes")) | float64 | mulf 2 | int64 | toString -}}
+{{- $port := include "sms.adminPort" . -}}
+{{- $class := .Values.ingress.className -}}
+{{- if or (not $class) (contains "nginx" $class) -}}
+nginx.ingress.kubernetes.io/proxy-body-size: {{ $bytes | quote }}
+nginx.org/client-max-body-size: {{ $bytes | quote }}
+{{- else if contains "alb" $class -}}
+alb.ingress.kubernetes.io/target-type: ip
+alb.ingress.kubernetes.io/healthcheck-path: /readyz
+alb.ingress.kubernetes.io/healthcheck-port: {{ $port | quote }}
+{{- else if contains "azure" $class -}}
+appgw.ingress.kubernetes.io/health-probe-path: /readyz
+appgw.ingress.kubernetes.io/health-probe-port: {{ $port | quote }}
 {{- end -}}
-{{- end -}}
-{{- uniq $ports | toJson -}}
 {{- end }}

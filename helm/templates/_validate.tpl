@@ -1,179 +1,137 @@
 {{/*
-What a schema cannot say: settings that the chart needs to know, and that must go together.
-Every problem is reported at once. ("endpoints", "events" and their keys are in the schema.)
+What a schema cannot say: the rules of files/validation.json, which are the program's own and the
+chart's (`make schema`). Each kind of rule is a template below. Every problem is reported at once.
 */}}
 {{- define "sms.validate" -}}
-{{- $problems := concat
-  (include "sms.problems.required" . | fromJsonArray)
-  (include "sms.problems.numbers" . | fromJsonArray)
-  (include "sms.problems.secrets" . | fromJsonArray)
-  (include "sms.problems.environment" . | fromJsonArray)
-  (include "sms.problems.routes" . | fromJsonArray)
-  (include "sms.problems.kafka" . | fromJsonArray)
-  (include "sms.problems.reconcile" . | fromJsonArray) -}}
+{{- $root := . -}}
+{{- $problems := include "sms.problems" . | fromJsonArray -}}
+{{- range $rule := ($root.Files.Get "files/validation.json" | fromJson).rules -}}
+{{- if include "sms.applies" (list $root (default dict $rule.if)) -}}
+{{- $others := list -}}
+{{- with $rule.other }}{{ $others = include "sms.values" (list $root .) | fromJsonArray }}{{ end -}}
+{{- $earlier := list -}}
+{{- range $key := $rule.keys -}}
+{{- range $one := include "sms.values" (list $root $key) | fromJsonArray -}}
+{{- $what := include (printf "sms.rule.%s" $rule.rule) (dict "rule" $rule "one" $one "others" $others "earlier" $earlier) | trim -}}
+{{- if $what }}{{ $problems = append $problems (printf "%s: %s" $one.key (default $what $rule.said)) }}{{ end -}}
+{{- $earlier = append $earlier $one -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if $problems -}}
-{{- fail (printf "these values cannot be deployed:\n- %s" (join "\n- " $problems)) -}}
+{{- fail (printf "these values cannot be deployed:\n- %s" (join "\n- " (uniq $problems))) -}}
 {{- end -}}
 {{- end }}
 
-{{- define "sms.problems.required" -}}
-{{- $problems := list -}}
-{{- if not .Values.image.repository -}}
-{{- $problems = append $problems "image.repository is required: where your registry has the image that the Dockerfile makes" -}}
+{{/* Whether each key has one of its values: (list ROOT (dict KEY VALUES …)). */}}
+{{- define "sms.applies" -}}
+{{- $root := index . 0 -}}
+{{- $no := "" -}}
+{{- range $key, $values := index . 1 -}}
+{{- range include "sms.values" (list $root $key) | fromJsonArray -}}
+{{- if not (has .text $values) }}{{ $no = "no" }}{{ end -}}
 {{- end -}}
-{{- if not (.Values.config.kafka | default dict).bootstrap_servers -}}
-{{- $problems = append $problems "config.kafka.bootstrap_servers is required: the brokers to ask first, each host:port" -}}
 {{- end -}}
-{{- $problems | toJson -}}
+{{- ternary "" "yes" (eq $no "no") -}}
 {{- end }}
 
-{{- define "sms.problems.numbers" -}}
-{{- $problems := list -}}
-{{- $ports := dict "config.server.port" (include "sms.serverPort" .) "config.admin.port" (include "sms.adminPort" .) -}}
-{{- range $key, $port := $ports -}}
-{{- if not (and (regexMatch "^[0-9]{1,5}$" $port) (gt (int $port) 0)) -}}
-{{- $problems = append $problems (printf "%s must be a plain number from 1 to 65535 here: the pods and Services need to know it" $key) -}}
-{{- end -}}
-{{- end -}}
-{{- $seconds := dict
-  "config.server.drain_delay_seconds" (include "sms.setting" (list . "server" "drain_delay_seconds" 0))
-  "config.server.shutdown_grace_seconds" (include "sms.setting" (list . "server" "shutdown_grace_seconds" 15))
-  "config.server.body_timeout_seconds" (include "sms.setting" (list . "server" "body_timeout_seconds" 10))
-  "config.kafka.publish_timeout_seconds" (include "sms.setting" (list . "kafka" "publish_timeout_seconds" 4)) -}}
-{{- $plain := true -}}
-{{- range $key, $value := $seconds -}}
-{{- if not (regexMatch "^[0-9]+([.][0-9]+)?$" $value) -}}
-{{- $plain = false -}}
-{{- $problems = append $problems (printf "%s must be a plain number here: terminationGracePeriodSeconds depends on it" $key) -}}
-{{- end -}}
-{{- end -}}
-{{- if $plain -}}
-{{- $problems = concat $problems (include "sms.problems.shutdown" . | fromJsonArray) -}}
-{{- end -}}
-{{- $problems | toJson -}}
+{{- define "sms.rule.Given" -}}
+{{- if not .one.given }}required{{ end -}}
 {{- end }}
 
-{{- define "sms.problems.shutdown" -}}
+{{- define "sms.rule.Matches" -}}
+{{- if and .one.given (not (regexMatch .rule.pattern .one.text)) }}must match {{ .rule.pattern }}{{ end -}}
+{{- end }}
+
+{{- define "sms.rule.Avoids" -}}
+{{- if and .one.given (regexMatch .rule.pattern .one.text) }}must not match {{ .rule.pattern }}{{ end -}}
+{{- end }}
+
+{{- define "sms.rule.Distinct" -}}
+{{- if has .one.text (default list .rule.taken) }}is the chart's own{{ end -}}
+{{- if .one.known -}}
+{{- $same := "" -}}
+{{- range .earlier }}{{ if and (eq .text $.one.text) (not $same) }}{{ $same = .key }}{{ end }}{{ end -}}
+{{- with $same }}must differ from {{ . }}{{ end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "sms.rule.Differs" -}}
+{{- range .others -}}
+{{- if and $.one.known (eq .text $.one.text) }}must differ from {{ .key }}{{ end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "sms.rule.Decides" -}}
+{{- $decided := index .others (len .earlier) -}}
+{{- range $n, $before := .earlier -}}
+{{- $other := index $.others $n -}}
+{{- if and $.one.known (eq $before.text $.one.text) $other.known $decided.known (ne $other.text $decided.text) -}}
+the same as {{ $before.key }}, but with another {{ $.rule.other | splitList "." | last }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "sms.rule.Needs" -}}
+{{- $other := first .others -}}
+{{- if and .one.given (not $other.given) (or (not .rule.when) (has .one.text .rule.when)) }}needs {{ $other.key }}{{ end -}}
+{{- end }}
+
+{{- define "sms.rule.OnlyWith" -}}
+{{- $other := first .others -}}
+{{- if and .one.given $other.known (not (has $other.text .rule.values)) }}only with {{ $other.key }} {{ join " or " .rule.values }}{{ end -}}
+{{- end }}
+
+{{- define "sms.rule.Among" -}}
+{{- $known := default list .rule.taken -}}
+{{- range .others }}{{ $known = append $known .text }}{{ end -}}
+{{- if not (has .one.text $known) }}is none of {{ .rule.other }}{{ end -}}
+{{- end }}
+
+{{- define "sms.rule.AtLeast" -}}
+{{- $other := first .others -}}
+{{- if and .one.known $other.known (lt (include "sms.quantity" .one.text | float64) (include "sms.quantity" $other.text | float64)) }}must be at least {{ $other.key }}{{ end -}}
+{{- end }}
+
+{{- define "sms.rule.MoreThan" -}}
+{{- $other := first .others -}}
+{{- if and .one.known $other.known (le (include "sms.quantity" .one.text | float64) (include "sms.quantity" $other.text | float64)) }}must be more than {{ $other.key }}{{ end -}}
+{{- end }}
+
+{{/* A number, or a quantity of Kubernetes's such as 250m or 1Gi, in units. */}}
+{{- define "sms.quantity" -}}
+{{- $suffix := regexFind "([numkMGTPE]|[KMGTPE]i)$" . -}}
+{{- $factors := dict "n" 1e-9 "u" 1e-6 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18
+  "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 "Ei" 1152921504606846976.0 -}}
+{{- mulf (trimSuffix $suffix . | replace "_" "" | trim | float64) (index $factors $suffix | default 1.0) -}}
+{{- end }}
+
+{{/* What has to be calculated first. */}}
+{{- define "sms.problems" -}}
 {{- $problems := list -}}
-{{- $needed := include "sms.shutdownSeconds" . | int64 -}}
-{{- $given := include "sms.terminationGracePeriodSeconds" . | int64 -}}
+{{- $name := include "sms.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+{{- $problems = append $problems (printf "fullnameOverride: set it: the objects' name would be %s, and a Service's is of a-z, 0-9 and -, and begins with a letter" $name) -}}
+{{- end -}}
+{{- if gt (len (include "sms.config" .)) 100000 -}}
+{{- $problems = append $problems "config: longer than 100,000 bytes: the annotations of a pod hold 256 KiB in all" -}}
+{{- end -}}
+{{- if and .Values.reconcile.enabled (not (include "sms.texts" (list . "config.endpoints[].provider.url") | fromJsonArray)) -}}
+{{- $problems = append $problems "reconcile.enabled: needs a provider in config.endpoints[]: the API to ask" -}}
+{{- end -}}
+{{- $needed := include "sms.shutdownSeconds" . | float64 -}}
+{{- $given := include "sms.terminationGracePeriodSeconds" . | float64 -}}
 {{- if lt $given $needed -}}
-{{- $problems = append $problems (printf "terminationGracePeriodSeconds (%d) must be at least config.server.drain_delay_seconds and shutdown_grace_seconds together (%d), or answers are cut off" $given $needed) -}}
+{{- $problems = append $problems (printf "terminationGracePeriodSeconds: %v is less than config.server.drain_delay_seconds and shutdown_grace_seconds together (%v): answers would be cut off" $given $needed) -}}
 {{- end -}}
 {{- /* What the program leaves for requests of its grace: see bridge/gateway/server.py. */ -}}
-{{- $grace := include "sms.setting" (list . "server" "shutdown_grace_seconds" 15) | float64 -}}
+{{- $grace := include "sms.setting" (list . "server.shutdown_grace_seconds") | float64 -}}
 {{- $forRequests := maxf (subf (mulf $grace 0.8) 0.5) (divf $grace 2) -}}
-{{- $body := include "sms.setting" (list . "server" "body_timeout_seconds" 10) | float64 -}}
-{{- $publish := include "sms.setting" (list . "kafka" "publish_timeout_seconds" 4) | float64 -}}
+{{- $body := include "sms.setting" (list . "server.body_timeout_seconds") | float64 -}}
+{{- $publish := include "sms.setting" (list . "kafka.publish_timeout_seconds") | float64 -}}
 {{- if gt (addf $body $publish) $forRequests -}}
-{{- $problems = append $problems (printf "config.server.shutdown_grace_seconds (%v, of which %v are for requests) is too short for config.server.body_timeout_seconds (%v) and config.kafka.publish_timeout_seconds (%v) together" $grace $forRequests $body $publish) -}}
-{{- end -}}
-{{- $problems | toJson -}}
-{{- end }}
-
-{{- define "sms.problems.secrets" -}}
-{{- $problems := list -}}
-{{- $what := "holds a secret itself: write ${NAME} or ${file:PATH}, and see existingSecret, extraEnv and extraVolumes" -}}
-{{- range $n, $endpoint := .Values.config.endpoints -}}
-{{- if kindIs "map" $endpoint.auth -}}
-{{- range $m, $token := $endpoint.auth.tokens -}}
-{{- if not (regexMatch "^[$][{]([A-Za-z_][A-Za-z0-9_]*|file:[^{}]+)[}]$" $token) -}}
-{{- $problems = append $problems (printf "config.endpoints[%d].auth.tokens[%d] %s" $n $m $what) -}}
-{{- end -}}
-{{- end -}}
-{{- range $m, $user := $endpoint.auth.basic -}}
-{{- if not (regexMatch "^[$][{]([A-Za-z_][A-Za-z0-9_]*|file:[^{}]+)[}]$" $user.password) -}}
-{{- $problems = append $problems (printf "config.endpoints[%d].auth.basic[%d].password %s" $n $m $what) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- if kindIs "map" $endpoint.provider -}}
-{{- range $key := list "token" "password" -}}
-{{- $secret := get $endpoint.provider $key -}}
-{{- if and $secret (not (regexMatch "^[$][{]([A-Za-z_][A-Za-z0-9_]*|file:[^{}]+)[}]$" (toString $secret))) -}}
-{{- $problems = append $problems (printf "config.endpoints[%d].provider.%s %s" $n $key $what) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- $security := (.Values.config.kafka | default dict).security | default dict -}}
-{{- $passwords := dict
-  "sasl.password" ($security.sasl | default dict).password
-  "tls.key_password" ($security.tls | default dict).key_password -}}
-{{- range $key, $password := $passwords -}}
-{{- if and $password (not (regexMatch "^[$][{]([A-Za-z_][A-Za-z0-9_]*|file:[^{}]+)[}]$" (toString $password))) -}}
-{{- $problems = append $problems (printf "config.kafka.security.%s %s" $key $what) -}}
-{{- end -}}
-{{- end -}}
-{{- $problems | toJson -}}
-{{- end }}
-
-{{- define "sms.problems.environment" -}}
-{{- $problems := list -}}
-{{- $names := list "SMS_BRIDGE_CONFIG" -}}
-{{- range .Values.extraEnv -}}
-{{- if has .name $names -}}
-{{- $problems = append $problems (printf "extraEnv: %s is set twice" .name) -}}
-{{- end -}}
-{{- $names = append $names .name -}}
-{{- end -}}
-{{- $problems | toJson -}}
-{{- end }}
-
-{{- define "sms.problems.routes" -}}
-{{- $problems := list -}}
-{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
-{{- $problems = append $problems "ingress.hosts is required where ingress.enabled: the host names of the URL that the provider gets" -}}
-{{- end -}}
-{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
-{{- $problems = append $problems "httpRoute.parentRefs is required where httpRoute.enabled: the Gateways to attach to" -}}
-{{- end -}}
-{{- if or .Values.ingress.enabled .Values.httpRoute.enabled -}}
-{{- range $n, $endpoint := .Values.config.endpoints -}}
-{{- if contains "${" $endpoint.path -}}
-{{- $problems = append $problems (printf "config.endpoints[%d].path must be written out if ingress or httpRoute is enabled" $n) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- $problems | toJson -}}
-{{- end }}
-
-{{- define "sms.problems.kafka" -}}
-{{- $problems := list -}}
-{{- $strimzi := .Values.strimzi -}}
-{{- $create := (.Values.config.kafka | default dict).create_topics | default dict -}}
-{{- if or $strimzi.topics.enabled $strimzi.user.enabled -}}
-{{- if not $strimzi.cluster -}}
-{{- $problems = append $problems "strimzi.cluster is required where strimzi.topics or strimzi.user is enabled: the name of the Kafka object" -}}
-{{- end -}}
-{{- range include "sms.topics" . | fromJsonArray -}}
-{{- if contains "${" . -}}
-{{- $problems = append $problems (printf "the topic %s must be written out if strimzi.topics or strimzi.user is enabled" .) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- if and $strimzi.topics.enabled (not (has ($create.enabled | toString | lower) (list "<nil>" "false" "no" "off" "f" "n" "0"))) -}}
-{{- $problems = append $problems "strimzi.topics.enabled and config.kafka.create_topics.enabled exclude each other: the topics would be made by whoever is first, and Strimzi would change them back to its own settings" -}}
-{{- end -}}
-{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.brokerPorts) -}}
-{{- range include "sms.brokerPorts" . | fromJsonArray -}}
-{{- if not . -}}
-{{- $problems = append $problems "networkPolicy.brokerPorts is required where config.kafka.bootstrap_servers does not write the ports out" -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- uniq $problems | toJson -}}
-{{- end }}
-
-{{- define "sms.problems.reconcile" -}}
-{{- $problems := list -}}
-{{- if .Values.reconcile.enabled -}}
-{{- if not (include "sms.providers" . | fromJsonArray) -}}
-{{- $problems = append $problems "reconcile.enabled needs a provider in config.endpoints[]: the API to ask" -}}
-{{- end -}}
-{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.providerPorts) (has "" (include "sms.providerPorts" . | fromJsonArray)) -}}
-{{- $problems = append $problems "networkPolicy.providerPorts is required where config.endpoints[].provider.url is not written out" -}}
-{{- end -}}
+{{- $problems = append $problems (printf "config.server.shutdown_grace_seconds: of %v seconds %v are for requests: too short for config.server.body_timeout_seconds (%v) and config.kafka.publish_timeout_seconds (%v) together" $grace $forRequests $body $publish) -}}
 {{- end -}}
 {{- $problems | toJson -}}
 {{- end }}

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from bridge.demo.child import wait_until
 from tests.attacks.rig import Row, target
-from tests.support.brokers import wait_until
 from tests.support.senders import document
 from tests.support.wire import Address, Wire, chunked_post, post
 

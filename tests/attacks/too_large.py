@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tests.attacks.rig import ENDPOINTS, SECONDS, TOPIC, Honest, Row, attackers
-from tests.support.brokers import KafkaCluster, KafkaUnavailableError
+from tests.support.brokers import KafkaCluster
 from tests.support.gateway import Gateway, configuration
+from tests.support.maven import KafkaUnavailableError
 from tests.support.wire import Wire, post
 
 STATES, STATE_BYTES = 100, 24_000

@@ -20,7 +20,7 @@ from tests.chaos.reader import read
 from tests.chaos.rig import Rig
 from tests.chaos.sentinel import Stall, stalled_seconds
 from tests.contract.events import check
-from tests.support.brokers import headers_of
+from tests.support.topics import headers_of
 
 LEEWAY_SECONDS = 0.5
 MAX_SOCKETS = 120  # under load: the providers' connections, and those of two producers

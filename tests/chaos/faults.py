@@ -9,9 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bridge.demo.child import HOST, free_ports
 from tests.chaos.rig import Rig, Settings
-from tests.support.brokers import free_ports
-from tests.support.gateway import HOST
 from tests.support.proxy import BOTH, Conditions, Direction, Proxy
 
 HELD_BACK = Conditions(latency_seconds=0.15)  # so that posts are in flight at any moment

@@ -6,10 +6,6 @@ It knows no faults: who ends it, and why, is not its business.
 import asyncio
 import http.client
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -19,9 +15,9 @@ from typing import Any
 
 import yaml
 
+from bridge.demo.child import HOST, Child
+from bridge.demo.processes import bridge
 from tests.chaos.sentinel import WAKE_SECONDS, Stall
-from tests.support.brokers import wait_until
-from tests.support.gateway import HOST
 from tests.support.senders import queued_seconds
 
 READY_SECONDS = 30.0
@@ -39,7 +35,7 @@ class Sample:
     resident_bytes: int
 
 
-class Program:
+class Program(Child):
     """`sms-bridge serve`, one run after the other; all of them write one log.
 
     `package` is the directory that holds the `bridge` to run, or None for the present one.
@@ -48,66 +44,20 @@ class Program:
     def __init__(
         self, directory: Path, config: Mapping[str, Any], *, package: Path | None = None
     ) -> None:
-        self._log = directory / "gateway.log"
-        self._config = directory / "bridge.yaml"
-        self._config.write_text(yaml.safe_dump(dict(config)))
+        file = directory / "bridge.yaml"
+        file.write_text(yaml.safe_dump(dict(config)))
+        # Without the second the working directory's own package would come first.
+        environ = {"PYTHONPATH": str(package), "PYTHONSAFEPATH": "1"} if package else {}
+        command = bridge("serve", "--config", str(file))
+        super().__init__("the gateway", *command, log=directory / "gateway.log", environ=environ)
         self._admin_port = int(config["admin"]["port"])
-        self._package = package
-        self._process: subprocess.Popen[bytes] | None = None
         self.samples: list[Sample] = []
 
-    @property
-    def pid(self) -> int | None:
-        """None while it does not run."""
-        return None if self._process is None else self._process.pid
-
-    def start(self) -> None:
-        """Start it; it is not ready yet."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "bridge", "serve", "--config", str(self._config)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environment(),
-            )
-
-    def _environment(self) -> dict[str, str]:
-        if self._package is None:
-            return dict(os.environ)
-        # Without the second the working directory's own package would come first.
-        return {**os.environ, "PYTHONPATH": str(self._package), "PYTHONSAFEPATH": "1"}
-
-    def kill(self) -> None:
-        """End it as a crash would (SIGKILL). A second call does nothing."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-
-    def terminate(self, seconds: float) -> tuple[int | None, float]:
-        """End it as Kubernetes does (SIGTERM): the exit status, and how long it took.
-
-        The status is None where it was not gone in time, and had to be killed.
-        """
-        process, started = self._process, time.monotonic()
-        if process is None:
-            raise ValueError("the program does not run")
-        process.send_signal(signal.SIGTERM)
-        try:
-            status: int | None = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            status = None
-        self.kill()
-        return status, time.monotonic() - started
-
     def wait_ready(self) -> None:
-        """Wait until `/readyz` says so; RuntimeError with its log where it ends instead."""
-        wait_until(self._ready, "the gateway to be ready", READY_SECONDS)
+        """Wait until `/readyz` says so; BridgeError with its log where it ends instead."""
+        self.wait_until(self._ready, "the gateway to be ready")
 
     def _ready(self) -> bool:
-        if self._process is None or self._process.poll() is not None:
-            raise RuntimeError(f"the gateway has ended:\n{self._log.read_text()[-3000:]}")
         connection = http.client.HTTPConnection(HOST, self._admin_port, timeout=2)
         try:
             connection.request("GET", "/readyz")
@@ -125,13 +75,13 @@ class Program:
 
     def sample(self) -> Sample | None:
         """Note what it holds now; None while it does not run."""
-        pid = self.pid
+        if not self.running:
+            return None
         try:
-            found = None if pid is None else _sample(pid)
+            found = _sample(self.process.pid)
         except OSError:  # it has ended at this very moment
             return None
-        if found is not None:
-            self.samples.append(found)
+        self.samples.append(found)
         return found
 
     def rebuilds(self) -> Counter[str]:
@@ -142,8 +92,7 @@ class Program:
 
     def surprises(self) -> list[str]:
         """What should not be in the log: anything but JSON, and anything with a traceback."""
-        text = self._log.read_text(errors="replace") if self._log.exists() else ""
-        odd = [line for line in text.splitlines() if not line.startswith("{")]
+        odd = [line for line in self.output.splitlines() if not line.startswith("{")]
         return odd + [
             f"{line['event']}: {line['exception'].splitlines()[-1]}"
             for line in self._lines()
@@ -151,9 +100,8 @@ class Program:
         ]
 
     def _lines(self) -> list[dict[str, Any]]:
-        text = self._log.read_text(errors="replace") if self._log.exists() else ""
-        complete = [line for line in text.splitlines() if line.startswith("{") and line[-1] == "}"]
-        return [json.loads(line) for line in complete]
+        lines = self.output.splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line[-1] == "}"]
 
 
 class Queues:

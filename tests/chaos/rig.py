@@ -15,10 +15,11 @@ from typing import Any
 
 import click
 
+from bridge.demo.child import HOST, free_ports
 from tests.chaos.load import Journal
 from tests.chaos.program import Program
-from tests.support.brokers import KafkaCluster, free_ports
-from tests.support.gateway import HOST, configuration
+from tests.support.brokers import KafkaCluster
+from tests.support.gateway import configuration
 from tests.support.proxy import Address, Conditions, Proxy
 
 SOURCE = "urn:example:sms:main"
@@ -159,7 +160,9 @@ class Rig:
 
     async def end_program(self) -> None:
         """End it in order; a violation where it does not, or not in time."""
-        status, seconds = await asyncio.to_thread(self.program.terminate, GRACE_SECONDS + 0.5)
+        started = time.monotonic()
+        await asyncio.to_thread(self.program.stop, GRACE_SECONDS + 0.5)
+        status, seconds = self.program.process.returncode, time.monotonic() - started
         self.log(f"the gateway ended with status {status} after {seconds:.1f} s")
         if status != 0:
             self.violations.append(f"SIGTERM: status {status} after {seconds:.1f} s")

@@ -4,14 +4,13 @@ What it says excuses late answers, so it must do nothing else.
 """
 
 import select
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from bridge.demo.child import Child
 
 WAKE_SECONDS = 0.01
 NOTED_SECONDS = 0.03
@@ -29,38 +28,20 @@ class Stall:
         return max(0.0, min(self.ended, ended) - max(self.started, started))
 
 
-class Sentinel:
+class Sentinel(Child):
     """The process, for as long as the `with` block lasts; it ends with its parent too."""
 
     def __init__(self, directory: Path) -> None:
-        self._file = directory / "stalls"
-        self._process: subprocess.Popen[bytes]
+        super().__init__("the sentinel", sys.executable, __file__, log=directory / "stalls")
 
-    def __enter__(self) -> Self:
-        with self._file.open("wb") as out:
-            self._process = subprocess.Popen(
-                [sys.executable, __file__], stdin=subprocess.PIPE, stdout=out
-            )
-        while not self._file.stat().st_size:  # it notes its first moment
-            time.sleep(WAKE_SECONDS)
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with self._process as process:
-            process.kill()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+    def start(self) -> None:
+        """Start it and wait until it has noted its first moment."""
+        super().start()
+        self.wait_until(lambda: bool(self.output), "the sentinel")
 
     def stalls(self) -> list[Stall]:
         """All that it has noted so far, in order."""
-        lines = self._file.read_text().split("\n")[:-1]
+        lines = self.output.split("\n")[:-1]
         noted = [Stall(*map(float, line.split())) for line in lines]
         return [stall for stall in noted if stall.ended > stall.started]
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import pytest
 
 from bridge.config.settings import Kafka
+from bridge.demo.child import wait_until
 from bridge.kafka import Publisher, Supervisor
 from bridge.kafka.supervisor import Timing
 from bridge.model import Message
@@ -42,8 +43,9 @@ from tests.chaos.rig import Network, Settings, new_cluster
 from tests.chaos.run import run
 from tests.chaos.sentinel import Sentinel, Stall, stalled_seconds
 from tests.mutants import PACKAGE, mutated
-from tests.support.brokers import KafkaCluster, KafkaUnavailableError, wait_until
+from tests.support.brokers import KafkaCluster
 from tests.support.fake_kafka import until
+from tests.support.maven import KafkaUnavailableError
 from tests.support.proxy import BOTH, Conditions
 
 REPLACEMENTS = 100

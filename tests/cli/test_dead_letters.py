@@ -25,11 +25,12 @@ from bridge.replay import (
     Verdict,
     replay,
 )
-from tests.support.brokers import ExternalKafka, read_topic
+from tests.support.brokers import ExternalKafka
 from tests.support.gateway import Gateway, configuration
 from tests.support.letters import NOW, READ, RECEIVED_AT, ROUTE, SOURCE, of_body, of_state
 from tests.support.reference import event_id
 from tests.support.settings import settings
+from tests.support.topics import read_topic
 
 # --- the topic ---------------------------------------------------------------------------
 

@@ -16,11 +16,13 @@ from click.testing import CliRunner, Result
 from confluent_kafka.admin import AdminClient
 
 from bridge.cli.main import main
+from bridge.demo.child import free_ports, wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.simulate.api import Api, ApiFault
-from tests.support.brokers import ExternalKafka, free_ports, read_topic, wait_until
+from tests.support.brokers import ExternalKafka
 from tests.support.gateway import configuration
 from tests.support.provider import TIME, TOKEN, known
+from tests.support.topics import read_topic
 
 PAGE = Path(__file__).parents[2] / "docs/reconcile.md"
 IDS = ["1", "2", "3", "4"]

@@ -26,8 +26,8 @@ RECEIVED_AT = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
 READ = State(
     id_sms="3234",
     status="read",
-    channels=(("sms", "deliver"), ("viber", "read")),
-    attributes={},
+    channels={"sms": "deliver", "viber": "read"},
+    values={"sms": "deliver", "viber": "read"},
     raw_time="2011-01-01 12:57:46",
     element={},
 )

@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from bridge.contract import event_schemas as contract
 from bridge.contract.documents import DOCUMENTS
 from bridge.event import status_message
-from bridge.model import Route, State
+from bridge.model import REASONS, Route, State
 from tests.contract import events, generate
 from tests.contract.compatibility import incompatible
 from tests.support.fake_kafka import FakeBatch
@@ -151,12 +150,12 @@ def test_new_words_and_new_fields_are_valid() -> None:
 
 async def test_an_event_that_is_not_as_described_fails_the_test_that_publishes_it() -> None:
     """The publishers of the tests are awake, and so are those who read a topic."""
-    wrong = status_message(ROUTE, State("with space", "read", (), {}, None, {}), AT)
+    wrong = status_message(ROUTE, State("with space", "read", {}, {}, None, {}), AT)
     with pytest.raises(events.ContractError, match="id_sms"):
         await RecordingPublisher().publish([wrong], 0)
     with pytest.raises(events.ContractError, match="id_sms"):
         FakeBatch(1).append(timestamp=0, key=b"", value=wrong.value, headers=wrong.headers)
-    good = status_message(ROUTE, State("1", "read", (), {}, None, {}), AT)
+    good = status_message(ROUTE, State("1", "read", {}, {}, None, {}), AT)
     binary = [("content-type", b"application/json"), ("ce_specversion", b"1.0")]
     binary += [(f"ce_{k}", v.encode()) for k, v in EVENTS[0].items() if isinstance(v, str)]
 
@@ -170,15 +169,15 @@ async def test_an_event_that_is_not_as_described_fails_the_test_that_publishes_i
 def test_every_reason_of_a_dead_letter_is_described() -> None:
     """The words are arguments of what the stages raise, and of the pipeline's own dead letter."""
     said = {"too_large"}
-    for name in ("parse", "event"):
-        for node in ast.walk(ast.parse((ROOT / f"bridge/{name}.py").read_text("utf-8"))):
+    for path in (*(ROOT / "bridge/parse").glob("*.py"), ROOT / "bridge/event.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
                 called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
                 called = node.func.id if isinstance(node.func, ast.Name) else called
-                if called in {"DocumentError", "_Defect", "_refusal"}:
+                if called in {"DocumentError", "Flaw", "_Defect", "_refusal"}:
                     said.add(str(node.args[0].value))
 
-    assert said == set(contract.REASONS)
+    assert said == set(REASONS)
 
 
 # --- change ------------------------------------------------------------------------------

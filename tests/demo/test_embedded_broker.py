@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from bridge.demo.embedded_broker import NOT_INSTALLED, EmbeddedBroker, main
 from bridge.errors import BridgeError
-from tests.support.brokers import read_topic
+from tests.support.topics import read_topic
 
 WAIT_SECONDS = 10.0
 

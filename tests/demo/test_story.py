@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from bridge.cli.main import main
-from bridge.demo.processes import Gateway, Landed, wait_until
+from bridge.demo.child import wait_until as poll
+from bridge.demo.processes import Gateway, Landed
 from bridge.demo.story import Score, conclude
 from bridge.errors import BridgeError
-from tests.support.brokers import wait_until as poll
 
 MARK = "SMS_BRIDGE_DEMO_TEST"
 
@@ -79,11 +79,11 @@ def test_an_interrupted_demo_leaves_nothing_running(number: signal.Signals) -> N
     """The signal comes while the broker is frozen and the gateway waits for it."""
     with demo() as (process, mark):
         assert process.stdout is not None
-        for line in process.stdout:
-            if "broker frozen" in line:
-                assert len(processes(mark)) == 3  # itself, the broker, the gateway
-                process.send_signal(number)
-        process.wait(timeout=120)
+        while "broker frozen" not in process.stdout.readline():
+            assert process.poll() is None
+        assert len(processes(mark)) == 3  # itself, the broker, the gateway
+        process.send_signal(number)  # which may have that line written once more
+        process.communicate(timeout=120)
 
     assert process.returncode == 128 + number
 
@@ -153,11 +153,10 @@ def test_all_acknowledged_and_there_is_success() -> None:
 
 
 def test_a_gateway_that_ends_is_noticed_and_its_log_is_at_hand(tmp_path: Path) -> None:
-    with Gateway(tmp_path, "127.0.0.1:1") as gateway:
-        gateway.config_file.write_text("nonsense: 1\n")
-        gateway.launch()
+    gateway = Gateway(tmp_path, "127.0.0.1:1")
+    gateway.config_file.write_text("nonsense: 1\n")
 
-        with pytest.raises(BridgeError, match="the gateway has ended"):
-            wait_until(gateway.ready, "the gateway")
+    with gateway, pytest.raises(BridgeError, match="the gateway is not running"):
+        gateway.wait_until(gateway.ready, "the gateway")
 
-    assert any("nonsense: unknown key" in line for line in gateway.last_log_lines(5))
+    assert "nonsense: unknown key" in gateway.output

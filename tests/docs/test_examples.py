@@ -17,9 +17,10 @@ from confluent_kafka import Producer
 
 from tests.subscribers.programs import Event, Output, Program
 from tests.subscribers.proof import MODES, Recording, judge, record
-from tests.support.brokers import ExternalKafka, Record, read_topic
+from tests.support.brokers import ExternalKafka
 from tests.support.gateway import Gateway, configuration
 from tests.support.reference import event_id
+from tests.support.topics import Record, read_topic
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "tests/samples"

@@ -7,7 +7,8 @@ from pathlib import Path
 from confluent_kafka import Producer, TopicPartition
 
 from bridge.config.settings import Kafka
-from tests.support.brokers import ExternalKafka, read_topic
+from tests.support.brokers import ExternalKafka
+from tests.support.topics import read_topic
 
 PAGE = (Path(__file__).parents[2] / "docs/personal-data.md").read_text(encoding="utf-8")
 

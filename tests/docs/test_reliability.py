@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from bridge import parse
 from bridge.errors import DocumentError
 from bridge.gateway import admission as capacity
 from bridge.kafka import publisher
 from bridge.kafka.supervisor import Timing
 from bridge.model import InvalidState, Result
 from bridge.observability import requests
+from bridge.parse import limits, parse
 from tests.kafka.test_publisher import bench
 from tests.support.application import Gateway
 from tests.support.fake_kafka import FakeProducer, message
@@ -22,8 +22,8 @@ PAGE = " ".join((Path(__file__).parents[2] / "docs/reliability.md").read_text("u
 
 
 NESTING = (
-    f"nesting {parse.MAX_DEPTH}, elements {parse.MAX_ELEMENTS:,}, "
-    f"attributes of an element {parse.MAX_ELEMENT_ATTRIBUTES:,} (400)"
+    f"nesting {limits.MAX_DEPTH}, elements {limits.MAX_ELEMENTS:,}, "
+    f"attributes of an element {limits.MAX_ELEMENT_ATTRIBUTES:,} (400)"
 )
 TRIES = "three" if publisher.MAX_DELIVERIES == 3 else str(publisher.MAX_DELIVERIES)
 
@@ -67,10 +67,10 @@ async def test_a_small_request_gets_in_line_among_the_records_of_a_large_one() -
 
 def test_attributes_of_an_element_at_the_limit_and_one_beyond() -> None:
     """So many make a state invalid; more of them are no provider's, and refuse the document."""
-    named = [f'a{number}=""' for number in range(parse.MAX_ELEMENT_ATTRIBUTES)]
+    named = [f'a{number}=""' for number in range(limits.MAX_ELEMENT_ATTRIBUTES)]
     at_limit = f"<response><state {' '.join(named)}>send</state></response>"
-    (state,) = parse.parse(at_limit.encode(), max_states=1).states
+    (state,) = parse(at_limit.encode(), max_states=1).states
     assert isinstance(state, InvalidState)
     with pytest.raises(DocumentError) as caught:
-        parse.parse(at_limit.replace("<state ", '<state b="" ').encode(), max_states=1)
+        parse(at_limit.replace("<state ", '<state b="" ').encode(), max_states=1)
     assert caught.value.reason == "too_many_attributes"

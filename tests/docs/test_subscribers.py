@@ -19,7 +19,8 @@ from bridge import subscriber
 from bridge.event import parse_time, status_message
 from bridge.model import MEANINGS, Message, Route, State
 from bridge.subscriber import StatusEvent, latest, read
-from tests.support.brokers import ExternalKafka, KafkaUnavailableError, maven_libraries
+from tests.support.brokers import ExternalKafka
+from tests.support.maven import KafkaUnavailableError, maven_libraries
 from tests.support.needs import skipped_without
 from tests.support.postgres import Postgres, PostgresUnavailableError, bound, new_postgres
 
@@ -99,7 +100,7 @@ def messages(count: int) -> list[Message]:
     route = Route("main", "urn:example:sms:main", UTC, "s", "r", "com.example", "structured")
     made = [
         status_message(
-            route, State(f"{number:04}", word, (), {}, draw.choice(TIMES), {}), later(draw)
+            route, State(f"{number:04}", word, {}, {}, draw.choice(TIMES), {}), later(draw)
         )
         for number in range(count)
         for word in draw.sample([*MEANINGS, "blocked"], 4)
@@ -198,7 +199,7 @@ def test_the_join_takes_either_order_and_tells_what_stands(postgres: Postgres) -
     """A status without its message waits for it; a message without a status is pending."""
     route = Route("main", "urn:example:sms:main", UTC, "s", "r", "com.example", "structured")
     made = [
-        status_message(route, State(id_sms, word, (), {}, None, {}), at)
+        status_message(route, State(id_sms, word, {}, {}, None, {}), at)
         for id_sms, word, at in (
             ("1", "read", AT),
             ("2", "deliver", AT),

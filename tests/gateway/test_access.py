@@ -16,11 +16,12 @@ from confluent_kafka.admin import AdminClient
 
 from bridge.cli.main import main
 from bridge.config import loader as config
+from bridge.demo.child import wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.gateway.app import public_app
 from bridge.gateway.auth import Authenticator
-from tests.support.brokers import Record, read_topic, wait_until
 from tests.support.gateway import Answer, Gateway, configuration
+from tests.support.topics import Record, read_topic
 
 SECRETS = {
     "WEBHOOK_TOKEN": "new+t0ken/of=the&main",

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from bridge.demo.child import wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.gateway.on_the_wire import gateway_on
-from tests.support.brokers import wait_until
 from tests.support.gateway import Gateway
 from tests.support.senders import document
 from tests.support.wire import Wire, head, post
@@ -39,6 +39,18 @@ def test_what_is_no_request_is_answered_counted_and_logged(data: bytes, broken: 
     assert counted(broken).get(status, 0) == seen.get(status, 0) + 1
     line = complaints(broken)[-1]
     assert (line["peer"], line["status"]) == ("127.0.0.1", status)
+
+
+def test_chunks_that_cannot_be_read_are_refused_and_the_log_says_why(broken: Gateway) -> None:
+    with Wire(broken.server_address) as wire:
+        wire.send(head("POST", "/open", "Transfer-Encoding: chunked") + b"x\r\n")
+        assert wire.reply().status == 400
+    wait_until(lambda: "malformed" in broken.output, "the log has a line")
+    line = complaints(broken)[-1]
+    assert (line["endpoint"], line["status"], line["reason"]) == ("open", 400, "malformed")
+    assert line["detail"] == "the body's chunks cannot be read: a chunk's size is no number"
+    refused = r'sms_bridge_refused_total{endpoint="open",reason="malformed"} 1.0'
+    assert refused in broken.admin("/metrics").body.decode()
 
 
 def complaints(gateway: Gateway) -> list[dict[str, object]]:

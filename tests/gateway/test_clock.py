@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
+from bridge.demo.child import wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
-from tests.support.brokers import ExternalKafka, read_topic, wait_until
+from tests.support.brokers import ExternalKafka
 from tests.support.clock import WallClock
 from tests.support.gateway import Gateway, configuration
+from tests.support.topics import read_topic
 from tests.test_layers import files
 
 HOUR = 3600

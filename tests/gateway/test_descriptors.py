@@ -8,10 +8,10 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
+from bridge.demo.child import HOST, free_ports, wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.observability.test_log_writer import COMMAND, acknowledged, exchange, is_ready
-from tests.support.brokers import free_ports, wait_until
-from tests.support.gateway import HOST, configuration
+from tests.support.gateway import configuration
 
 
 def started(limit: int, config: Path) -> subprocess.Popen[bytes]:
@@ -76,7 +76,8 @@ def test_too_few_open_files_are_told_as_such(limit: int, tmp_path: Path) -> None
 # Every name that is accepted, read where no file can be opened.
 EACH_ENCODING = """
 import resource
-from bridge.parse import _EIGHT_BIT, parse
+from bridge.parse import parse
+from bridge.parse.xml_form import _EIGHT_BIT
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
 document = '<?xml version="1.0" encoding="{}"?><response><state id_sms="1">read</state></response>'
 for name in _EIGHT_BIT:

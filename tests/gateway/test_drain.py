@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from bridge.demo.child import wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
-from tests.support.brokers import read_topic, wait_until
 from tests.support.fake_kafka import until
 from tests.support.gateway import Gateway, configuration
 from tests.support.senders import Post, Sender, document, read_answer
+from tests.support.topics import read_topic
 
 DRAIN_DELAY = 2.0
 GRACE = 2.0

@@ -10,17 +10,12 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from bridge.demo.child import free_ports, wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.gateway.server import ACCEPTS
-from tests.support.brokers import (
-    ExternalKafka,
-    KafkaCluster,
-    Record,
-    free_ports,
-    read_topic,
-    wait_until,
-)
+from tests.support.brokers import ExternalKafka, KafkaCluster
 from tests.support.gateway import Gateway, configuration
+from tests.support.topics import Record, read_topic
 
 KEYS = [str(n) for n in range(3200, 3260)]
 

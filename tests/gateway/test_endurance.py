@@ -21,11 +21,12 @@ from bridge.duplicates import Deduplicator, RecentEvents
 from bridge.model import Log, Message, Result, Route
 from bridge.pipeline import Pipeline, prepare
 from tests.gateway.long import LONG, MIB, long_or_short, percentile, say
-from tests.support.brokers import ExternalKafka, KafkaCluster, read_topic
+from tests.support.brokers import ExternalKafka, KafkaCluster
 from tests.support.fake_kafka import until
 from tests.support.fakes import RecordingPublisher, Verdict
 from tests.support.gateway import Gateway, configuration
 from tests.support.senders import Load, Sender, Stalls, document, memory
+from tests.support.topics import read_topic
 
 SEED = 20_111
 LEEWAY_SECONDS = 0.5

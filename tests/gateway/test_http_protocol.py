@@ -14,11 +14,11 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from bridge.demo.child import wait_until
 from bridge.gateway import exchange, framing
 from bridge.gateway import http_protocol as protocol
 from bridge.gateway.connections import Connections
 from bridge.gateway.responses import Answer
-from tests.support.brokers import wait_until
 
 LARGE_BYTES = 20_000_000  # more than the kernel keeps for a connection
 

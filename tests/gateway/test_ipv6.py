@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from bridge.demo.child import free_ports
 from bridge.demo.embedded_broker import EmbeddedBroker
-from tests.support.brokers import KafkaCluster, free_ports, read_topic
+from tests.support.brokers import KafkaCluster
 from tests.support.gateway import Answer, Gateway, configuration
+from tests.support.topics import read_topic
 
 
 def has_ipv6() -> bool:

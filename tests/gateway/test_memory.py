@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import pytest
@@ -48,7 +47,7 @@ def with_attributes(count: int, value: str, states: int) -> Iterator[str]:
         yield f'<state id_sms="{number:08}" {attributes}>read</state>'
 
 
-# The worst that the limits of parse.py let pass: each document is a valid one.
+# The worst that the limits of parse/ let pass: each document is a valid one.
 WORST: Mapping[str, Callable[[], bytes]] = {
     "63 attributes": lambda: document(with_attributes(63, "12345", 3900)),
     "22 attributes": lambda: document(with_attributes(22, "1234567", 10_000)),
@@ -82,12 +81,7 @@ class Peak:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
 

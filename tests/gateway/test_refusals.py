@@ -7,7 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.model import Message, Result
-from tests.support.application import TOKEN, TWO, Gateway, is_problem, reasons
+from bridge.observability.requests import LINES_AT_ONCE
+from tests.support.application import TOKEN, TWO, Gateway, ids, is_problem, reasons
 from tests.support.asgi import Hang, Leave, request
 from tests.support.fake_kafka import until
 from tests.support.fakes import RecordingPublisher
@@ -177,12 +178,39 @@ async def test_http_1_0_without_a_length_is_411() -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "status"), [("gzip", 415), ("br", 415), ("identity", 200), (" IDENTITY ", 200)]
+    ("lines", "coding"),
+    [
+        *((name, name) for name in ("gzip", "x-gzip", "deflate", "br", "zstd", "compress")),
+        (" GZip ", "gzip"),
+        ("gzip;q=1", "gzip"),
+        ("identity, br", "br"),
+        ("utf-8,gzip", "gzip"),
+        (("utf-8", "gzip"), "gzip"),
+    ],
 )
-async def test_an_encoded_body_is_415(encoding: str, status: int) -> None:
-    reply = await Gateway().post(TWO, headers={"content-encoding": encoding})
-    assert reply.status == status
-    assert status == 200 or is_problem(reply, 415)
+async def test_a_compressed_body_is_415_and_the_log_names_the_coding(
+    lines: str | tuple[str, ...], coding: str
+) -> None:
+    gateway = Gateway()
+    headers = [("content-encoding", line) for line in ([lines] if type(lines) is str else lines)]
+    with capture_logs() as logs:
+        reply = await gateway.post(TWO, headers=headers)
+    assert is_problem(reply, 415)
+    assert coding.encode() in reply.body
+    assert [(log["reason"], log["coding"]) for log in logs] == [("compressed", coding)]
+    assert gateway.publisher.messages == []
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        *("", "identity", " IDENTITY ", "utf-8", "UTF-8", "windows-1251", "charset=utf-8"),
+        *("utf-8, identity", "text/xml; charset=gzip", "8bit", "gzip2", ",;,", "\xff", "none"),
+    ],
+)
+async def test_what_names_no_compression_is_no_coding(encoding: str) -> None:
+    """Senders write character sets there."""
+    assert ids(await Gateway().post(TWO, headers={"content-encoding": encoding})) == ["1", "2"]
 
 
 @pytest.mark.parametrize("declared", [True, False])
@@ -200,11 +228,48 @@ async def test_a_body_that_does_not_come_in_time_is_408() -> None:
     assert gateway.publisher.messages == []
 
 
-@pytest.mark.parametrize("body", [b"", b"   \r\n", b"\0\0", b"\xef\xbb\xbf\n"])
+EMPTY = [b"", b"   \r\n", b"\0\0", b"\xef\xbb\xbf\n"]
+
+
+@pytest.mark.parametrize("body", EMPTY)
 async def test_an_empty_body_is_400_without_a_dead_letter(body: bytes) -> None:
     gateway = Gateway()
     assert is_problem(await gateway.post(body), 400)
     assert gateway.publisher.messages == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "reason"),
+    [
+        *(({"method": "POST", "body": body}, 400, "empty") for body in EMPTY),
+        ({"method": "GET"}, 405, "method"),
+        ({"method": "HEAD"}, 405, "method"),
+    ],
+)
+async def test_who_tries_the_address_learns_what_it_is_for(
+    request_: dict[str, Any], status: int, reason: str
+) -> None:
+    """In the log with the peer, and not with each try: a check goes on for ever."""
+    gateway = Gateway()
+    body = request_.pop("body", b"")
+    with capture_logs() as logs:
+        replies = [await gateway.post(body, **request_) for _ in range(100)]
+    for reply in replies:
+        assert is_problem(reply, status)
+        assert b"receives delivery statuses, which an SMS provider posts" in reply.body
+    assert [(log["status"], log["reason"], log["peer"], log["suppressed"]) for log in logs] == [
+        (status, reason, "127.0.0.1", 0)
+    ] * LINES_AT_ONCE
+    assert gateway.requests(status) == 100
+
+
+async def test_empty_posts_hide_no_other_400_from_the_log() -> None:
+    gateway = Gateway()
+    with capture_logs() as logs:
+        for _ in range(100):
+            await gateway.post(b"")
+        await gateway.post(b"not XML")
+    assert [log["reason"] for log in logs].count("not_xml") == 1
 
 
 @pytest.mark.parametrize("dead_letter", [Result.PUBLISHED, Result.FAILED, Result.UNKNOWN])

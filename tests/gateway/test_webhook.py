@@ -280,6 +280,8 @@ async def test_a_body_that_the_end_of_the_drain_cuts_short_is_a_503() -> None:
     reply = await half_sent
     assert is_problem(reply, 503)
     assert reply.headers["connection"] == "close"
+    labels = {"endpoint": "main", "reason": "stopping"}
+    assert gateway.metrics.registry.get_sample_value("sms_bridge_refused_total", labels) == 1
     assert gateway.publisher.messages == []
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from bridge.demo.child import wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.gateway.on_the_wire import ALLOWED, MAX_BODY_BYTES, TOKEN, gateway_on
-from tests.support.brokers import wait_until
 from tests.support.gateway import Gateway
 from tests.support.senders import LISTED, document
 from tests.support.wire import Address, Reply, Wire, chunk, chunked_post, head, post

@@ -41,17 +41,31 @@ class Helm:
     home: Path
     _rendered: dict[str, str] = field(default_factory=dict)
 
-    def template(self, *values: Values, kube_version: str = NEWEST, chart: Path = CHART) -> str:
+    def template(
+        self,
+        *values: Values,
+        kube_version: str = NEWEST,
+        chart: Path = CHART,
+        release: str = RELEASE,
+    ) -> str:
         """The manifests, hooks included. Raises RefusedError."""
-        key = json.dumps([values, kube_version, str(chart)], sort_keys=True)
+        key = json.dumps([values, kube_version, str(chart), release], sort_keys=True)
         if key not in self._rendered:
-            self._rendered[key] = self.render_anew(*values, kube_version=kube_version, chart=chart)
+            self._rendered[key] = self.render_anew(
+                *values, kube_version=kube_version, chart=chart, release=release
+            )
         return self._rendered[key]
 
-    def render_anew(self, *values: Values, kube_version: str = NEWEST, chart: Path = CHART) -> str:
+    def render_anew(
+        self,
+        *values: Values,
+        kube_version: str = NEWEST,
+        chart: Path = CHART,
+        release: str = RELEASE,
+    ) -> str:
         """As `template`, whatever was rendered before."""
         capabilities = ["--kube-version", f"{kube_version}.0"]
-        return self._run(["template", RELEASE, str(chart), *capabilities], values)
+        return self._run(["template", release, str(chart), *capabilities], values)
 
     def objects(self, *values: Values, kube_version: str = NEWEST) -> list[Object]:
         """The rendered objects."""
@@ -136,19 +150,23 @@ def kinds(objects: Sequence[Object]) -> list[str]:
 
 
 def configuration(objects: Sequence[Object]) -> str:
-    """The text of the program's configuration file in the rendered ConfigMap."""
-    (text,) = [
-        o["data"]["bridge.yaml"]
-        for o in objects
-        if o["kind"] == "ConfigMap" and "bridge.yaml" in o.get("data", {})
-    ]
-    return str(text)
+    """The text of the program's configuration file, as the Deployment's pods mount it."""
+    return mounted(one(objects, "Deployment")["spec"]["template"])
+
+
+def mounted(pod: Object) -> str:
+    """What a pod, or its template, has for the program in its volume `config`."""
+    (volume,) = [v["downwardAPI"] for v in pod["spec"]["volumes"] if v["name"] == "config"]
+    (item,) = volume["items"]
+    assert item["path"] == "bridge.yaml"
+    match = re.fullmatch(r"metadata\.annotations\['(.+)'\]", item["fieldRef"]["fieldPath"])
+    assert match is not None
+    return str(pod["metadata"]["annotations"][match[1]])
 
 
 def container(objects: Sequence[Object]) -> Object:
     """The gateway's container in the rendered Deployment."""
-    (found,) = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
-    return dict(found)
+    return dict(one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0])
 
 
 def merged(base: Values, *others: Values) -> dict[str, Any]:

@@ -51,13 +51,12 @@ def whole(spec: Schema, *labels: str) -> Draft202012Validator:
 
 
 RELABELING = section(
+    {},
     {
         "action": words(
             *("replace", "keep", "drop", "keepequal", "dropequal", "hashmod"),
             *("labelmap", "labeldrop", "labelkeep", "lowercase", "uppercase"),
-        )
-    },
-    {
+        ),
         "sourceLabels": several(TEXT),
         "separator": {"type": "string"},
         "regex": {"type": "string"},
@@ -75,6 +74,9 @@ SCRAPED = section(
         "relabelings": several(RELABELING),
         "metricRelabelings": several(RELABELING),
     },
+)
+POD_MONITOR = section(
+    {"selector": section({"matchLabels": TEXTS}), "podMetricsEndpoints": several(SCRAPED)}
 )
 SERVICE_MONITOR = section(
     {"selector": section({"matchLabels": TEXTS}), "endpoints": several(SCRAPED)}
@@ -148,6 +150,7 @@ STRIMZI_VERSIONS = ("kafka.strimzi.io/v1", "kafka.strimzi.io/v1beta2")
 CLUSTER = "strimzi.io/cluster"
 EXPECTED: dict[tuple[str, str], Draft202012Validator] = {
     ("monitoring.coreos.com/v1", "ServiceMonitor"): whole(SERVICE_MONITOR),
+    ("monitoring.coreos.com/v1", "PodMonitor"): whole(POD_MONITOR),
     ("monitoring.coreos.com/v1", "PrometheusRule"): whole(PROMETHEUS_RULE),
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): whole(HTTP_ROUTE),
     **{(version, "KafkaTopic"): whole(KAFKA_TOPIC, CLUSTER) for version in STRIMZI_VERSIONS},

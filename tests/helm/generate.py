@@ -1,23 +1,26 @@
-"""Writes the chart's values.schema.json, and the tables of values in its README.
+"""Writes the chart's values.schema.json, its rules, and the tables of values in its README.
 
-Their sources are values.yaml, values.schema.src.yaml and the program's settings. `make schema`
-runs this; a test holds that nothing is stale.
+Their sources are values.yaml, values.schema.src.yaml and the program's settings and rules. `make
+schema` runs this; a test holds that nothing is stale.
 """
 
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from bridge.config.conflicts import FALLBACKS, RULES, Rule
 from bridge.contract.config_schema import DRAFT, config_schema
 
 CHART = Path(__file__).parents[2] / "helm"
 VALUES = CHART / "values.yaml"
 SOURCE = CHART / "values.schema.src.yaml"
 SCHEMA = CHART / "values.schema.json"
+VALIDATION = CHART / "files/validation.json"
 README = CHART / "README.md"
 MARK = "# -- "
 REQUIRED = {"kafka.bootstrap_servers"}
@@ -59,9 +62,11 @@ def _comment(lines: list[str], line: int) -> str | None:
 def values_schema() -> dict[str, Any]:
     """The JSON Schema of the chart's values: strict on every level that is the chart's own."""
     source = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))
-    del source["definitions"]
+    del source["definitions"], source["rules"]
     config = config_schema()
     definitions = config.pop("definitions")
+    for section in definitions.values():
+        section.pop("allOf", None)  # of several keys: the rules name them
     del config["$schema"]
     schema = _section(source, descriptions(), "")
     schema["properties"]["config"] = config
@@ -90,6 +95,49 @@ def _is_schema(node: dict[str, Any]) -> bool:
 
 def _described(schema: dict[str, Any], said: str | None) -> dict[str, Any]:
     return {"description": said, **schema} if said else schema
+
+
+def validation() -> dict[str, Any]:
+    """What templates/_validate.tpl holds the values to: rules on keys, the program's among them."""
+    schema = config_schema()
+    settings = list(_settings(schema, schema["definitions"], ""))
+    defaults = {path: node["default"] for path, node in settings if "default" in node}
+    paths = [path for path, _ in settings]
+    off = [p for p in paths if any(each.startswith(f"{p}.") for each in paths) and p in defaults]
+    rules = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))["rules"]
+    return {
+        "defaults": {f"config.{k}": v for k, v in defaults.items() if k not in REQUIRED},
+        "off": [f"config.{path}" for path in off],
+        "fallbacks": {f"config.{key}": f"config.{other}" for key, other in FALLBACKS.items()},
+        "rules": [*rules, _secrets(settings), *map(_program_rule, RULES)],
+    }
+
+
+def _program_rule(rule: Rule) -> dict[str, Any]:
+    """A rule of the program's as the chart has it: on keys below `config`."""
+    said = {name: value for name, value in asdict(rule).items() if value}
+    keys = said.pop("keys", None) or [said.pop("key")]
+    if "other" in said:
+        said["other"] = f"config.{said['other']}"
+    return {"rule": type(rule).__name__, "keys": [f"config.{key}" for key in keys], **said}
+
+
+def _secrets(settings: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """No secret of the program's is written out where everyone can read it."""
+    keys = []
+    for path, node in settings:
+        branches = [node, *node.get("anyOf", [])]
+        if any(branch.get("format") == "password" for branch in branches):
+            keys.append(f"config.{path}")
+        if node.get("items", {}).get("format") == "password":
+            keys.append(f"config.{path}[]")
+    return {
+        "rule": "Matches",
+        "keys": keys,
+        "pattern": r"^[$][{]([A-Za-z_][A-Za-z0-9_]*(:-)?|file:[^{}]+)[}]$",
+        "said": "holds a secret itself: write ${NAME} or ${file:PATH}, and see existingSecret, "
+        "extraEnv and extraVolumes",
+    }
 
 
 def chart_table() -> str:
@@ -166,8 +214,9 @@ def readme() -> str:
 
 def documents() -> dict[Path, str]:
     """Each generated file's text."""
-    schema = json.dumps(values_schema(), indent=2, ensure_ascii=False) + "\n"
-    return {SCHEMA: schema, README: readme()}
+    written = {SCHEMA: values_schema(), VALIDATION: validation()}
+    texts = {p: json.dumps(d, indent=2, ensure_ascii=False) + "\n" for p, d in written.items()}
+    return {**texts, README: readme()}
 
 
 def main() -> None:

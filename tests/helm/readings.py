@@ -23,17 +23,24 @@ def check_of(text: str, directory: Path) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def pod_specs(objects: list[Object]) -> list[Object]:
-    """The gateway's first."""
-    deployment = one(objects, "Deployment")["spec"]["template"]["spec"]
-    jobs = [pod_of(o)["spec"] for o in objects if o["kind"] == "CronJob"]
-    return [deployment, *jobs, *(o["spec"] for o in objects if o["kind"] == "Pod")]
+def pods(objects: list[Object]) -> list[Object]:
+    """The template of the Deployment's pods, those of jobs, and each pod of its own."""
+    jobs = [pod_of(each) for each in of_kind(objects, "CronJob")]
+    return [one(objects, "Deployment")["spec"]["template"], *jobs, *of_kind(objects, "Pod")]
 
 
 def pod_of(cron_job: Object) -> Object:
     """The template of a CronJob's pods."""
     template: Object = cron_job["spec"]["jobTemplate"]["spec"]["template"]
     return template
+
+
+def of_kind(objects: list[Object], kind: str) -> list[Object]:
+    return [each for each in objects if each["kind"] == kind]
+
+
+def pod_specs(objects: list[Object]) -> list[Object]:
+    return [pod["spec"] for pod in pods(objects)]
 
 
 def settings_of(objects: list[Object]) -> Settings:

@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -14,7 +13,7 @@ from tests.gateway.test_endurance import AWAY_BYTES
 from tests.gateway.test_hostile_senders import HOSTILE_BYTES
 from tests.helm import chart
 from tests.helm.chart import Helm, Object, merged, one
-from tests.helm.readings import EVERY, check_of, pod_of, pod_specs, settings_of
+from tests.helm.readings import EVERY, check_of, of_kind, pod_of, pod_specs, settings_of
 from tests.helm.variants import MINIMAL, RECONCILE, STRIMZI, VARIANTS, Variant
 from tests.support.commands import command
 
@@ -28,10 +27,10 @@ def test_pods_meet_the_restricted_pod_security_standard(helm4: Helm, name: str) 
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] > 0
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & spec.keys()
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
         allowed = {"configMap", "secret", "emptyDir", "projected", "downwardAPI"}
         assert all(set(volume) - {"name"} <= allowed for volume in spec["volumes"])
-        for container in spec["containers"]:
+        for container in [*spec["containers"], *spec.get("initContainers", [])]:
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
             assert context["capabilities"] == {"drop": ["ALL"]}
@@ -74,10 +73,23 @@ def test_a_rollout_takes_no_pod_before_its_successor_is_ready(helm4: Helm) -> No
     assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
-def test_one_core_is_asked_for_and_memory_is_limited(helm4: Helm) -> None:
+def cpu_of(container: Object) -> float:
+    """What a container requests, in cores."""
+    text = container["resources"]["requests"]["cpu"]
+    return float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
+
+
+def test_a_rollout_and_its_test_fit_on_a_small_node(helm4: Helm) -> None:
+    """Two cores, of which the system's own pods request up to one; see docs/deploy.md."""
+    objects = helm4.objects(MINIMAL)
+    spec = one(objects, "Deployment")["spec"]
+    pods_at_once = spec["replicas"] + spec["strategy"]["rollingUpdate"]["maxSurge"]
+    (tester,) = one(objects, "Pod")["spec"]["containers"]
+    assert pods_at_once * cpu_of(chart.container(objects)) + cpu_of(tester) <= 1
+
+
+def test_memory_is_limited_and_cpu_is_not(helm4: Helm) -> None:
     resources = chart.container(helm4.objects(MINIMAL))["resources"]
-    assert resources["requests"]["cpu"] == "1"
-    assert "memory" in resources["limits"]
     assert "cpu" not in resources["limits"]
     quantity = resources["limits"]["memory"]
     assert quantity.endswith("Mi")
@@ -86,11 +98,32 @@ def test_one_core_is_asked_for_and_memory_is_limited(helm4: Helm) -> None:
 
 
 def test_the_autoscaler_alone_sets_the_number_of_pods(helm4: Helm) -> None:
-    objects = helm4.objects(VARIANTS["autoscaling"].whole)
+    objects = helm4.objects(VARIANTS["autoscaling by other metrics"].whole)
     assert "replicas" not in one(objects, "Deployment")["spec"]
     scaler = one(objects, "HorizontalPodAutoscaler")["spec"]
     assert scaler["scaleTargetRef"]["name"] == one(objects, "Deployment")["metadata"]["name"]
-    assert [metric["resource"]["name"] for metric in scaler["metrics"]] == ["cpu"]
+    cpu, memory, posts = scaler["metrics"]
+    assert [metric["resource"]["name"] for metric in (cpu, memory)] == ["cpu", "memory"]
+    assert cpu["resource"]["target"] == {"type": "AverageValue", "averageValue": "600m"}
+    assert posts["pods"]["metric"]["name"] in known_metrics()
+
+
+@pytest.mark.parametrize(
+    ("key", "field"),
+    [("replicaCount", "replicas"), *[(k, k) for k in ("revisionHistoryLimit", "minReadySeconds")]],
+)
+def test_null_leaves_a_field_to_others(helm: Helm, key: str, field: str) -> None:
+    """A number that is not rendered is nobody's conflict, and 0 is a number."""
+    without = one(helm.objects(merged(MINIMAL, {key: None})), "Deployment")["spec"]
+    zero = one(helm.objects(merged(MINIMAL, {key: 0})), "Deployment")["spec"]
+    assert field not in without
+    assert zero[field] == 0
+
+
+def test_recreating_needs_no_other_value(helm: Helm) -> None:
+    """The default's `rollingUpdate` would be refused beside it."""
+    strategy = one(helm.objects(VARIANTS["recreated"].whole), "Deployment")["spec"]["strategy"]
+    assert strategy == {"type": "Recreate"}
 
 
 @EVERY
@@ -114,12 +147,17 @@ def test_selectors_find_the_gateway_s_pods_and_no_others(helm4: Helm, variant: V
         assert [selector.items() <= labels.items() for labels in (*jobs, pod)] == [True, False]
 
 
-def test_pods_spread_over_nodes_by_their_own_labels(helm4: Helm) -> None:
+def test_pods_spread_over_zones_and_nodes_by_their_own_labels(helm4: Helm) -> None:
     objects = helm4.objects(MINIMAL)
     template = one(objects, "Deployment")["spec"]["template"]
-    (constraint,) = template["spec"]["topologySpreadConstraints"]
-    labels = constraint["labelSelector"]["matchLabels"]
-    assert labels.items() <= template["metadata"]["labels"].items()
+    constraints = template["spec"]["topologySpreadConstraints"]
+    keys = [constraint["topologyKey"] for constraint in constraints]
+    assert keys == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+    for constraint in constraints:
+        labels = constraint["labelSelector"]["matchLabels"]
+        assert labels.items() <= template["metadata"]["labels"].items()
+        # Those of the former ReplicaSet leave: they must not push the new ones aside.
+        assert constraint["matchLabelKeys"] == ["pod-template-hash"]
     own = one(helm4.objects(VARIANTS["scheduling"].whole), "Deployment")["spec"]["template"]["spec"]
     (constraint,) = own["topologySpreadConstraints"]
     assert constraint["labelSelector"] == {"matchLabels": {"own": "selector"}}
@@ -128,7 +166,7 @@ def test_pods_spread_over_nodes_by_their_own_labels(helm4: Helm) -> None:
 def test_secrets_come_by_environment_and_file(helm4: Helm) -> None:
     objects = helm4.objects(VARIANTS["two endpoints, secrets"].whole)
     for spec in pod_specs(objects):
-        (container,) = spec["containers"]
+        container = spec["containers"][0]
         assert [source["secretRef"]["name"] for source in container["envFrom"]] == [
             "statuses",
             "more",
@@ -165,13 +203,6 @@ def test_the_image_is_the_chart_s_version_a_tag_or_a_digest(helm4: Helm) -> None
 # --- upgrade and rollback ----------------------------------------------------------------
 
 
-def config_map_of(objects: list[Object]) -> str:
-    """The ConfigMap that the Deployment's pods mount."""
-    volumes = one(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
-    (name,) = [v["configMap"]["name"] for v in volumes if v["name"] == "config"]
-    return str(name)
-
-
 def test_a_former_version_dies_of_a_key_that_it_does_not_know(tmp_path: Path) -> None:
     """Why its pods must never see the configuration of their successors."""
     newer = merged(MINIMAL["config"], {"server": {"key_of_the_next_version": 1}})
@@ -180,43 +211,46 @@ def test_a_former_version_dies_of_a_key_that_it_does_not_know(tmp_path: Path) ->
     assert "key_of_the_next_version: unknown key" in output
 
 
-def test_a_changed_configuration_is_another_object(helm: Helm) -> None:
-    """The pods of the former ReplicaSet go on with their own, which cannot be changed."""
+def test_every_replica_set_has_its_own_configuration(helm: Helm) -> None:
+    """It is in the pod's template: a changed one is a rollout, and undoing that brings it back."""
     former = helm.objects(MINIMAL)
     newer = helm.objects(merged(MINIMAL, {"config": {"server": {"max_states": 5000}}}))
 
-    assert config_map_of(former) != config_map_of(newer)
+    assert chart.configuration(former) != chart.configuration(newer)
     for objects in (former, newer):
-        found = one(objects, "ConfigMap", config_map_of(objects))
-        assert found["immutable"] is True
-        assert config_map_of(objects).endswith(checksum_of(objects)[:10])
+        assert not of_kind(objects, "ConfigMap")
+        volumes = pod_specs(objects)[0]["volumes"]
+        assert [list(volume) for volume in volumes] == [["name", "downwardAPI"]]
 
 
-def checksum_of(objects: list[Object]) -> str:
-    annotations = one(objects, "Deployment")["spec"]["template"]["metadata"]["annotations"]
-    return str(annotations["checksum/config"])
+IDENTITIES = {
+    "nameOverride": "other",
+    "fullnameOverride": "other",
+    "commonLabels": {"app.kubernetes.io/name": "other", "app.kubernetes.io/component": "other"},
+    "podLabels": {"app.kubernetes.io/instance": "other"},
+    "deploymentLabels": {"app.kubernetes.io/name": "other"},
+    "service": {"labels": {"app.kubernetes.io/name": "other"}},
+    "image": {"tag": "9.9.9"},
+}
 
 
-def test_the_same_configuration_is_the_same_object(helm: Helm) -> None:
-    """Another image alone needs no other ConfigMap: a rollback finds it in place."""
-    former = helm.objects(MINIMAL)
-    newer = helm.objects(merged(MINIMAL, {"image": {"tag": "9.9.9"}, "podLabels": {"a": "b"}}))
-    assert config_map_of(former) == config_map_of(newer)
-    assert checksum_of(former) == checksum_of(newer)
+@pytest.mark.parametrize("key", IDENTITIES)
+def test_no_value_changes_a_selector(helm: Helm, key: str) -> None:
+    """A Deployment's is immutable, and a Service's must find the pods all the same."""
+    both = {"networkPolicy": {"enabled": True}, "podMonitor": {"enabled": True}}
+    before = selectors(helm.objects(merged(MINIMAL, both)))
+    assert len(before) == 6
+    assert selectors(helm.objects(merged(MINIMAL, both, {key: IDENTITIES[key]}))) == before
 
 
-def test_the_former_configuration_leaves_last_or_never(helm4: Helm) -> None:
-    """Argo CD prunes it when the new pods are healthy; Helm keeps it only on request."""
-
-    def annotations(values: dict[str, Any]) -> dict[str, str]:
-        objects = helm4.objects(values)
-        found = one(objects, "ConfigMap", config_map_of(objects))["metadata"]["annotations"]
-        return dict(found)
-
-    assert annotations(MINIMAL) == {"argocd.argoproj.io/sync-options": "PruneLast=true"}
-    kept = annotations(VARIANTS["former configurations kept"].whole)
-    assert kept["helm.sh/resource-policy"] == "keep"
-    assert kept["argocd.argoproj.io/sync-options"] == "Prune=false"
+def selectors(objects: list[Object]) -> list[tuple[str, Object]]:
+    """Every selector of the objects, each with its kind."""
+    found = [
+        (o["kind"], o["spec"].get("selector", o["spec"].get("podSelector")))
+        for o in objects
+        if "spec" in o
+    ]
+    return sorted(((kind, each) for kind, each in found if each), key=str)
 
 
 # --- Kafka -------------------------------------------------------------------------------
@@ -275,10 +309,40 @@ def test_routes_carry_every_endpoint_s_path(helm4: Helm) -> None:
     rules = one(objects, "Ingress")["spec"]["rules"]
     assert [rule["host"] for rule in rules] == ["statuses.example.com", "statuses.example.org"]
     for rule in rules:
-        assert [path["path"] for path in rule["http"]["paths"]] == ["/webhook", "/brand"]
+        extra, *own = rule["http"]["paths"]
+        assert extra["backend"]["service"]["name"] == "redirect"
+        assert [(path["path"], path["pathType"]) for path in own] == [
+            ("/webhook", "Exact"),
+            ("/brand", "Exact"),
+        ]
     (route,) = one(objects, "HTTPRoute")["spec"]["rules"]
     assert [match["path"]["value"] for match in route["matches"]] == ["/webhook", "/brand"]
     assert route["backendRefs"][0]["name"] == one(objects, "Service", "bridge")["metadata"]["name"]
+
+
+@pytest.mark.parametrize("name", ["nginx", "nginx-internal", "", "alb", "azure", "traefik"])
+def test_an_ingress_has_the_annotations_of_its_class(helm: Helm, name: str) -> None:
+    """Twice the program's own limit where nginx has one: a near miss reaches the program."""
+    given = {"enabled": True, "hosts": ["a.example"], "className": name}
+    values = {"config": {"server": {"max_body_bytes": 1000000}}, "ingress": given}
+    annotations = one(helm.objects(merged(MINIMAL, values)), "Ingress")["metadata"].get(
+        "annotations", {}
+    )
+    sizes = {key: value for key, value in annotations.items() if key.endswith("body-size")}
+    assert set(sizes.values()) == (
+        {"2000000"} if name in {"nginx", "nginx-internal", ""} else set()
+    )
+    asked = [
+        value for key, value in annotations.items() if key.endswith(("check-path", "probe-path"))
+    ]
+    assert asked == (["/readyz"] if name in {"alb", "azure"} else [])
+
+
+def test_an_ingress_s_own_annotations_win(helm4: Helm) -> None:
+    key = "nginx.ingress.kubernetes.io/proxy-body-size"
+    values = {"ingress": {"enabled": True, "hosts": ["a.example"], "annotations": {key: "1g"}}}
+    ingress = one(helm4.objects(merged(MINIMAL, values)), "Ingress")
+    assert ingress["metadata"]["annotations"][key] == "1g"
 
 
 def test_the_network_policy_lets_in_and_out_what_is_needed(helm4: Helm) -> None:
@@ -291,7 +355,10 @@ def test_the_network_policy_lets_in_and_out_what_is_needed(helm4: Helm) -> None:
     assert [port["port"] for port in public["ports"]] == ["http"]
     assert [port["port"] for port in admin["ports"]] == ["admin"]
     assert "monitoring" in json.dumps(admin["from"])
-    assert {(port["port"], port["protocol"]) for port in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
+    ports = {(port["port"], port["protocol"]) for port in dns["ports"]}
+    assert ports == {(port, protocol) for port in (53, 5353) for protocol in ("UDP", "TCP")}
+    for where in ("kube-system", "openshift-dns", "169.254.20.10/32"):
+        assert where in json.dumps(dns["to"])
     assert [port["port"] for port in brokers["ports"]] == [9092]
     tester = one(objects, "Pod")["metadata"]["labels"]
     allowed = [p["podSelector"]["matchLabels"] for p in public["from"] if "podSelector" in p]
@@ -421,10 +488,25 @@ def test_the_service_monitor_finds_the_admin_service_alone(helm4: Helm) -> None:
     assert found == ["statuses-sms-status-bridge-admin"]
 
 
+def test_the_pod_monitor_s_targets_are_those_that_the_alerts_know(helm4: Helm) -> None:
+    """By the job, which is else the monitor's own name."""
+    objects = helm4.objects(VARIANTS["pod monitor"].whole)
+    (scraped,) = one(objects, "PodMonitor")["spec"]["podMetricsEndpoints"]
+    job, own = scraped["relabelings"]
+    admin = one(objects, "Service", "-admin")["metadata"]["name"]
+    assert job == {"targetLabel": "job", "replacement": admin}
+    assert own["action"] == "labeldrop"
+    ports = {port["name"] for port in chart.container(objects)["ports"]}
+    assert scraped["port"] in ports
+
+
 def test_the_metrics_own_labels_are_kept(helm4: Helm) -> None:
     """The Operator's own label `endpoint` is the port's name, and would rename ours."""
     objects = helm4.objects(VARIANTS["service monitor"].whole)
     (scraped,) = one(objects, "ServiceMonitor")["spec"]["endpoints"]
+    assert scraped["honorLabels"] is True
+    objects = helm4.objects(VARIANTS["pod monitor"].whole)
+    (scraped,) = one(objects, "PodMonitor")["spec"]["podMetricsEndpoints"]
     assert scraped["honorLabels"] is True
 
 
@@ -433,6 +515,21 @@ def test_every_alert_says_where_its_runbook_is(helm4: Helm) -> None:
     (group,) = one(helm4.objects(values), "PrometheusRule")["spec"]["groups"]
     for rule in group["rules"][:-1]:
         assert rule["annotations"]["runbook_url"] == f"https://x/y#{rule['alert'].lower()}"
+
+
+@pytest.mark.parametrize("time", ["1d", "90m", ""])
+def test_the_time_of_silence_is_the_operator_s_and_may_be_none(helm4: Helm, time: str) -> None:
+    values = merged(VARIANTS["monitoring"].whole, {"prometheusRule": {"silentAfter": time}})
+    (group,) = one(helm4.objects(values), "PrometheusRule")["spec"]["groups"]
+    silent = [rule for rule in group["rules"] if rule["alert"] == "SmsBridgeSilent"]
+    assert len(silent) == bool(time)
+    assert len(group["rules"]) > len(silent) + 1
+    for rule in silent:
+        assert re.findall(r"\[(\w+)\](?: offset (\w+))?", rule["expr"]) == [
+            (time, ""),
+            ("1w", time),
+        ]
+        assert rule["annotations"]["summary"].endswith(f" for {time}.")
 
 
 def test_the_dashboard_is_json(helm4: Helm) -> None:

@@ -1,5 +1,7 @@
 """What the chart refuses, by Helm 3 and 4: with the key that is wrong, and the reason."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,10 @@ import pytest
 import yaml
 
 from bridge.cli.common import EXIT_CONFIG
+from bridge.config.conflicts import RULES, Rule
+from bridge.config.settings import Settings, dotted
+from bridge.contract.config_schema import config_schema
+from tests.helm import chart, generate
 from tests.helm.chart import Helm, RefusedError, merged
 from tests.helm.readings import check_of
 from tests.helm.variants import MINIMAL
@@ -14,13 +20,10 @@ from tests.helm.variants import MINIMAL
 # --- what is refused ---------------------------------------------------------------------
 
 MISSING = {
-    "image": ({"image": {"repository": ""}}, "image.repository is required"),
-    "brokers": ({"config": {"kafka": None}}, "bootstrap_servers is required"),
+    "image": ({"image": {"repository": ""}}, "image.repository: required"),
+    "brokers": ({"config": {"kafka": None}}, "bootstrap_servers: required"),
     "null brokers": ({"config": {"kafka": {"bootstrap_servers": None}}}, "bootstrap_servers"),
-    "no brokers": (
-        {"config": {"kafka": {"bootstrap_servers": ""}}},
-        "bootstrap_servers is required",
-    ),
+    "no brokers": ({"config": {"kafka": {"bootstrap_servers": ""}}}, "bootstrap_servers"),
     "endpoints": ({"config": {"endpoints": None}}, "endpoints"),
     "events": ({"config": {"events": None}}, "events"),
     "type prefix": ({"config": {"events": {"type_prefix": None}}}, "type_prefix"),
@@ -56,14 +59,14 @@ def test_all_problems_are_said_at_once(helm: Helm) -> None:
         MINIMAL,
         {
             "image": {"repository": ""},
-            "config": {"kafka": {"bootstrap_servers": ""}},
+            "config": {"kafka": {"topic": "one", "dead_letter_topic": "one"}},
             "ingress": {"enabled": True},
             "httpRoute": {"enabled": True},
         },
     )
     with pytest.raises(RefusedError) as refused:
         helm.template(values)
-    for key in ("image.repository", "bootstrap_servers", "ingress.hosts", "httpRoute.parentRefs"):
+    for key in ("image.repository", "dead_letter_topic", "ingress.hosts", "httpRoute.parentRefs"):
         assert key in str(refused.value)
 
 
@@ -83,7 +86,7 @@ WRONG_CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "compression": {"kafka": {"compression": "GZIP"}},
     "topic": {"kafka": {"topic": ".."}},
     "dead_letter_topic": {"kafka": {"dead_letter_topic": "a/b"}},
-    "bootstrap_servers": {"kafka": {"bootstrap_servers": 9092}},
+    "bootstrap_servers": {"kafka": {"bootstrap_servers": "kafka"}},
     "duplicates": {"kafka": {"duplicates": {"remember": -1}}},
     "partitions": {"kafka": {"create_topics": {"partitions": 0}}},
     "retention.ms": {"kafka": {"create_topics": {"config": {"retention.ms": 1}}}},
@@ -121,8 +124,37 @@ WRONG_VALUES: dict[str, dict[str, Any]] = {
     "pullPolicy": {"image": {"pullPolicy": "Sometimes"}},
     "repository": {"image": {"repository": "with space"}},
     "digest": {"image": {"digest": "sha256:short"}},
+    "tag": {"image": {"tag": "-1"}},
     "tags": {"image": {"tags": "1"}},
-    "maxUnavailable": {"podDisruptionBudget": {"maxUnavailable": 0}},
+    "nameOverride": {"nameOverride": "A"},
+    "fullnameOverride": {"fullnameOverride": "a.b"},
+    "commonLabels": {"commonLabels": {"team": "with space"}},
+    "a/b/c": {"podLabels": {"a/b/c": "x"}},
+    "maxUnavailable": {"podDisruptionBudget": {"maxUnavailable": "0%"}},
+    "minAvailable": {"podDisruptionBudget": {"minAvailable": "100%"}},
+    "updateStrategy": {"updateStrategy": {"type": "Rolling"}},
+    "maxSurge": {"updateStrategy": {"rollingUpdate": {"maxSurge": "200%"}}},
+    "progressDeadlineSeconds": {"progressDeadlineSeconds": 0},
+    "httpGet": {"livenessProbe": {"httpGet": {"path": "/"}}},
+    "successThreshold": {"livenessProbe": {"successThreshold": 2}},
+    "terminationGrace": {"readinessProbe": {"terminationGracePeriodSeconds": 2}},
+    "timeoutSeconds": {"startupProbe": {"timeoutSeconds": 0}},
+    "requests": {"resources": {"requests": {"cpu": "1 core"}}},
+    "sidecars": {"sidecars": [{"name": "proxy"}]},
+    "lifecycle": {"lifecycle": {"preStart": {}}},
+    "topologySpreadConstraints": {"topologySpreadConstraints": [{"maxSkew": 1}]},
+    "dnsPolicy": {"dnsPolicy": "Cluster"},
+    "hostAliases": {"hostAliases": [{"hostnames": ["a"]}]},
+    "sessionAffinity": {"service": {"sessionAffinity": "Cookie"}},
+    "ipFamilies": {"service": {"ipFamilies": ["IPv4", "IPv4"]}},
+    "loadBalancerSourceRanges": {"service": {"loadBalancerSourceRanges": ["203.0.113.7"]}},
+    "hosts": {"ingress": {"hosts": ["Statuses.example.com"]}},
+    "pathType": {"ingress": {"pathType": "Regex"}},
+    "extraPaths": {"ingress": {"extraPaths": [{"path": "/"}]}},
+    "hostnames": {"httpRoute": {"hostnames": ["a_b"]}},
+    "interval": {"podMonitor": {"interval": "soon"}},
+    "metrics": {"autoscaling": {"metrics": [{"pods": {}}]}},
+    "targetCPU": {"autoscaling": {"targetCPU": "60%"}},
     "minReplicas": {"autoscaling": {"minReplicas": 0}},
     "terminationGracePeriodSeconds": {"terminationGracePeriodSeconds": "long"},
     "type": {"service": {"type": "ExternalName"}},
@@ -130,12 +162,14 @@ WRONG_VALUES: dict[str, dict[str, Any]] = {
     "annotations": {"ingress": {"annotations": {"a": 1}}},
     "host": {"ingress": {"host": "statuses.example.com"}},
     "brokerPorts": {"networkPolicy": {"brokerPorts": ["9092"]}},
+    "silentAfter": {"prometheusRule": {"silentAfter": "a day"}},
     "intervall": {"serviceMonitor": {"intervall": "15s"}},
     "apiVersion": {"strimzi": {"apiVersion": "v1"}},
     "partition": {"strimzi": {"topics": {"partition": 3}}},
     "authentication": {"strimzi": {"user": {"authentication": "tls"}}},
     "values": {"extraEnv": [{"name": "A", "values": "b"}]},
-    "keep": {"configMap": {"keep": "yes"}},
+    "value": {"extraEnv": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {}}}]},
+    "name": {"extraEnv": [{"name": "1A", "value": "b"}]},
     "realState": {"helmTest": {"realState": "yes"}},
     "schedule": {"reconcile": {"schedule": ""}},
     "since": {"reconcile": {"since": "yesterday"}},
@@ -150,46 +184,134 @@ def test_a_wrong_value_is_refused_with_its_key(helm: Helm, key: str) -> None:
         helm.template(merged(MINIMAL, WRONG_VALUES[key]))
 
 
+NAMED = {"name": "other", "path": "/other", "source": "urn:example:sms:other"}
+SASL = {"mechanism": "PLAIN", "username": "u", "password": "${P}"}
+
+
+def two_endpoints(**changes: Any) -> dict[str, Any]:
+    first = MINIMAL["config"]["endpoints"][0]
+    return {"endpoints": [first, {**first, **NAMED, **changes}]}
+
+
+def security(**given: Any) -> dict[str, Any]:
+    return {"kafka": {"security": given}}
+
+
+BROKEN: dict[Rule, dict[str, Any]] = dict(
+    zip(
+        RULES,
+        [
+            two_endpoints(name="main"),
+            two_endpoints(path="/webhook/"),
+            two_endpoints(source="urn:example:sms:main", topic="sms.brand"),
+            two_endpoints(topic="sms.status.rejected"),
+            {"inspector": {}, "admin": {"port": 8082}},
+            {"server": {"max_in_flight_bytes": 1_000_000}},
+            security(protocol="SASL_SSL"),
+            security(protocol="SSL", sasl=SASL),
+            security(tls={"ca_file": "/ca.crt"}),
+            security(protocol="SSL", tls={"cert_file": "/tls.crt"}),
+            security(protocol="SSL", tls={"key_file": "/tls.key"}),
+            security(protocol="SSL", tls={"key_password": "${P:-in the open}"}),
+        ],
+        strict=True,
+    )
+)
+"""A configuration that breaks each of the program's rules; a new rule wants one here."""
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_what_breaks_a_rule_of_the_program_is_refused_by_both(
+    helm: Helm, rule: Rule, tmp_path: Path
+) -> None:
+    """With the same key, and the same words."""
+    values = merged(MINIMAL, {"config": BROKEN[rule]})
+    (conflict,) = rule.broken(Settings.model_validate(values["config"]))
+
+    code, output = check_of(yaml.safe_dump(values["config"]), tmp_path)
+    assert code == EXIT_CONFIG
+    assert f"{dotted(conflict.place)}: {conflict.what}" in output
+    with pytest.raises(RefusedError) as refused:
+        helm.template(values)
+    words = re.sub(r"^\S+ needs", "needs", conflict.what).partition(": ")[0]
+    said = re.findall(rf"config\.{re.escape(dotted(conflict.place))}: (.*)", str(refused.value))
+    assert words in [what.replace("config.", "") for what in said]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        two_endpoints(source="urn:example:sms:main"),
+        two_endpoints(topic="sms.brand"),
+        two_endpoints(path="/webhook/more"),
+        {"inspector": None, "admin": {"port": 8082}},
+        {"kafka": {"dead_letter_topic": None, "topic": "sms.status.rejected"}},
+        {"server": {"max_in_flight_bytes": "${BYTES}"}},
+        security(protocol="SASL_SSL", sasl=SASL, tls={"cert_file": "/c", "key_file": "/k"}),
+        security(protocol="${PROTOCOL}", tls={"ca_file": "/ca.crt"}),
+    ],
+)
+def test_near_misses_of_the_rules_are_rendered(
+    helm: Helm, config: dict[str, Any], tmp_path: Path
+) -> None:
+    """What the program may accept, the chart does."""
+    text = chart.configuration(helm.objects(merged(MINIMAL, {"config": config})))
+    code, output = check_of(text, tmp_path)
+    assert code == 0, output
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "port by reference": (
         {"config": {"server": {"port": "${PORT}"}}},
-        r"config\.server\.port must be a plain number",
+        r"config\.server\.port: must be a plain number",
     ),
     "any free port": (
         {"config": {"admin": {"port": 0}}},
-        r"config\.admin\.port must be a plain number",
+        r"config\.admin\.port: must be a plain number",
     ),
     "drain by reference": (
         {"config": {"server": {"drain_delay_seconds": "${DRAIN}"}}},
-        r"drain_delay_seconds must be a plain number",
+        r"drain_delay_seconds: must be a plain number",
     ),
     "killed before it is done": (
         {"terminationGracePeriodSeconds": 29},
-        r"terminationGracePeriodSeconds \(29\) must be at least .* \(30\)",
+        r"terminationGracePeriodSeconds: 29 is less than .* \(30\)",
     ),
     "grace too short": (
         {"config": {"server": {"shutdown_grace_seconds": 15}}},
-        r"shutdown_grace_seconds \(15, of which 11\.5 are for requests\) is too short",
+        r"shutdown_grace_seconds: of 15 seconds 11\.5 are for requests: too short",
+    ),
+    "probes that reach nothing": (
+        {"config": {"admin": {"host": "127.0.0.1"}}},
+        r"config\.admin\.host: must not be the pod's own loopback",
+    ),
+    "a service that reaches nothing": (
+        {"config": {"server": {"host": "::1"}}},
+        r"config\.server\.host: must not be the pod's own loopback",
+    ),
+    "a configuration too long for an annotation": (
+        {"config": {"kafka": {"create_topics": {"config": {"a": "x" * 100_000}}}}},
+        r"config: longer than",
     ),
     "token in the open": (
         {"config": endpoint(auth={"tokens": ["${A}", "hunter2"]})},
-        r"endpoints\[0\]\.auth\.tokens\[1\] holds a secret itself",
+        r"endpoints\[0\]\.auth\.tokens\[1\]: holds a secret itself",
     ),
     "token half in the open": (
         {"config": endpoint(auth={"tokens": ["${A:-x}y"]})},
-        r"endpoints\[0\]\.auth\.tokens\[0\] holds a secret itself",
+        r"endpoints\[0\]\.auth\.tokens\[0\]: holds a secret itself",
     ),
     "token in a default": (
         {"config": endpoint(auth={"tokens": ["${A:-hunter2}"]})},
-        r"endpoints\[0\]\.auth\.tokens\[0\] holds a secret itself",
+        r"endpoints\[0\]\.auth\.tokens\[0\]: holds a secret itself",
     ),
     "password in the open": (
         {"config": endpoint(auth={"basic": [{"username": "u", "password": "hunter2"}]})},
-        r"endpoints\[0\]\.auth\.basic\[0\]\.password holds a secret itself",
+        r"endpoints\[0\]\.auth\.basic\[0\]\.password: holds a secret itself",
     ),
     "the provider's token in the open": (
         {"config": endpoint(provider={"url": "https://a.example/xml", "token": "hunter2"})},
-        r"endpoints\[0\]\.provider\.token holds a secret itself",
+        r"endpoints\[0\]\.provider\.token: holds a secret itself",
     ),
     "the provider's password in the open": (
         {
@@ -197,11 +319,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
                 provider={"url": "https://a.example/xml", "login": "l", "password": "hunter2"}
             )
         },
-        r"endpoints\[0\]\.provider\.password holds a secret itself",
+        r"endpoints\[0\]\.provider\.password: holds a secret itself",
     ),
     "reconcile without a provider": (
         {"reconcile": {"enabled": True}},
-        r"reconcile\.enabled needs a provider in config\.endpoints",
+        r"reconcile\.enabled: needs a provider in config\.endpoints",
     ),
     "provider by reference": (
         {
@@ -209,59 +331,142 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
             "reconcile": {"enabled": True},
             "networkPolicy": {"enabled": True},
         },
-        r"networkPolicy\.providerPorts is required",
+        r"provider\.url: must be written out .*networkPolicy\.providerPorts has to be set",
     ),
     "the same variable twice": (
         {"extraEnv": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]},
-        r"extraEnv: A is set twice",
+        r"extraEnv\[1\]\.name: must differ from extraEnv\[0\]\.name",
     ),
     "the chart's own variable": (
         {"extraEnv": [{"name": "SMS_BRIDGE_CONFIG", "value": "1"}]},
-        r"extraEnv: SMS_BRIDGE_CONFIG is set twice",
+        r"extraEnv\[0\]\.name: is the chart's own",
     ),
-    "ingress without a host": ({"ingress": {"enabled": True}}, r"ingress\.hosts is required"),
+    "the chart's own container": (
+        {"sidecars": [{"name": "gateway", "image": "i"}]},
+        r"sidecars\[0\]\.name: is the chart's own",
+    ),
+    "two containers of one name": (
+        {
+            "initContainers": [{"name": "a", "image": "i"}],
+            "sidecars": [{"name": "a", "image": "i"}],
+        },
+        r"sidecars\[0\]\.name: must differ from initContainers\[0\]\.name",
+    ),
+    "the chart's own volume": (
+        {"extraVolumes": [{"name": "config", "emptyDir": {}}]},
+        r"extraVolumes\[0\]\.name: is the chart's own",
+    ),
+    "the chart's own mount": (
+        {"extraVolumeMounts": [{"name": "config", "mountPath": "/etc/sms-bridge"}]},
+        r"extraVolumeMounts\[0\]\.mountPath: is the chart's own",
+    ),
+    "a mount of nothing": (
+        {"extraVolumeMounts": [{"name": "certs", "mountPath": "/certs"}]},
+        r"extraVolumeMounts\[0\]\.name: is none of extraVolumes",
+    ),
+    "less than is requested": (
+        {"resources": {"limits": {"cpu": "0.2"}}},
+        r"resources\.limits\.cpu: must be at least resources\.requests\.cpu",
+    ),
+    "less memory than is requested": (
+        {"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "1G"}}},
+        r"resources\.limits\.memory: must be at least resources\.requests\.memory",
+    ),
+    "more pods at least than at most": (
+        {"replicaCount": None, "autoscaling": {"enabled": True, "minReplicas": 7}},
+        r"autoscaling\.maxReplicas: must be at least autoscaling\.minReplicas",
+    ),
+    "a number of pods beside the autoscaler": (
+        {"autoscaling": {"enabled": True}},
+        r"autoscaling\.enabled: needs replicaCount: null",
+    ),
+    "pods that may never leave": (
+        {"podDisruptionBudget": {"minAvailable": 2}},
+        r"replicaCount: must be more than podDisruptionBudget\.minAvailable",
+    ),
+    "scaled pods that may never leave": (
+        {
+            "replicaCount": None,
+            "autoscaling": {"enabled": True},
+            "podDisruptionBudget": {"minAvailable": 2},
+        },
+        r"autoscaling\.minReplicas: must be more than podDisruptionBudget\.minAvailable",
+    ),
+    "a rollout that cannot begin": (
+        {"updateStrategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}}},
+        r"updateStrategy\.rollingUpdate\.maxUnavailable: must not be 0",
+    ),
+    "a rollout that fails before it can succeed": (
+        {"minReadySeconds": 600},
+        r"progressDeadlineSeconds: must be more than minReadySeconds",
+    ),
+    "a node's port of a service inside the cluster": (
+        {"service": {"nodePort": 30080}},
+        r"service\.nodePort: only with service\.type NodePort or LoadBalancer",
+    ),
+    "a policy for traffic from outside that there is none of": (
+        {"service": {"externalTrafficPolicy": "Local"}},
+        r"service\.externalTrafficPolicy: only with service\.type",
+    ),
+    "a class of no load balancer": (
+        {"service": {"type": "NodePort", "loadBalancerClass": "a"}},
+        r"service\.loadBalancerClass: only with service\.type LoadBalancer",
+    ),
+    "addresses of no load balancer": (
+        {"service": {"loadBalancerSourceRanges": ["203.0.113.0/24"]}},
+        r"service\.loadBalancerSourceRanges: only with service\.type LoadBalancer",
+    ),
+    "no DNS at all": ({"dnsPolicy": "None"}, r"dnsPolicy: needs dnsConfig\.nameservers"),
+    "scraped twice": (
+        {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}},
+        r"podMonitor\.enabled: only with serviceMonitor\.enabled false",
+    ),
+    "ingress without a host": (
+        {"ingress": {"enabled": True}},
+        r"ingress\.enabled: needs ingress\.hosts",
+    ),
     "route without a gateway": (
         {"httpRoute": {"enabled": True}},
-        r"httpRoute\.parentRefs is required",
+        r"httpRoute\.enabled: needs httpRoute\.parentRefs",
     ),
     "path by reference": (
         {
             "config": endpoint(path="/${PATH_OF_PROVIDER}"),
             "ingress": {"enabled": True, "hosts": ["a.example"]},
         },
-        r"endpoints\[0\]\.path must be written out",
+        r"endpoints\[0\]\.path: must be written out if ingress\.enabled",
     ),
     "strimzi without a cluster": (
         {"strimzi": {"topics": {"enabled": True}}},
-        r"strimzi\.cluster is required",
+        r"strimzi\.topics\.enabled: needs strimzi\.cluster",
     ),
     "topics made by two": (
         {
             "config": {"kafka": {"create_topics": {"enabled": True}}},
             "strimzi": {"cluster": "kafka", "topics": {"enabled": True}},
         },
-        r"exclude each other: the topics would be made by whoever is first",
+        r"strimzi\.topics\.enabled: only without config\.kafka\.create_topics\.enabled",
     ),
     "topics made by two, in text": (
         {
             "config": {"kafka": {"create_topics": {"enabled": "yes"}}},
             "strimzi": {"cluster": "kafka", "topics": {"enabled": True}},
         },
-        r"exclude each other",
+        r"strimzi\.topics\.enabled: only without config\.kafka\.create_topics\.enabled",
     ),
     "topic by reference": (
         {
             "config": {"kafka": {"topic": "${TOPIC}"}},
             "strimzi": {"cluster": "kafka", "user": {"enabled": True}},
         },
-        r"the topic \$\{TOPIC\} must be written out",
+        r"config\.kafka\.topic: must be written out if strimzi\.user\.enabled",
     ),
     "brokers by reference": (
         {
             "config": {"kafka": {"bootstrap_servers": "${BROKERS}"}},
             "networkPolicy": {"enabled": True},
         },
-        r"networkPolicy\.brokerPorts is required",
+        r"config\.kafka\.bootstrap_servers: must be written out",
     ),
 }
 
@@ -273,6 +478,21 @@ def test_what_does_not_go_together_is_refused_with_the_reason(helm: Helm, name: 
         helm.template(merged(MINIMAL, changes))
 
 
+@pytest.mark.parametrize("release", ["1r", "a.b", "r-1.x"])
+def test_a_release_whose_name_no_service_may_have_is_refused(helm: Helm, release: str) -> None:
+    with pytest.raises(RefusedError, match=rf"fullnameOverride: .* {re.escape(release)}"):
+        helm.template(MINIMAL, release=release)
+    assert helm.template(merged(MINIMAL, {"fullnameOverride": "sms"}), release=release)
+
+
+def test_the_chart_knows_every_secret_of_the_program() -> None:
+    """Each setting that is masked in a log is one that no one may write into the chart's values."""
+    (rule,) = [r for r in generate.validation()["rules"] if "secret" in r.get("said", "")]
+    assert {key.rpartition(".")[2] for key in rule["keys"]} >= {"tokens[]", "password"}
+    secret = re.findall(r'"format": "password"', json.dumps(config_schema()))
+    assert len(rule["keys"]) == len(secret)
+
+
 @pytest.mark.parametrize("key", ["sasl.password", "tls.key_password"])
 def test_a_password_for_kafka_is_no_part_of_the_configuration_either(helm: Helm, key: str) -> None:
     def values(password: str) -> dict[str, Any]:
@@ -280,9 +500,8 @@ def test_a_password_for_kafka_is_no_part_of_the_configuration_either(helm: Helm,
         tls = {"cert_file": "/tls.crt", "key_file": "/tls.key"}
         section, name = key.split(".")
         {"sasl": sasl, "tls": tls}[section][name] = password
-        security = {"protocol": "SASL_SSL", "sasl": sasl, "tls": tls}
-        return merged(MINIMAL, {"config": {"kafka": {"security": security}}})
+        return merged(MINIMAL, {"config": security(protocol="SASL_SSL", sasl=sasl, tls=tls)})
 
     assert helm.template(values("${file:/run/secrets/kafka-user/password}"))
-    with pytest.raises(RefusedError, match=f"security\\.{key} holds a secret itself"):
+    with pytest.raises(RefusedError, match=f"security\\.{key}: holds a secret itself"):
         helm.template(values("hunter2"))

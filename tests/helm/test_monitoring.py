@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ LOG_WORDS = (
     *("topic not authorized", "errors", "unlisted_ids", "past_max_states", "peer", "client"),
     *("credentials", "suppressed", "reason", "detail", "line", "dead_letter", "declared_bytes"),
     *("create_it_with", "fix", "request_id", "trace_id", "because"),
-    *("the topic is not durable", "topic configuration warning"),
+    *("the topic is not durable", "topic configuration warning", "unknown status", "coding"),
 )
 
 # --- each alert, on made-up series -------------------------------------------------------
@@ -86,6 +86,14 @@ def posts(*, taken: str, overloaded: str) -> list[dict[str, str]]:
     ]
 
 
+def refused(values: str, **labels: str) -> list[dict[str, str]]:
+    return [series("sms_bridge_refused_total", values, **labels)]
+
+
+def valid(values: str, **labels: str) -> list[dict[str, str]]:
+    return [series("sms_bridge_valid_documents_total", values, **labels)]
+
+
 CRITICAL = {"namespace": NAMESPACE, "severity": "critical"}
 MAIN = {"endpoint": "main"}
 CASES: dict[str, Case] = {
@@ -108,6 +116,38 @@ CASES: dict[str, Case] = {
             *ids(listed="0+100x30", unlisted="0+0x30", pod="two"),
         ],
         CRITICAL | MAIN,
+    ),
+    # A valid document at another pod; strays; what carries no status, for ever.
+    "SmsBridgeAllRefused": Case(
+        [
+            *refused("0+9x30", endpoint="main", reason="credentials"),
+            *valid("0+1x30", endpoint="main", instance="two"),
+            *refused("0x15 1x4 2x15", endpoint="quiet", reason="not_xml"),
+            *refused("0+9x30", endpoint="tried", reason="method"),
+            *refused("0+9x30", endpoint="tried", reason="empty"),
+        ],
+        [
+            *refused("0x9 0+1x20", endpoint="main", reason="credentials"),
+            *refused("0+9x30", endpoint="main", reason="method"),
+            *valid("0+7x9 63x30", endpoint="main"),
+            *valid("0+7x30", endpoint="other"),
+        ],
+        CRITICAL | MAIN | {"reason": "credentials"},
+    ),
+    "SmsBridgeSilent": Case(
+        [
+            *valid("0+1x30", endpoint="main"),
+            *valid("0x30", endpoint="never"),
+            *valid("0+1x3 3x30", endpoint="two pods"),
+            *valid("0x20 0+1x10", endpoint="two pods", instance="two"),
+        ],
+        # Its pods have been replaced since, and it is not all that there is.
+        [
+            *valid("0+1x3 3x3", endpoint="main"),
+            *valid("_x6 0x24", endpoint="main", instance="two"),
+            *valid("0+1x30", endpoint="other"),
+        ],
+        {"namespace": NAMESPACE, "severity": "warning"} | MAIN,
     ),
     "SmsBridgeKafkaDown": Case(
         both("kafka_up", "1x30", "0x30"), both("kafka_up", "0x30", "0x30"), CRITICAL
@@ -166,7 +206,15 @@ CASES: dict[str, Case] = {
         ],
         {"namespace": NAMESPACE, "severity": "warning"} | MAIN,
     ),
-    "SmsBridgeUnknownStatuses": counter("unknown_statuses", severity="info", endpoint="main"),
+    # A word's series begins with its first state, of which no increase can tell.
+    "SmsBridgeUnknownStatuses": Case(
+        [
+            series("sms_bridge_unknown_statuses_total", "0x30", **MAIN, status="other"),
+            series("sms_bridge_unknown_statuses_total", "1x30", **MAIN, status="teleported"),
+        ],
+        [series("sms_bridge_unknown_statuses_total", "_x19 1x10", **MAIN, status="teleported")],
+        {"namespace": NAMESPACE, "severity": "info", "status": "teleported"} | MAIN,
+    ),
 }
 # Of each other kind of code, the alert it is for.
 CODES = {
@@ -177,7 +225,9 @@ CODES = {
 }
 
 
-def alerts_at(inputs: list[dict[str, str]], expected: list[tuple[str, Mapping[str, str]]]) -> Any:
+def alerts_at(
+    inputs: list[dict[str, str]], expected: Sequence[tuple[str, Mapping[str, str]]]
+) -> Any:
     """One of promtool's tests: after 25 minutes just these alerts fire."""
     samples = []
     for name, labels in expected:
@@ -243,6 +293,24 @@ def test_codes_have_their_alert(promtool: str, tmp_path: Path) -> None:
         expected = {"namespace": NAMESPACE, "severity": "warning", **labels}
         tests.append(alerts_at([UP, growing], [(name, expected)]))
     check_cases(promtool, tmp_path, *tests)
+
+
+def test_all_is_refused_though_the_reason_changes(promtool: str, tmp_path: Path) -> None:
+    """No reason alone lasts for ten minutes; and the words that come too are counted on."""
+    reasons = {"credentials": "0x9 0+1x3 3x20", "not_xml": "0x13 0+1x3 3x20", "left": "0x17 0+1x20"}
+    inputs = [UP, *valid("7x30", **MAIN)]
+    for reason, values in reasons.items():
+        inputs += refused(values, **MAIN, reason=reason)
+    expected = [("SmsBridgeAllRefused", CRITICAL | MAIN | {"reason": r}) for r in reasons]
+    check_cases(promtool, tmp_path, alerts_at(inputs, expected[:2]))
+
+
+def test_more_of_an_unknown_word_is_an_alert_too(promtool: str, tmp_path: Path) -> None:
+    labels = MAIN | {"status": "other"}
+    growing = series("sms_bridge_unknown_statuses_total", "0+1x30", **labels)
+    expected = {"namespace": NAMESPACE, "severity": "info", **labels}
+    name = "SmsBridgeUnknownStatuses"
+    check_cases(promtool, tmp_path, alerts_at([UP, growing], [(name, expected)]))
 
 
 def test_a_burst_to_paths_that_are_no_endpoints_is_no_alert(promtool: str, tmp_path: Path) -> None:

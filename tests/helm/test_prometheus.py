@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from bridge.demo.child import wait_until
 from tests.helm.alerts import values
-from tests.support.brokers import KafkaCluster, wait_until
+from tests.support.brokers import KafkaCluster
 from tests.support.gateway import Gateway, configuration
 from tests.support.prometheus import (
     NAMESPACE,
@@ -89,6 +90,7 @@ def watched(
 
 # What the traffic itself sets off, with every broker alive.
 FROM_TRAFFIC = {
+    "SmsBridgeAllRefused",  # of the endpoint to which all come without a token
     *("SmsBridgeDeadLetters", "SmsBridgeLostBodies", "SmsBridgeRefusing", "SmsBridgeUnauthorised"),
     *("SmsBridgeUnknownStatuses", "SmsBridgeWrongTimes"),
 }

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from tests.helm.chart import merged
+from tests.helm.chart import OLDEST, merged
 
 MINIMAL: dict[str, Any] = {
     "image": {"repository": "registry.example.com/sms-status-bridge"},
@@ -23,8 +23,7 @@ MINIMAL: dict[str, Any] = {
 }
 """What only the user knows, and no more."""
 
-ALWAYS = ("ConfigMap", "Deployment", "Pod", "PodDisruptionBudget", "Service", "Service",
-          "ServiceAccount")  # fmt: skip
+ALWAYS = ("Deployment", "Pod", "PodDisruptionBudget", "Service", "Service", "ServiceAccount")
 """The kinds that MINIMAL renders to."""
 
 TWO_ENDPOINTS = [
@@ -51,11 +50,12 @@ TWO_ENDPOINTS = [
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Values over MINIMAL, and how the kinds differ from ALWAYS."""
+    """Values over MINIMAL, how the kinds differ from ALWAYS, and which Kubernetes is the first."""
 
     values: dict[str, Any]
     more: tuple[str, ...] = ()
     less: tuple[str, ...] = ()
+    since: str = OLDEST
 
     @property
     def whole(self) -> dict[str, Any]:
@@ -108,8 +108,21 @@ RECONCILE = {
     "annotations": {"a": "b"},
 }
 AUTOSCALING = {
-    "enabled": True,
-    "behavior": {"scaleDown": {"stabilizationWindowSeconds": 600}},
+    "replicaCount": None,
+    "autoscaling": {
+        "enabled": True,
+        "targetMemory": "300Mi",
+        "metrics": [
+            {
+                "type": "Pods",
+                "pods": {
+                    "metric": {"name": "sms_bridge_in_flight_posts"},
+                    "target": {"type": "AverageValue", "averageValue": "100"},
+                },
+            }
+        ],
+        "behavior": {"scaleDown": {"stabilizationWindowSeconds": 600}},
+    },
 }
 INGRESS = {
     "enabled": True,
@@ -118,6 +131,14 @@ INGRESS = {
     "tls": [{"secretName": "statuses-tls", "hosts": ["statuses.example.com"]}],
     "annotations": {"cert-manager.io/cluster-issuer": "letsencrypt"},
     "labels": {"exposed": "true"},
+    "pathType": "Exact",
+    "extraPaths": [
+        {
+            "path": "/",
+            "pathType": "ImplementationSpecific",
+            "backend": {"service": {"name": "redirect", "port": {"name": "use-annotation"}}},
+        }
+    ],
 }
 HTTP_ROUTE = {
     "enabled": True,
@@ -159,6 +180,25 @@ EXTRA_OBJECTS = [
     },
     "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}-text\n",
 ]
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+POD = {
+    "initContainers": [
+        {"name": "wait", "image": "example.com/wait:1", "securityContext": RESTRICTED}
+    ],
+    "sidecars": [{"name": "proxy", "image": "example.com/proxy:1", "securityContext": RESTRICTED}],
+    "lifecycle": {"preStop": {"exec": {"command": ["true"]}}},
+    "runtimeClassName": "gvisor",
+    "dnsPolicy": "None",
+    "dnsConfig": {"nameservers": ["10.0.0.10"], "options": [{"name": "ndots", "value": "2"}]},
+    "hostAliases": [{"ip": "10.0.0.20", "hostnames": ["kafka.example.com"]}],
+    "minReadySeconds": 5,
+    "progressDeadlineSeconds": 120,
+    "revisionHistoryLimit": 0,
+}
 SCHEDULING = {
     "nodeSelector": {"kubernetes.io/arch": "amd64"},
     "tolerations": [{"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}],
@@ -207,18 +247,20 @@ MONITORING = {
 
 VARIANTS: dict[str, Variant] = {
     "minimal": Variant({}),
-    "one pod": Variant({"replicaCount": 1}, less=("PodDisruptionBudget",)),
-    "no pods": Variant({"replicaCount": 0}, less=("PodDisruptionBudget",)),
+    "one pod": Variant({"replicaCount": 1}),
+    "no pods": Variant({"replicaCount": 0}),
+    "replicas left to others": Variant({"replicaCount": None, "revisionHistoryLimit": None}),
+    "recreated": Variant({"updateStrategy": {"type": "Recreate"}}),
     "no disruption budget": Variant(
         {"podDisruptionBudget": {"enabled": False}}, less=("PodDisruptionBudget",)
     ),
     "disruption budget in percent": Variant({"podDisruptionBudget": {"maxUnavailable": "25%"}}),
-    "autoscaling": Variant({"autoscaling": AUTOSCALING}, more=("HorizontalPodAutoscaler",)),
-    "autoscaling from one": Variant(
-        {"autoscaling": {"enabled": True, "minReplicas": 1}},
-        more=("HorizontalPodAutoscaler",),
-        less=("PodDisruptionBudget",),
+    "disruption budget by what stays": Variant({"podDisruptionBudget": {"minAvailable": 1}}),
+    "autoscaling": Variant(
+        {"replicaCount": None, "autoscaling": {"enabled": True}}, more=("HorizontalPodAutoscaler",)
     ),
+    "autoscaling by other metrics": Variant(AUTOSCALING, more=("HorizontalPodAutoscaler",)),
+    "more of a pod": Variant(POD),
     "ingress": Variant({"ingress": INGRESS}, more=("Ingress",)),
     "ingress in the clear": Variant(
         {"ingress": {"enabled": True, "hosts": ["statuses.example.com"]}}, more=("Ingress",)
@@ -247,12 +289,28 @@ VARIANTS: dict[str, Variant] = {
         }
     ),
     "node port": Variant({"service": {"type": "NodePort", "nodePort": 30080, "port": 8080}}),
+    "service of two families": Variant(
+        {
+            "service": {
+                "sessionAffinity": "ClientIP",
+                "ipFamilyPolicy": "PreferDualStack",
+                "ipFamilies": ["IPv6", "IPv4"],
+            }
+        }
+    ),
+    "traffic to near pods": Variant(
+        {"service": {"trafficDistribution": "PreferClose"}}, since="1.31"
+    ),
+    "ingress of a cloud's load balancer": Variant(
+        {"ingress": {**INGRESS, "className": "alb"}}, more=("Ingress",)
+    ),
     "network policy": Variant({"networkPolicy": NETWORK_POLICY}, more=("NetworkPolicy",)),
     "network policy, open": Variant(
         {"networkPolicy": {"enabled": True, "monitoring": [], "dns": [], "brokerPorts": [9093]}},
         more=("NetworkPolicy",),
     ),
     "service monitor": Variant({"serviceMonitor": {"enabled": True}}, more=("ServiceMonitor",)),
+    "pod monitor": Variant({"podMonitor": {**MONITORING["serviceMonitor"]}}, more=("PodMonitor",)),
     "prometheus rule": Variant({"prometheusRule": {"enabled": True}}, more=("PrometheusRule",)),
     "dashboard": Variant({"dashboard": {"enabled": True}}, more=("ConfigMap",)),
     "monitoring": Variant(MONITORING, more=("ConfigMap", "PrometheusRule", "ServiceMonitor")),
@@ -341,7 +399,6 @@ VARIANTS: dict[str, Variant] = {
             }
         }
     ),
-    "former configurations kept": Variant({"configMap": {"keep": True}}),
     "reconcile": Variant(
         {"config": ASKED, "reconcile": {"enabled": True}, **SECRETS}, more=("CronJob",)
     ),
@@ -364,7 +421,8 @@ VARIANTS: dict[str, Variant] = {
             **METADATA,
             **SCHEDULING,
             **MONITORING,
-            "autoscaling": AUTOSCALING,
+            **AUTOSCALING,
+            **POD,
             "ingress": INGRESS,
             "httpRoute": HTTP_ROUTE,
             "networkPolicy": NETWORK_POLICY,

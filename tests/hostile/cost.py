@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bridge import parse
 from bridge.config.settings import Settings
 from bridge.gateway import app as applications
 from bridge.gateway import reader
 from bridge.observability import logging as logs
 from bridge.observability.metrics import Metrics
+from bridge.parse import limits
 from tests.fuzz import Shape
 from tests.hostile.corpus import LARGE, LARGE_BYTES, STATE
 from tests.support.asgi import Reply, request
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--any-depth", action="store_true", help="do without the limit on nesting")
     options = parser.parse_args()
     if options.any_depth:
-        parse.MAX_DEPTH = parse.MAX_ELEMENTS = sys.maxsize
+        limits.MAX_DEPTH = limits.MAX_ELEMENTS = sys.maxsize
     make, _ = LARGE[options.name]
     body = make()
     assert len(body) <= LARGE_BYTES, len(body)

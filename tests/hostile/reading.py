@@ -42,7 +42,7 @@ class Element:
 
     attributes: Mapping[str, str]
     text: str = ""
-    has_children: bool = False
+    children: str = ""
 
     @property
     def id_sms(self) -> str:
@@ -87,14 +87,15 @@ def meaning(element: Element) -> Meaning:
 
 def identity(source: str, element: Element, meant: Meaning) -> str:
     """The event id of a valid state."""
-    pairs = list(meant.channels.items())
+    pairs = [(name, value) for name, value in _carried(element.attributes) if value]
     return event_id(source, element.id_sms, meant.status, meant.raw_time, pairs)
 
 
 def letter_identity(source: str, element: Element, reason: str) -> str:
     """The event id of a state's dead letter."""
     values = [text for pair in sorted(element.attributes.items()) for text in pair]
-    return digest(source, reason, *values, element.text)
+    children = [element.children] if element.children else []
+    return digest(source, reason, *values, element.text, *children)
 
 
 # --- bytes -------------------------------------------------------------------------------
@@ -167,35 +168,53 @@ class _Reader:
         self._path: list[str] = []
         self._count = 0
         self._found: list[Element] = []
+        self._children_from = 0
 
-    def read(self, document: str | bytes, encoding: str | None) -> list[Element]:
-        parser = expat.ParserCreate(encoding)
+    def read(self, given: str | bytes, encoding: str | None) -> list[Element]:
+        self._codec = encoding or "utf-8"
+        parser = expat.ParserCreate(self._codec)
+        self._parser: expat.XMLParserType | None = parser
         parser.StartElementHandler = self._start
-        parser.EndElementHandler = lambda _name: self._path.pop()
+        parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._characters
         parser.StartDoctypeDeclHandler = _refuse
         try:
-            parser.Parse(document, True)
+            self._document = given.encode() if isinstance(given, str) else given
+            parser.Parse(self._document, True)
         except (expat.ExpatError, UnicodeEncodeError) as exc:
             raise RefusedError from exc
+        finally:
+            self._parser = None  # it holds this object's methods
         return self._found
+
+    @property
+    def _offset(self) -> int:
+        assert self._parser is not None
+        return self._parser.CurrentByteIndex
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._count += 1
         self._path.append(name)
         misplaced = name == "state" and len(self._path) != 2
         too_much = len(self._path) > MAX_DEPTH or self._count > MAX_ELEMENTS
-        if self._path[0] != "response" or misplaced or too_much:
+        if self._path[0] not in ("response", "request") or misplaced or too_much:
             _refuse()
         if len(attributes) > MAX_ELEMENT_ATTRIBUTES:
             _refuse()
         if name == "state":
             self._found.append(Element(attributes))
-        elif len(self._path) == 3 and self._path[1] == "state":
-            self._found[-1].has_children = True
+            self._children_from = 0
+        elif len(self._path) == 3 and self._path[1] == "state" and not self._children_from:
+            self._children_from = self._offset
+
+    def _end(self, name: str) -> None:
+        if name == "state" and self._children_from:
+            held = self._document[self._children_from : self._offset]
+            self._found[-1].children = held.decode(self._codec)
+        self._path.pop()
 
     def _characters(self, text: str) -> None:
-        if self._path == ["response", "state"]:
+        if self._path[1:] == ["state"]:
             self._found[-1].text += text
 
 
@@ -207,15 +226,19 @@ def _refuse(*_: object) -> NoReturn:
 
 
 def _split(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    others = {
-        name: value
+    carried = {name: value for name, value in _carried(given) if value}
+    channels = {n: v.lower() for n, v in carried.items() if n in ("sms", "viber")}
+    channels |= {n: v.lower() for n, v in carried.items() if v.lower() in STATUSES}
+    return channels, {name: value for name, value in carried.items() if name not in channels}
+
+
+def _carried(given: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What a state carries beside its id, its time and XML's own attributes; trimmed."""
+    return [
+        (name, value.strip())
         for name, value in given.items()
         if name not in ("id_sms", "time") and not re.match(r"xmlns|xml:", name)
-    }
-    words = {name: value.strip().lower() for name, value in others.items()}
-    channels = {n: w for n, w in words.items() if n in ("sms", "viber") or w in STATUSES}
-    rest = {name: value for name, value in others.items() if name not in channels}
-    return {name: word for name, word in channels.items() if word}, rest
+    ]
 
 
 def _defects(element: Element, status: str) -> list[str]:
@@ -227,7 +250,7 @@ def _defects(element: Element, status: str) -> list[str]:
         "attribute_too_long": any(len(n) > MAX_NAME for n in names)
         or any(len(v) > MAX_VALUE for v in values),
         "too_many_attributes": len(names) > MAX_ATTRIBUTES,
-        "child_elements": element.has_children,
+        "child_elements": bool(element.children),
         "text_too_long": len(element.text) > MAX_VALUE,
         "missing_status": not status,
         "invalid_status": status and not re.fullmatch(r"[a-z0-9_]{1,64}", status),

@@ -14,7 +14,7 @@ OK = Outcome(Result.PUBLISHED, 2, 7)
 
 
 def state(id_sms: str = "1", status: str = "read") -> State:
-    return State(id_sms, status, (), {}, None, {})
+    return State(id_sms, status, {}, {}, None, {})
 
 
 def course(*pairs: tuple[State | InvalidState, Outcome], body: bytes = b"<r/>") -> dict[str, Any]:

@@ -15,9 +15,10 @@ from bridge.gateway.app import Health, public_app
 from bridge.inspector import Inspector
 from bridge.inspector import app as app_module
 from bridge.inspector.browser_security import HEADERS
+from bridge.inspector.views import WHY_REFUSED
 from bridge.model import Result
 from bridge.observability.metrics import Metrics
-from bridge.observability.requests import Request
+from bridge.observability.requests import Disposition, Request
 from tests.inspector.observed import OK, OPEN, TOKEN
 from tests.support.asgi import Leave, Reply, request
 from tests.support.fakes import RecordingPublisher
@@ -164,6 +165,11 @@ async def test_a_hostile_query_is_escaped_too() -> None:
     page = await Rig().page(query="id=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&status=%00%E2%80%AE")
     assert "<script>alert" not in page
     assert "&#34;&gt;&lt;script&gt;alert(1)" in page
+
+
+def test_every_reason_to_refuse_a_request_has_its_words() -> None:
+    read = {Disposition.READ, Disposition.UNREADABLE, Disposition.LATE}
+    assert {*WHY_REFUSED} == {*Disposition} - read
 
 
 async def test_no_secret_is_ever_in_a_page() -> None:

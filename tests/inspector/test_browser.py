@@ -202,7 +202,7 @@ def test_a_drain_ends_open_pages_and_the_gateway_in_time(watched: Watched, scene
     page = watched.page
     page.goto(scene.url)
     expect(page.locator("#live")).to_have_text("live")
-    assert scene.gateway.terminate(timeout=10) == 0
+    assert scene.gateway.terminate(10) == 0
     expect(page.locator("#live")).to_have_text("not connected")
 
 

@@ -146,7 +146,7 @@ def test_the_indexes_forget_with_the_documents() -> None:
 
 def test_what_is_turned_away_is_counted_and_pushes_nothing_out() -> None:
     away = [
-        seen({}, status=401, disposition=Disposition.REFUSED, credentials="wrong"),
+        seen({}, status=401, disposition=Disposition.CREDENTIALS, credentials="wrong"),
         seen({}, status=None, disposition=Disposition.LEFT),
     ]
     ring = ring_of(seen(), *away * 100, documents=2)

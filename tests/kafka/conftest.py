@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.brokers import KafkaUnavailableError
+from tests.support.maven import KafkaUnavailableError
 from tests.support.needs import skipped_without
 from tests.support.secured import PASSWORD, USER, SecuredKafka
 

@@ -13,8 +13,9 @@ from bridge.kafka import Publisher, Supervisor, admin
 from bridge.kafka.limits import FORGET_SECONDS, Limits
 from bridge.kafka.supervisor import Timing
 from bridge.model import Message, Outcome, Result
-from tests.support.brokers import ExternalKafka, read_topic
+from tests.support.brokers import ExternalKafka
 from tests.support.fake_kafka import DescribeConfigs, message, taking, until
+from tests.support.topics import read_topic
 
 QUICK = Timing(probe=0.1, config_age=0.1)
 BYTES = random.Random(5).randbytes(100_000)  # that no codec makes smaller

@@ -19,8 +19,8 @@ from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.errors import BridgeError
 from bridge.kafka.producer import MAX_PAUSE_SECONDS, InFlight, Producer, partition_of
 from bridge.kafka.topic_metadata import _topic
-from tests.support.brokers import read_topic
 from tests.support.fake_kafka import NODE, FakeProducer, idle, until
+from tests.support.topics import read_topic
 
 
 def settings(bootstrap_servers: str, timeout: float = 5) -> Kafka:

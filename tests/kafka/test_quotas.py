@@ -5,9 +5,10 @@ import asyncio
 from bridge.config.settings import Kafka
 from bridge.kafka import Publisher, Supervisor
 from bridge.model import Result
-from tests.support.brokers import ExternalKafka, read_topic
+from tests.support.brokers import ExternalKafka
 from tests.support.fake_kafka import message, until
 from tests.support.quotas import limit_rate
+from tests.support.topics import read_topic
 
 BYTES_PER_SECOND = 1000.0
 BATCH_BYTES = 13_000  # over a window of 11 s: the broker asks for 2 s

@@ -17,11 +17,12 @@ from confluent_kafka.admin._acl import AclOperation
 from trustme import CA
 
 from bridge.cli.main import main
-from tests.support.brokers import read_topic, wait_until
+from bridge.demo.child import wait_until
 from tests.support.gateway import Gateway, configuration
 from tests.support.proxy import Proxy
 from tests.support.secured import PASSWORD, ClientFiles, SecuredKafka, chain_pem, key_pem, login
 from tests.support.senders import document
+from tests.support.topics import read_topic
 
 PATIENCE_SECONDS = 120.0  # of a busy machine
 Security = Mapping[str, Any]
@@ -87,7 +88,7 @@ def test_every_part_connects(
     settings = configured(secured_kafka, listener, secured_topic, security(files), level="debug")
     with Gateway(settings) as gateway:
         assert gateway.post(document("1", "2")).ids == ["1", "2"]
-        assert PASSWORD not in gateway._log.read_text()
+        assert PASSWORD not in gateway.output
     assert len(read_topic(secured_kafka.bootstrap_servers, secured_topic, expect=2)) == 2
 
     checked = command("check", settings, tmp_path, "--connect")
@@ -245,7 +246,7 @@ def test_a_fault_is_one_clear_message_and_mends_without_a_restart(
         wait_until(lambda: gateway.admin("/readyz").status == 200, "it is ready")
         seconds = time.monotonic() - mended_at
         assert gateway.post(document("1")).ids == ["1"]
-        assert PASSWORD not in gateway._log.read_text() + checked.output
+        assert PASSWORD not in gateway.output + checked.output
     sys.stdout.write(f"| {fault} | {said} | {seconds:.1f} |\n")
 
 

@@ -14,11 +14,11 @@ from structlog.testing import capture_logs
 from trustme import CA
 
 from bridge.config.settings import Kafka, Security, Tls
+from bridge.demo.child import free_ports
 from bridge.errors import BridgeError
 from bridge.kafka.diagnosis import explain, find_fault
 from bridge.kafka.renewal import follow
 from bridge.kafka.security import TlsFiles, client_arguments, own_certificate_fault
-from tests.support.brokers import free_ports
 from tests.support.fake_kafka import until
 from tests.support.secured import ClientFiles, certificate, key_pem, login
 

@@ -14,13 +14,14 @@ from confluent_kafka import Producer
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
 from structlog.testing import capture_logs
 
+from bridge.demo.child import free_ports, wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.observability import tracing
 from bridge.observability.tracing.export import Complaints, resource
 from tests.observability.traced import ONE, PARENT_ID, SAMPLED, SECRET, TRACE_ID, TWO
-from tests.support.brokers import free_ports, read_topic, wait_until
 from tests.support.gateway import Gateway, configuration
 from tests.support.otlp import Collector, environment, values
+from tests.support.topics import read_topic
 
 # --- the page ----------------------------------------------------------------------------
 

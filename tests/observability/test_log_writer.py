@@ -19,13 +19,13 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
+from bridge.demo.child import HOST, free_ports, wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.observability import log_writer as sink
 from bridge.observability import logging as logs
 from bridge.observability.log_writer import LogWriter
-from tests.support.brokers import free_ports, wait_until
 from tests.support.fake_kafka import until
-from tests.support.gateway import HOST, configuration
+from tests.support.gateway import configuration
 
 LINE = b"x" * 99 + b"\n"
 PATIENCE_SECONDS = 60  # of a test with a busy machine

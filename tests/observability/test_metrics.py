@@ -1,14 +1,15 @@
 """What is measured, and docs/metrics.md, which must say the same."""
 
-import ast
 import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from bridge import __version__
 from bridge.config.settings import Kafka
@@ -16,14 +17,18 @@ from bridge.gateway.app import Health, admin_app
 from bridge.kafka import CAUSES
 from bridge.kafka.supervisor import Supervisor
 from bridge.model import REASONS, Message, Result
-from bridge.observability.metrics import CODES, Metrics
+from bridge.observability.metrics import CODES, MAX_NAMED_STATUSES, Metrics
+from bridge.observability.requests import REFUSALS
 from tests.support.application import Gateway
-from tests.support.asgi import request
+from tests.support.asgi import Hang, Leave, request
 from tests.support.fakes import RecordingPublisher, Verdict
 
 ROOT = Path(__file__).parents[2]
 TABLE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 STATES = "sms_bridge_states_total"
+UNKNOWN = "sms_bridge_unknown_statuses_total"
+REFUSED = "sms_bridge_refused_total"
+VALID = "sms_bridge_valid_documents_total"
 
 
 def document(*ids: str, time: str = "2026-01-01 12:00:00", word: str = "read") -> bytes:
@@ -100,20 +105,6 @@ def test_the_names_follow_prometheus_s_rules() -> None:
         assert what.endswith(".")
 
 
-def test_every_reason_there_is_has_a_series() -> None:
-    """The words are written where bodies and states are refused."""
-    used = set()
-    for file in ("parse.py", "pipeline.py"):
-        for node in ast.walk(ast.parse((ROOT / "bridge" / file).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
-                name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
-                if name in {"DocumentError", "_Defect", "_refusal"} and isinstance(
-                    node.args[0], ast.Constant
-                ):
-                    used.add(node.args[0].value)
-    assert used | {"too_large"} == REASONS
-
-
 def test_the_series_are_there_before_anything_happens() -> None:
     """What first appears as 1 is no increase to Prometheus."""
     gateway = Gateway()
@@ -121,6 +112,10 @@ def test_the_series_are_there_before_anything_happens() -> None:
         assert value(gateway, "sms_bridge_requests_total", code=str(code)) == 0
     for reason in REASONS:
         assert value(gateway, "sms_bridge_dead_letters_total", reason=reason) == 0
+    for reason in {*REASONS, *REFUSALS}:
+        assert value(gateway, REFUSED, reason=reason) == 0
+    assert value(gateway, VALID) == 0
+    assert value(gateway, UNKNOWN, status="other") == 0
     assert value(gateway, STATES, status="read", outcome="unknown") == 0
     assert value(gateway, "sms_bridge_redelivery_gap_seconds_count") == 0
 
@@ -135,10 +130,87 @@ async def test_states_are_counted_by_word_and_outcome() -> None:
     assert value(gateway, STATES, status="read", outcome="published") == 1
     assert value(gateway, STATES, status="read", outcome="failed") == 1
     assert value(gateway, STATES, status="other", outcome="published") == 2
-    assert value(gateway, "sms_bridge_unknown_statuses_total") == 1
+    assert value(gateway, UNKNOWN, status="teleported") == 1
     assert value(gateway, "sms_bridge_ids_total", listed="yes") == 3
     assert value(gateway, "sms_bridge_ids_total", listed="no") == 1
     assert value(gateway, "sms_bridge_dead_letters_total", reason="invalid_id") == 1
+
+
+async def test_the_first_ten_unknown_words_of_an_endpoint_have_a_name_and_a_line_each() -> None:
+    """A sender may make up any number, and `other` may be one of them."""
+    gateway = Gateway(endpoints=[{}, {"name": "b", "path": "/b", "source": "urn:b"}])
+    words = ["other", *(f"word_{n}" for n in range(20))]
+    with capture_logs() as logs:
+        for word in [*words, *words]:
+            await gateway.post(document("1", "2", word=word))
+        await gateway.post(document("1", word="word_15"), path="/b")
+        await gateway.post(document("1", word="not a word!"))
+    named = [(log["endpoint"], log["status"]) for log in logs if log["event"] == "unknown status"]
+    assert named == [*(("main", word) for word in words[:MAX_NAMED_STATUSES]), ("b", "word_15")]
+    for word in words[1:MAX_NAMED_STATUSES]:
+        assert value(gateway, UNKNOWN, status=word) == 4
+    unnamed = len(words) - MAX_NAMED_STATUSES
+    assert value(gateway, UNKNOWN, status="other") == 4 * (unnamed + 1)
+    (family,) = [m for m in gateway.metrics.registry.collect() if f"{m.name}_total" == UNKNOWN]
+    assert len(family.samples) == MAX_NAMED_STATUSES + 2
+
+
+# One request a reason, beside those of bodies and states, which dead letters count too.
+REFUSED_REQUESTS: dict[str, dict[str, Any]] = {
+    "method": {"method": "PUT"},
+    "address": {"client": ("203.0.113.9", 1)},
+    "credentials": {"query": "token=wrong"},
+    "no_length": {"http_version": "1.0"},
+    "compressed": {"headers": {"content-encoding": "gzip"}},
+    "body_too_large": {"chunks": [b" " * 2000]},
+    "body_too_slow": {"chunks": [b"<", Hang]},
+    "empty": {"chunks": [b""]},
+    "left": {"chunks": [b"<", Leave]},
+    "not_xml": {"chunks": [b"<"]},
+    "invalid_id": {"chunks": [document("b@d", "b@d", "")]},
+    "missing_id": {"chunks": [document("b@d", "", "")]},
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED_REQUESTS)
+async def test_a_request_without_an_event_is_refused_for_one_reason(reason: str) -> None:
+    gateway = Gateway(
+        endpoints=[{"auth": {"tokens": ["right"], "allow": ["127.0.0.1"]}}],
+        server={"max_body_bytes": 1000, "body_timeout_seconds": 0.01},
+    )
+    options = {"query": "token=right"} | REFUSED_REQUESTS[reason]
+    await request(gateway.app, *options.pop("chunks", [document("1")]), **options)
+    assert _counted(gateway) == {reason: 1}
+    assert value(gateway, VALID) == 0
+
+
+async def test_a_fault_and_what_is_not_read_for_want_of_room_or_time_are_refused() -> None:
+    def broken(_: Message) -> Result:
+        raise LookupError("a bug")
+
+    for reason, gateway in {
+        "fault": Gateway(RecordingPublisher(broken)),
+        "late": Gateway(kafka={"publish_timeout_seconds": 0.001}),
+    }.items():
+        await gateway.post(document(*map(str, range(1000))))
+        assert _counted(gateway) == {reason: 1}
+
+
+@pytest.mark.parametrize("decide", [Result.PUBLISHED, Result.FAILED, Result.UNKNOWN])
+async def test_a_document_with_a_valid_state_is_not_refused_whatever_kafka_makes_of_it(
+    decide: Result,
+) -> None:
+    gateway = Gateway(RecordingPublisher(lambda _: decide))
+    await gateway.post(document("1", "b@d"))
+    await gateway.post(b"<response/>")  # neither: it holds nothing
+    assert value(gateway, VALID) == 1
+    assert _counted(gateway) == {}
+
+
+def _counted(gateway: Gateway) -> dict[str, float]:
+    """Refused requests by reason."""
+    (family,) = [m for m in gateway.metrics.registry.collect() if f"{m.name}_total" == REFUSED]
+    return {s.labels["reason"]: s.value for s in family.samples if s.value}
 
 
 async def test_sizes_and_durations_are_of_documents_that_were_read() -> None:

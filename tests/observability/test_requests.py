@@ -15,6 +15,7 @@ from bridge.observability.metrics import EndpointMetrics, Metrics
 from bridge.observability.redelivery import Redelivery
 from bridge.observability.tracing import spans
 from bridge.observability.tracing.spans import EndpointTracing, RequestSpan, Tracing
+from tests.support.application import Gateway, ids
 from tests.support.asgi import request
 from tests.support.fakes import RecordingPublisher
 from tests.support.settings import settings
@@ -95,6 +96,35 @@ async def test_a_request_that_could_not_be_counted_is_told(
     told = [line for line in lines if line["event"] == "observability hook failed"]
     assert len(told) == requests.LINES_AT_ONCE
     assert [line["states"] for line in lines if line["event"] == "request"] == [1] * 100
+
+
+async def test_a_document_of_something_else_than_states_is_a_warning_with_its_beginning() -> None:
+    """It is answered 200 and lists nothing: the log and the metric are its only trace."""
+    gateway = Gateway()
+    with capture_logs() as lines:
+        answer = await gateway.post(b"<response>\n<error>wrong login</error></response>")
+        await gateway.post(b"<response>\n</response>")
+
+    assert (answer.status, ids(answer)) == (200, [])
+    told = [(line["log_level"], line.get("beginning")) for line in lines]
+    assert told == [
+        ("warning", r"<response>\n<error>wrong login</error></response>"),
+        ("info", None),
+    ]
+    found = gateway.metrics.registry.get_sample_value(
+        "sms_bridge_foreign_documents_total", {"endpoint": "main"}
+    )
+    assert found == 1
+
+
+async def test_the_line_of_a_refused_body_says_what_was_expected() -> None:
+    with capture_logs() as lines:
+        answer = await Gateway().post(b"<error>wrong login</error>")
+
+    (line,) = lines
+    assert line["reason"] == "wrong_root"
+    for said in (line["detail"], answer.body.decode()):
+        assert "expected is XML with the root" in said
 
 
 @pytest.mark.parametrize("step", ["on_start", "on_end"])

@@ -21,9 +21,10 @@ import yaml
 from bridge import subscriber
 from bridge.simulate.api import Api
 from bridge.simulate.documents import SentState, listed_ids, render
-from tests.support.brokers import ExternalKafka, Record, read_topic
+from tests.support.brokers import ExternalKafka
 from tests.support.gateway import Gateway, configuration
 from tests.support.provider import TOKEN
+from tests.support.topics import Record, read_topic
 
 ATTEMPTS = 5  # the provider's
 PER_POST = 500

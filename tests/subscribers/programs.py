@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helm.cache import kept
-from tests.support.brokers import KafkaUnavailableError, copied_libraries
+from tests.support.maven import KafkaUnavailableError, copied_libraries
 from tests.support.npm import NpmUnavailableError, packages
 
 HERE = Path(__file__).parents[2] / "docs/examples"

@@ -8,8 +8,9 @@ from typing import Any
 from bridge.subscriber import Message, StatusEvent, latest, read
 from tests.subscribers.programs import Output
 from tests.subscribers.stream import SOURCE, ZONE, Day, day, post
-from tests.support.brokers import ExternalKafka, read_topic
+from tests.support.brokers import ExternalKafka
 from tests.support.gateway import Gateway, configuration
+from tests.support.topics import read_topic
 
 MODES = ("structured", "binary")
 READ_TIMEOUT_SECONDS = 300

@@ -29,12 +29,13 @@ async def request(
     method: str = "POST",
     path: str = "/webhook",
     query: str = "",
-    headers: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
     http_version: str = "1.1",
     reading: asyncio.Event | None = None,
     client: tuple[str, int] | None = ("127.0.0.1", 1),
 ) -> Reply | None:
     """The application's reply, or None where it sent none; nobody reads it before `reading`."""
+    lines = headers.items() if isinstance(headers, Mapping) else headers
     scope = {
         "type": "http",
         "method": method,
@@ -42,7 +43,7 @@ async def request(
         "raw_path": path.encode(),
         "root_path": "",
         "query_string": query.encode(),
-        "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in (headers or {}).items()],
+        "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in lines],
         "http_version": http_version,
         "client": client,
         "server": ("127.0.0.1", 2),

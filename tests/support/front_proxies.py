@@ -3,17 +3,11 @@
 Each adds the address that called it to X-Forwarded-For, HAProxy after deleting the client's own.
 """
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from tests.support.brokers import free_ports, wait_until
+from bridge.demo.child import HOST, STOP_SECONDS, Child, free_ports
 from tests.support.wire import Address, Wire
-
-STOP_SECONDS = 5.0
 
 HAPROXY = """\
 global
@@ -66,64 +60,37 @@ http {{
 """
 
 
-class FrontProxy:
+class FrontProxy(Child):
     """One run of a proxy's program in front of a gateway; its files are its own."""
 
     def __init__(self, program: str, gateway: Address) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="sms-front-proxy-")
-        self._home = Path(self._directory.name)
+        home = Path(self._directory.name)
         (port,) = free_ports(1)
-        self.address: Address = ("127.0.0.1", port)
+        self.address: Address = (HOST, port)
         nginx = Path(program).name == "nginx"
         text = (NGINX if nginx else HAPROXY).format(
-            home=self._home, front="{}:{}".format(*self.address), gateway="{}:{}".format(*gateway)
+            home=home, front="{}:{}".format(*self.address), gateway="{}:{}".format(*gateway)
         )
-        config = self._home / "config"
+        config = home / "config"
         config.write_text(text)
-        options = ["-p", str(self._home), "-e", str(self._home / "log")] if nginx else ["-db"]
-        self._command = [program, *options, "-c" if nginx else "-f", str(config)]
-        self._process: subprocess.Popen[bytes]
+        options = ["-p", home, "-e", home / "log"] if nginx else ["-db"]
+        command = [program, *options, "-c" if nginx else "-f", config]
+        super().__init__(program, *command, log=home / "log")
 
-    def __enter__(self) -> Self:
-        with (self._home / "output").open("wb") as output:
-            self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
-        try:
-            wait_until(self._listens, f"{self._command[0]} listens")
-        except BaseException:
-            sys.stderr.write(self.output)
-            self._end()
-            raise
-        return self
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        super().start()
+        self.wait_until(self._listens, f"{self.name} listens")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._end()
-
-    @property
-    def output(self) -> str:
-        """What it has to say."""
-        files = (self._home / name for name in ("output", "log"))
-        return "".join(file.read_text(errors="replace") for file in files if file.exists())
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """End it, and its files with it."""
+        super().stop(seconds)
+        self._directory.cleanup()
 
     def _listens(self) -> bool:
-        assert self._process.poll() is None, f"it has ended: {self.output}"
         try:
             with Wire(self.address):
                 return True
         except OSError:
             return False
-
-    def _end(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._directory.cleanup()

@@ -2,23 +2,18 @@
 
 import http.client
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import xmltodict
 import yaml
 
-from tests.support.brokers import wait_until
-
-HOST = "127.0.0.1"
+from bridge.demo.child import HOST, Child
+from bridge.demo.processes import bridge
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +51,7 @@ def configuration(
     return base
 
 
-class Gateway:
+class Gateway(Child):
     """One run of the program; its ports are read from its log.
 
     `prefix` is a command that becomes it, such as `prlimit` with its options; `environment` is
@@ -71,52 +66,30 @@ class Gateway:
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._environment = {**os.environ, **(environment or {})}
         self._directory = tempfile.TemporaryDirectory(prefix="sms-bridge-test-")
-        self._log = Path(self._directory.name) / "log"
-        self._config = Path(self._directory.name) / "bridge.yaml"
-        self._config.write_text(yaml.safe_dump(dict(config)))
+        home = Path(self._directory.name)
+        self.config_file = home / "bridge.yaml"
+        self.config_file.write_text(yaml.safe_dump(dict(config)))
+        command = [*prefix, *bridge("serve", "--config", str(self.config_file))]
+        super().__init__("the gateway", *command, log=home / "log", environ=environment or {})
         self._wait_ready = wait_ready
-        self._prefix = prefix
         self._addresses: dict[str, str] = {}
-        self.process: subprocess.Popen[bytes]
 
-    def __enter__(self) -> Self:
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [
-                    *self._prefix,
-                    *(sys.executable, "-m", "bridge", "serve", "--config", str(self._config)),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environment,
-            )
-        try:
-            wait_until(self._is_listening, "the gateway listens")
-            if self._wait_ready:
-                wait_until(lambda: self.admin("/readyz").status == 200, "the gateway is ready")
-        except BaseException:
-            self.stop()
-            raise
-        return self
+    def start(self) -> None:
+        """Start it and wait until it listens, and is ready."""
+        super().start()
+        self.wait_until(self._is_listening, "the gateway listens")
+        if self._wait_ready:
+            self.wait_until(lambda: self.admin("/readyz").status == 200, "the gateway is ready")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            sys.stderr.write(self._log.read_text()[-5000:])
-        self.stop()
+    def __exit__(self, *how: object) -> None:
+        if any(how):
+            sys.stderr.write(self.output[-5000:])
+        super().__exit__(*how)
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = 0) -> None:
         """End it at once, if it has not ended by itself, and its files with it."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        super().stop(seconds)
         self._directory.cleanup()
 
     @property
@@ -129,17 +102,12 @@ class Gateway:
         return host.strip("[]"), int(port)
 
     @property
-    def output(self) -> str:
-        """All that it has written so far, wherever to."""
-        return self._log.read_text(errors="replace")
-
-    @property
     def inspector_url(self) -> str:
         return f"http://{self._addresses['inspector']}/"
 
     def logs(self) -> list[dict[str, Any]]:
         """Every complete line of the log so far; a last word to a person is none."""
-        lines = self._log.read_bytes().split(b"\n")[:-1]
+        lines = self.log_file.read_bytes().split(b"\n")[:-1]
         return [json.loads(line) for line in lines if line.startswith(b"{")]
 
     def post(
@@ -149,11 +117,6 @@ class Gateway:
 
     def admin(self, path: str) -> Answer:
         return self._request("admin", "GET", path)
-
-    def terminate(self, timeout: float = 30) -> int:
-        """End it as Kubernetes does; the exit status."""
-        os.kill(self.process.pid, signal.SIGTERM)
-        return self.process.wait(timeout)
 
     def _request(
         self,
@@ -172,8 +135,6 @@ class Gateway:
             connection.close()
 
     def _is_listening(self) -> bool:
-        if self.process.poll() is not None:
-            raise AssertionError(f"the gateway has ended: {self._log.read_text()}")
         for line in self.logs():
             if line["event"] == "listening":
                 listeners = ("server", "admin", "inspector")

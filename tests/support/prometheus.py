@@ -2,20 +2,17 @@
 
 import json
 import re
-import subprocess
-import sys
 import tempfile
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
-from tests.support.brokers import free_ports, wait_until
+from bridge.demo.child import HOST, STOP_SECONDS, Child, free_ports
 
 HELM = Path(__file__).parents[2] / "helm" / "files"
 JOB = "statuses-sms-status-bridge-admin"
@@ -23,13 +20,15 @@ NAMESPACE = "messaging"
 # What the Prometheus Operator puts on every target; `endpoint` is the name of the port.
 TARGET_LABELS = {"job": JOB, "namespace": NAMESPACE, "endpoint": "admin", "pod": "bridge-1"}
 SCRAPE_SECONDS = 0.5
+SILENT_AFTER = "20m"
 RATE_INTERVAL = "15s"  # for the dashboard's $__rate_interval
 
 
 def rules() -> list[dict[str, Any]]:
     """The chart's alerts, filled in as the template does it."""
     text = (HELM / "rules.yaml").read_text(encoding="utf-8")
-    for name, value in (("JOB", JOB), ("NAMESPACE", NAMESPACE), ("RUNBOOK", "docs/runbook.md")):
+    values = {"JOB": JOB, "NAMESPACE": NAMESPACE, "RUNBOOK": "docs/runbook.md"}
+    for name, value in (values | {"SILENT_AFTER": SILENT_AFTER}).items():
         text = text.replace(f"@{name}@", value)
     found: list[dict[str, Any]] = yaml.safe_load(text)
     return found
@@ -72,47 +71,32 @@ def filled(query: str) -> str:
     return query
 
 
-class Prometheus:
+class Prometheus(Child):
     """One run of it, on loopback, with targets and a file of rules."""
 
     def __init__(self, program: str, targets: Sequence[str], rules: str = "") -> None:
-        self._program = program
         self._directory = tempfile.TemporaryDirectory(prefix="sms-prometheus-")
-        self._home = Path(self._directory.name)
-        (self._home / "rules.yaml").write_text(rules or "groups: []\n")
-        (self._home / "prometheus.yaml").write_text(yaml.safe_dump(_configuration(targets)))
+        home = Path(self._directory.name)
+        (home / "rules.yaml").write_text(rules or "groups: []\n")
+        (home / "prometheus.yaml").write_text(yaml.safe_dump(_configuration(targets)))
         (port,) = free_ports(1)
-        self._address = f"127.0.0.1:{port}"
-        self._process: subprocess.Popen[bytes]
+        self._address = f"{HOST}:{port}"
+        options = (
+            f"--config.file={home / 'prometheus.yaml'}",
+            f"--storage.tsdb.path={home / 'data'}",
+            f"--web.listen-address={self._address}",
+        )
+        super().__init__("Prometheus", program, *options, log=home / "log")
 
-    def __enter__(self) -> Self:
-        with (self._home / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [
-                    self._program,
-                    f"--config.file={self._home / 'prometheus.yaml'}",
-                    f"--storage.tsdb.path={self._home / 'data'}",
-                    f"--web.listen-address={self._address}",
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-            )
-        try:
-            wait_until(self._is_ready, "Prometheus is ready")
-        except BaseException:
-            sys.stderr.write((self._home / "log").read_text()[-3000:])
-            self._end()
-            raise
-        return self
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        super().start()
+        self.wait_until(self._is_ready, "Prometheus is ready")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._end()
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """End it, and its files with it."""
+        super().stop(seconds)
+        self._directory.cleanup()
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """The labels and the value of each series that the expression gives now."""
@@ -140,18 +124,11 @@ class Prometheus:
             return json.load(response)["data"]
 
     def _is_ready(self) -> bool:
-        assert self._process.poll() is None, "Prometheus has ended"
         try:
             with urllib.request.urlopen(f"http://{self._address}/-/ready") as response:
                 return bool(response.status == 200)
         except OSError:
             return False
-
-    def _end(self) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait()
-        self._directory.cleanup()
 
 
 def _configuration(targets: Sequence[str]) -> dict[str, Any]:

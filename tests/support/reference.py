@@ -30,8 +30,8 @@ def event_id(
     id_sms: str,
     status: str,
     raw_time: str | None = None,
-    channels: Sequence[Sequence[str]] = (),
+    values: Sequence[Sequence[str]] = (),
 ) -> str:
-    """The id of a status event; `channels` are pairs, in any order."""
-    parts = [text for pair in sorted(tuple(c) for c in channels) for text in pair]
+    """The id of a status event; `values` are its attributes' names and values, in any order."""
+    parts = [text for pair in sorted(tuple(v) for v in values) for text in pair]
     return f"{id_sms}.{digest(source, id_sms, status, raw_time or '', *parts)}"

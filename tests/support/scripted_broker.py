@@ -10,7 +10,6 @@ import struct
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from aiokafka.protocol.admin import ApiVersionRequest_v0
@@ -120,12 +119,7 @@ class ScriptedBroker:
             )
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for listener in self._listeners:
             listener.close()
         for handler in self._handlers:

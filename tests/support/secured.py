@@ -32,7 +32,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from trustme import CA, LeafCert
 
-from tests.support.brokers import REQUEST_TIMEOUT_SECONDS, KafkaCluster, free_ports
+from bridge.demo.child import free_ports
+from tests.support.brokers import REQUEST_TIMEOUT_SECONDS, KafkaCluster
 
 HOST = "127.0.0.1"
 USER, PASSWORD = "bridge", "a-password-that-no-log-may-show"

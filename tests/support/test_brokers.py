@@ -7,15 +7,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from confluent_kafka import KafkaException
 
-from tests.support.brokers import (
-    ExternalKafka,
-    KafkaCluster,
-    KafkaUnavailableError,
-    free_ports,
-    kafka_libraries,
-    read_topic,
-    wait_until,
-)
+from bridge.demo.child import wait_until
+from tests.support.brokers import ExternalKafka, KafkaCluster
+from tests.support.topics import read_topic
 
 StartKafka = Callable[[KafkaCluster], KafkaCluster]
 
@@ -123,57 +117,6 @@ def test_a_node_that_cannot_start_tells_the_end_of_its_log(new_kafka: StartKafka
         new_kafka(KafkaCluster(properties={"log.cleaner.threads": "many"}))
 
 
-@pytest.fixture
-def maven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Put an `mvn` that is the given shell script in the place of the real one."""
-
-    def put(script: str) -> None:
-        programs = tmp_path / "bin"
-        programs.mkdir()
-        for name, text in {"mvn": script, "java": "exit 0"}.items():
-            (programs / name).write_text(f"#!/bin/sh\n{text}\n")
-            (programs / name).chmod(0o755)
-        monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    return put
-
-
-def test_a_repository_out_of_reach_makes_kafka_unavailable(
-    maven: Callable[[str], None], tmp_path: Path
-) -> None:
-    """Maven's own reason is told, and no half-filled directory is taken for the jars."""
-    maven("echo '[ERROR] Unknown host'; exit 1")
-
-    with pytest.raises(KafkaUnavailableError, match=r"Maven cannot fetch the jars: .*Unknown host"):
-        kafka_libraries()
-
-    assert [path.suffix for path in (tmp_path / "cache" / "sms-status-bridge").iterdir()] == [
-        ".lock"
-    ]
-
-
-def test_jars_are_fetched_once(maven: Callable[[str], None], tmp_path: Path) -> None:
-    maven(
-        f"echo run >> {tmp_path}/runs\n"
-        'for option; do case "$option" in -DoutputDirectory=*)\n'
-        'mkdir -p "${option#*=}"; touch "${option#*=}/kafka.jar";; esac; done'
-    )
-
-    assert kafka_libraries() == kafka_libraries()
-    assert [jar.name for jar in kafka_libraries().iterdir()] == ["kafka.jar"]
-    assert (tmp_path / "runs").read_text() == "run\n"
-
-
-def test_without_maven_kafka_is_unavailable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    with pytest.raises(KafkaUnavailableError, match="java is not installed"):
-        kafka_libraries()
-
-
 @pytest.mark.parametrize(("ci", "status", "word"), [("", 0, "1 skipped"), ("true", 1, "may not")])
 def test_in_ci_a_test_on_a_real_kafka_may_not_be_skipped(
     ci: str, status: int, word: str, tmp_path: Path
@@ -194,10 +137,3 @@ def test_in_ci_a_test_on_a_real_kafka_may_not_be_skipped(
     assert done.returncode == status, done.stdout
     assert word in done.stdout
     assert "java is not installed" in done.stdout
-
-
-def test_free_ports_are_distinct_and_below_those_of_outgoing_connections() -> None:
-    ports = free_ports(20)
-
-    assert len(set(ports)) == 20
-    assert max(ports) < 32_768

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.brokers import free_ports
+from bridge.demo.child import free_ports
 from tests.support.fake_kafka import until
 from tests.support.proxy import BOTH, CLEAR, HOST, Conditions, Direction, Proxy
 
