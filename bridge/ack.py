@@ -4,7 +4,7 @@ The heart of the promise: an id is acknowledged if and only if every `<state>` t
 is durably in Kafka.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from xml.sax.saxutils import escape
 
 from bridge.model import MAX_LISTED_CHARACTERS, Item, Result
@@ -16,7 +16,7 @@ _ENTITIES = {"\r": "&#13;"}
 
 
 def acknowledged(
-    items: Iterable[Item], unprocessed_ids: Collection[str] = frozenset()
+    items: Iterable[Item], unprocessed_ids: Iterable[str] = ()
 ) -> tuple[list[str], list[str]]:
     """The ids to list and those not to, each once, in order of first appearance.
 

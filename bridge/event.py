@@ -16,7 +16,7 @@ from typing import Any, Literal
 import orjson
 
 from bridge.errors import DocumentError
-from bridge.model import MEANINGS, InvalidState, Meaning, Message, Received, Route, State
+from bridge.model import InvalidState, Meaning, Message, Received, Route, State
 
 STATUS_SCHEMA = "urn:sms-status-bridge:schema:status:1"
 REJECTED_SCHEMA = "urn:sms-status-bridge:schema:rejected:1"
@@ -34,7 +34,7 @@ _UNKNOWN = Meaning()
 def status_message(route: Route, state: State, received_at: datetime) -> Message:
     """The status event of a valid state; `received_at` is in UTC."""
     id_sms, status, channels, values, raw_time, _ = state
-    final, outcome, rank = MEANINGS.get(status, _UNKNOWN)
+    final, outcome, rank = route.statuses.get(status, _UNKNOWN)
     changed_at = _changed_at(raw_time, route.timezone) if raw_time else None
     received, timestamp_ms = _receipt(received_at)
     identity = event_id(route.source, state)

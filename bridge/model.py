@@ -103,13 +103,13 @@ class InvalidState(NamedTuple):
 class Document:
     """What a body holds.
 
-    `unprocessed_ids` are the ids of the states past the limit: they must not be acknowledged
-    in this answer, so that the provider sends them again. `is_foreign` tells that it holds no
-    state, but something else.
+    `unprocessed_ids` are the ids of the states past the limit, each once, in their order: they
+    must not be acknowledged in this answer, so that the provider sends them again. `is_foreign`
+    tells that it holds no state, but something else.
     """
 
     states: tuple[State | InvalidState, ...]
-    unprocessed_ids: frozenset[str]
+    unprocessed_ids: tuple[str, ...]
     is_foreign: bool
 
 
@@ -124,8 +124,8 @@ class Trace(NamedTuple):
 class Route:
     """Where an endpoint's events come from and go to, and how they are written.
 
-    `dead_letter_topic` is None if invalid states are not to be published; `trace` is that of
-    the request at hand, if requests are traced.
+    `dead_letter_topic` is None if invalid states are not to be published; `statuses` are the words
+    that are known; `trace` is that of the request at hand, if requests are traced.
     """
 
     endpoint: str
@@ -135,6 +135,7 @@ class Route:
     dead_letter_topic: str | None
     type_prefix: str
     content_mode: Literal["structured", "binary"]
+    statuses: Mapping[str, Meaning] = field(default_factory=lambda: MEANINGS)
     trace: Trace | None = None
 
 

@@ -1,7 +1,7 @@
 """The stages in order: body, states, events, outcomes, answer. Knows nothing of HTTP."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -10,7 +10,6 @@ from bridge.ack import acknowledged
 from bridge.errors import DocumentError
 from bridge.event import rejected_body, rejected_state, status_message, time_defect
 from bridge.model import (
-    MEANINGS,
     OTHER_STATUS,
     Document,
     InvalidState,
@@ -117,17 +116,23 @@ class Prepared:
     """
 
     items: list[Item]
-    unprocessed_ids: frozenset[str] = frozenset()
+    unprocessed_ids: tuple[str, ...] = ()
     unreadable_times: int = 0
     future_times: int = 0
     attributes: int = 0
     characters: int = 0
     is_foreign: bool = False
 
+    @property
+    def ids(self) -> list[str]:
+        """Every id of the document, each once, in order of first appearance."""
+        ids = dict.fromkeys(item.state.id_sms for item in self.items)
+        return [id_sms for id_sms in ids | dict.fromkeys(self.unprocessed_ids) if id_sms]
+
 
 def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:
     """All that can be done of a body without Kafka, on any thread. Raises DocumentError."""
-    document = _parsed(body, max_states)
+    document = _parsed(body, max_states, route.statuses)
     items: list[Item] = []
     unreadable = future = attributes = characters = 0
     for state in document.states:
@@ -153,9 +158,9 @@ def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int
     )
 
 
-def _parsed(body: bytes, max_states: int) -> Document:
+def _parsed(body: bytes, max_states: int, statuses: Container[str]) -> Document:
     try:
-        return parse(body, max_states=max_states)
+        return parse(body, max_states=max_states, statuses=statuses)
     except DocumentError as error:
         # The error is kept until its dead letter is durable, or longer where somebody watches. Its
         # traceback holds all that had been read by then, many times the body's size.
@@ -180,7 +185,7 @@ class Pipeline:
             if item.outcome.too_large and item.message is not None:
                 letters.start(item.message, item.outcome)
         await letters.settle()
-        return _receipt(prepared)
+        return _receipt(prepared, route.statuses)
 
     async def publish_dead_letter(
         self,
@@ -274,7 +279,7 @@ class _Letters:
         await self._publish(letters, self._deadline)
 
 
-def _receipt(prepared: Prepared) -> Receipt:
+def _receipt(prepared: Prepared, statuses: Container[str]) -> Receipt:
     """Count a document's states, in one pass."""
     counts: dict[tuple[str, Result], int] = {}
     rejected: dict[str, int] = {}
@@ -293,7 +298,7 @@ def _receipt(prepared: Prepared) -> Receipt:
         word = OTHER_STATUS
         if isinstance(state, InvalidState):
             rejected[state.reason] = rejected.get(state.reason, 0) + 1
-        elif state.status in MEANINGS:
+        elif state.status in statuses:
             word = state.status
         else:
             unknown[state.status] = unknown.get(state.status, 0) + 1

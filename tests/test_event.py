@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -177,6 +178,18 @@ def test_no_other_status_has_a_meaning() -> None:
         *("send", "partly_deliver", "deliver", "not_deliver", "expired", "read"),
         *("enroute", "acceptd", "delivrd", "undeliv", "rejectd", "deleted"),
     }
+
+
+def test_the_configuration_may_correct_a_meaning() -> None:
+    """The word, and with it the type and the identity, stays the provider's."""
+    corrected = {**MEANINGS, "deliver": MEANINGS["deliver"]._replace(final=True)}
+    ours = replace(route(), statuses=corrected)
+
+    made = status_message(ours, state(status="deliver"), AT)
+
+    data = data_of(made)
+    assert (data["final"], data["outcome"], data["rank"]) == (True, "delivered", 2)
+    assert made.event_id == status_message(route(), state(status="deliver"), AT).event_id
 
 
 # --- times -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import DocumentError
+from bridge.event import event_id
 from bridge.model import MEANINGS, Document, InvalidState, Received, State
 from bridge.parse import is_blank, limits, parse, received
 from bridge.parse.states import CHANNELS
@@ -423,6 +424,21 @@ def test_an_unknown_attribute_with_an_unknown_word_is_no_channel() -> None:
     assert reason('id_sms="1" rcs="blocked"', "") == "missing_status"
 
 
+def test_which_words_are_known_decides_on_channels_and_on_nothing_else() -> None:
+    """A word that is added to the configuration must not make other events of the same states."""
+    body = b'<response><state id_sms="1" rcs="Seen" vk="read" note="seen">read</state></response>'
+
+    (plain,) = parse(body, max_states=1).states
+    (configured,) = parse(body, max_states=1, statuses={*MEANINGS, "seen"}).states
+
+    assert isinstance(plain, State)
+    assert isinstance(configured, State)
+    assert plain.channels == {"vk": "read"}
+    assert configured.channels == {"note": "seen", "rcs": "seen", "vk": "read"}
+    assert configured._replace(channels=plain.channels) == plain
+    assert event_id("urn:s", configured) == event_id("urn:s", plain)
+
+
 @pytest.mark.parametrize("id_sms", ["a/b", "1 2", "№", "1\u200b", "a:b", "٣", "é"])
 def test_other_ids_are_invalid_and_keep_their_trimmed_value(id_sms: str) -> None:
     state = one(f'id_sms=" {id_sms} "')
@@ -455,14 +471,14 @@ def test_states_past_the_limit_leave_only_their_ids() -> None:
     parsed = parse(document("1", "2", "3", "2", " 4 "), max_states=2)
 
     assert ids(parsed) == ["1", "2"]
-    assert parsed.unprocessed_ids == {"2", "3", "4"}
+    assert parsed.unprocessed_ids == ("3", "2", "4")
 
 
 def test_states_at_the_limit_are_all_processed() -> None:
     parsed = parse(document("1", "2"), max_states=2)
 
     assert ids(parsed) == ["1", "2"]
-    assert parsed.unprocessed_ids == frozenset()
+    assert parsed.unprocessed_ids == ()
 
 
 def test_repeated_states_are_all_there_in_order() -> None:

@@ -51,6 +51,7 @@ _WORDS: Final = {
     "model_attributes_type": "must be a mapping of keys to values",
 }
 
+_KEY: Final = "[key]"
 _Entry = tuple[yaml.ScalarNode, yaml.Node]
 
 
@@ -333,9 +334,9 @@ def _validate(tree: dict[str, Any], reader: _Reader) -> tuple[Settings, list[Pro
     except ValidationError as error:
         errors = error.errors(include_url=False)
         settings = Settings.model_validate(tree, context=AS_FAR_AS_VALID)
-    doubtful = reader.unknown | {error["loc"] for error in errors}
+    doubtful = reader.unknown | {_place(error) for error in errors}
     problems = [
-        _problem(error, reader) for error in errors if not _inside(error["loc"], reader.unknown)
+        _problem(error, reader) for error in errors if not _inside(_place(error), reader.unknown)
     ]
     return settings, problems + list(_disagreements(settings, doubtful, reader))
 
@@ -359,10 +360,16 @@ def _disagreements(settings: Settings, doubtful: set[Place], reader: _Reader) ->
             yield Problem(mark.line + 1, mark.column + 1, key, conflict.what)
 
 
+def _place(error: ErrorDetails) -> Place:
+    """Where the error is; pydantic tells a mapping's key from its value by a step of its own."""
+    return error["loc"][:-1] if error["loc"][-1:] == (_KEY,) else error["loc"]
+
+
 def _problem(error: ErrorDetails, reader: _Reader) -> Problem:
-    at_key = error["type"] in {"missing", "extra_forbidden"}
-    mark = reader.mark(error["loc"], key=at_key)
-    return Problem(mark.line + 1, mark.column + 1, dotted(error["loc"]), _what(error))
+    place = _place(error)
+    at_key = error["type"] in {"missing", "extra_forbidden"} or place != error["loc"]
+    mark = reader.mark(place, key=at_key)
+    return Problem(mark.line + 1, mark.column + 1, dotted(place), _what(error))
 
 
 def _what(error: ErrorDetails) -> str:
@@ -399,5 +406,6 @@ def _owner(place: Place) -> type[Section]:
     section: type[Section] = Settings
     for step in place[:-1]:
         if isinstance(step, str):
-            section = _section(section.model_fields[step].annotation) or section
+            setting = section.model_fields.get(step)  # None: a word of the operator's
+            section = (_section(setting.annotation) if setting else None) or section
     return section

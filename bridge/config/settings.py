@@ -29,10 +29,12 @@ from bridge.config.types import (
     NotEmpty,
     Port,
     ProviderUrl,
+    Rank,
     Seconds,
     Secret,
     Servers,
     SourceUri,
+    StatusWord,
     TimeZone,
     TopicName,
     TypePrefix,
@@ -40,7 +42,7 @@ from bridge.config.types import (
     UserName,
     Whole,
 )
-from bridge.model import Route
+from bridge.model import MEANINGS, Meaning, Route
 
 Place = tuple[str | int, ...]
 """Where a setting stands: ("endpoints", 0, "path")."""
@@ -447,6 +449,33 @@ class Endpoint(Section):
         return ZoneInfo(self.timezone)
 
 
+class Status(Section):
+    """What a status word means; a built-in word keeps what is not given, for another it is null."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    outcome: Literal["pending", "delivered", "undelivered"] | None = Field(
+        default=None, description="What it means for the message.", examples=["pending"]
+    )
+    final: bool | None = Field(
+        default=None,
+        description="Whether the provider says that it will not change.",
+        examples=[False],
+    )
+    rank: Rank | None = Field(
+        default=None,
+        description="How much is known: 0 nothing yet, 1 under way, 2 an outcome, 3 read. The "
+        "latest status of a message has the greatest rank.",
+        examples=[1],
+    )
+
+    @model_validator(mode="after")
+    def _some_meaning(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("needs at least one of outcome, final and rank")
+        return self
+
+
 class Events(Section):
     """How a status is written as a CloudEvent."""
 
@@ -458,6 +487,13 @@ class Events(Section):
         default="structured",
         description="CloudEvents content mode: the whole event as JSON, or its attributes as "
         "ce_ headers.",
+    )
+    statuses: Mapping[StatusWord, Status] = Field(
+        default={},
+        max_length=100,
+        description="Status words by name: others than the built-in ones, or corrections of "
+        "these, as accounts differ in what is final.",
+        examples=[{"accepted": {"outcome": "pending", "final": False, "rank": 1}}],
     )
 
 
@@ -518,6 +554,15 @@ class Settings(Section):
         return self.kafka.with_dead_letters(self.topics)
 
 
+def meanings(events: Events) -> Mapping[str, Meaning]:
+    """What each known status word means: the built-in ones, corrected and added to."""
+    table = dict(MEANINGS)
+    for word, status in events.statuses.items():
+        given = {name: getattr(status, name) for name in status.model_fields_set}
+        table[word] = table.get(word, Meaning())._replace(**given)
+    return table
+
+
 def route_of(settings: Settings, endpoint: Endpoint) -> Route:
     """Where the endpoint's events come from and go to."""
     return Route(
@@ -528,4 +573,5 @@ def route_of(settings: Settings, endpoint: Endpoint) -> Route:
         dead_letter_topic=settings.kafka.dead_letter_topic,
         type_prefix=settings.events.type_prefix,
         content_mode=settings.events.content_mode,
+        statuses=meanings(settings.events),
     )

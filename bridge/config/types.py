@@ -217,6 +217,10 @@ SourceUri = Annotated[
     ),
 ]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
+Rank = Annotated[int, Field(ge=0, le=100), BeforeValidator(_not_bool)]
+StatusWord = Annotated[
+    str, _Rule(r"^[a-z0-9_]{1,64}$", "must be 1 to 64 of a-z, 0-9 and _: statuses are lower-cased")
+]
 TypePrefix = Annotated[
     str,
     _Rule(

@@ -6,8 +6,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from bridge.config.settings import Settings
+from bridge.config.settings import Settings, meanings
 from bridge.config.types import network_of
+from bridge.model import MEANINGS, Meaning
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -41,9 +42,24 @@ def warnings(settings: Settings) -> Iterator[Warned]:
             what = "believes every sender about its own address"
             setting = "server.trusted_proxies"
             yield Warned(f"{setting}: {network}", what, {"setting": setting, "network": network})
+    if settings.log.level == "error":
+        yield _about_setting("log.level", "ids that are not acknowledged are not logged")
     if settings.inspector is not None and settings.inspector.host not in _LOOPBACK:
         what = "the inspector asks for no password: whoever reaches its address sees what is posted"
         yield _about_setting("inspector.host", what)
+
+    known = meanings(settings.events)
+    for word in settings.events.statuses:
+        yield from _about_status(f"events.statuses.{word}", MEANINGS.get(word), known[word])
+
+
+def _about_status(setting: str, built_in: Meaning | None, meaning: Meaning) -> Iterator[Warned]:
+    if built_in is not None and built_in.outcome != meaning.outcome:
+        what = f"the built-in word means {built_in.outcome}, and here {meaning.outcome}"
+        yield _about_setting(setting, what)
+    if meaning.rank is None:
+        what = "without a rank it never comes before a word that has one"
+        yield _about_setting(setting, what)
 
 
 def provider_warnings(settings: Settings) -> Iterator[Warned]:

@@ -104,7 +104,9 @@ def _section(section: Schema) -> Schema:
 
 def _optional(section: Schema) -> Schema:
     """Let a section be left empty where nothing in it is required."""
-    return section if "required" in section else {**section, "type": ["object", "null"]}
+    if section.keys() & {"required", "minProperties"}:
+        return section
+    return {**section, "type": ["object", "null"]}
 
 
 def _property(schema: Schema) -> Schema:
@@ -124,6 +126,9 @@ def _value(schema: Schema) -> Schema:
         return {**schema, "anyOf": [_value(branch) for branch in schema["anyOf"]]}
     if schema["type"] == "array":
         return {**schema, "items": _value(schema["items"])}
+    if "patternProperties" in schema:
+        named = {word: _value(each) for word, each in schema["patternProperties"].items()}
+        return {**schema, "patternProperties": named, "additionalProperties": False}
     if schema["type"] == "object":
         return {**schema, "additionalProperties": _value(schema["additionalProperties"])}
     return _SCALARS[schema["type"]](schema)

@@ -274,7 +274,7 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
         _ID_SMS,
     ),
     "status": _text(
-        "The provider's word, in lower case. Known are: "
+        "The provider's word, in lower case. Known are, unless the bridge is configured otherwise: "
         f"{_MEANINGS}. Any other word may come, with outcome, final and rank null.",
         "^[a-z0-9_]{1,64}$",
     ),

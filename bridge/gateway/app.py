@@ -112,9 +112,10 @@ def _webhook(
     tracing: "Tracing | None",
     observer: Observer | None,
 ) -> Webhook:
+    route = route_of(settings, endpoint)
     allow = endpoint.auth.allow if endpoint.auth else ()
     observers: list[Observer] = [
-        RequestMetrics(EndpointMetrics(metrics, endpoint.name, REFUSALS)),
+        RequestMetrics(EndpointMetrics(metrics, endpoint.name, REFUSALS, route.statuses)),
         RequestLog(endpoint.name),
     ]
     if tracing is not None:
@@ -124,7 +125,7 @@ def _webhook(
     if observer is not None:
         observers.append(observer)
     return Webhook(
-        route_of(settings, endpoint),
+        route,
         checks(
             Authenticator.of(endpoint.auth),
             Networks.of(allow) if allow else None,

@@ -18,13 +18,14 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from bridge.config.settings import Admin, Inspector, Server, Settings
+from bridge.config.settings import Admin, Inspector, Server, Settings, meanings
 from bridge.duplicates import Deduplicator, RecentEvents
 from bridge.gateway.app import Health, admin_app, public_app
 from bridge.gateway.connections import MAX_CONNECTIONS, Connections, Refused
 from bridge.gateway.http_protocol import HttpProtocol
 from bridge.gateway.not_found import Refusals
 from bridge.kafka import CAUSES, Publisher, Supervisor
+from bridge.observability.log_writer import LogWriter
 from bridge.observability.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -55,8 +56,12 @@ class _Uvicorn(uvicorn.Server):
         return nullcontext()
 
 
-async def serve(settings: Settings, tracing: "Tracing | None" = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain.
+async def serve(
+    settings: Settings,
+    tracing: "Tracing | None" = None,
+    log_writer: LogWriter | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. The metrics count the lines that the log drops.
 
     Raises OSError where a port cannot be had. Kafka need not be there.
     """
@@ -69,7 +74,7 @@ async def serve(settings: Settings, tracing: "Tracing | None" = None) -> None:
         _listen(settings.inspector) if settings.inspector else nullcontext() as inspector,
         _signals() as stopped,
     ):
-        gateway = _Gateway(settings, tracing)
+        gateway = _Gateway(settings, tracing, log_writer)
         gateway.start(public, admin, inspector)
         await gateway.wait(stopped)
         await gateway.drain()
@@ -78,10 +83,14 @@ async def serve(settings: Settings, tracing: "Tracing | None" = None) -> None:
 class _Gateway:
     """Everything that serves, put together; it starts, waits and drains once."""
 
-    def __init__(self, settings: Settings, tracing: "Tracing | None") -> None:
+    def __init__(
+        self, settings: Settings, tracing: "Tracing | None", log_writer: LogWriter | None
+    ) -> None:
         self._settings = settings
         self._tracing = tracing
         metrics = Metrics()
+        if log_writer is not None:
+            log_writer.on_drop = metrics.dropped_log_lines.inc
         self._supervisor = Supervisor(settings.kafka, settings.topics, on_rebuild=metrics.rebuilt)
         metrics.watch_producer(self._supervisor, CAUSES)
         self._publisher = Publisher(settings.kafka, self._supervisor, tracing)
@@ -202,6 +211,7 @@ def _inspector(settings: Settings, health: Health) -> "inspectors.Inspector | No
             endpoint.name: Target(endpoint.path, credentials_of(endpoint.auth))
             for endpoint in settings.endpoints
         },
+        statuses=meanings(settings.events),
         host=settings.inspector.host,
         not_ready=lambda: health.why_not_ready,
     )

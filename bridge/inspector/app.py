@@ -7,7 +7,7 @@ beside the loop, and open ones look for news by themselves: nobody is told, so n
 import asyncio
 import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from importlib.resources import files
@@ -45,20 +45,22 @@ STATIC = {
 class Inspector:
     """Remembers what it is told of requests, and shows it.
 
-    `targets` are the endpoints, by name; `host` is the one that the listener is configured with,
-    under which it may be asked for; `not_ready` says what the gateway lacks, if anything.
+    `targets` are the endpoints, by name; `statuses` the known words; `host` is the one that the
+    listener is configured with, under which it may be asked for; `not_ready` says what the gateway
+    lacks, if anything.
     """
 
     def __init__(
         self,
         targets: Mapping[str, Target],
         *,
+        statuses: Iterable[str],
         host: str,
         not_ready: Callable[[], str | None],
         pulse_seconds: float = PULSE_SECONDS,
     ) -> None:
         self.ring = Store()
-        self._pages = Pages(targets, not_ready)
+        self._pages = Pages(targets, statuses, not_ready)
         self._painter = ThreadPoolExecutor(1, thread_name_prefix="inspector")
         self._pulse_seconds = pulse_seconds
         self._ended = asyncio.Event()

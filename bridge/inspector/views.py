@@ -24,7 +24,6 @@ from bridge.inspector.store import (
     StateRow,
     Store,
 )
-from bridge.model import MEANINGS
 from bridge.observability.requests import Disposition
 
 MAX_ROWS = 200  # of the table
@@ -72,11 +71,15 @@ class Related(NamedTuple):
 class Pages:
     """Renders what it is given; on any thread.
 
-    `targets` are the endpoints, by name; `not_ready` says what the gateway lacks, if anything.
+    `targets` are the endpoints, by name; `statuses` the words that are known; `not_ready` says what
+    the gateway lacks, if anything.
     """
 
     def __init__(
-        self, targets: Mapping[str, curl.Target], not_ready: Callable[[], str | None]
+        self,
+        targets: Mapping[str, curl.Target],
+        statuses: Iterable[str],
+        not_ready: Callable[[], str | None],
     ) -> None:
         self.gateway = ""  # its address, once it listens: http://HOST:PORT
         self._targets = targets
@@ -96,7 +99,7 @@ class Pages:
             "OUTCOMES": OUTCOMES,
             "FINE": FINE,
             "REFUSED": REFUSED,
-            "STATUSES": sorted(MEANINGS),
+            "STATUSES": sorted(statuses),
             "phrase": _phrase,
         }
 

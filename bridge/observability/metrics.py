@@ -15,7 +15,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0 as CONTENT_TYPE
 
 from bridge import __version__
-from bridge.model import MEANINGS, OTHER_STATUS, REASONS, Result
+from bridge.model import OTHER_STATUS, REASONS, Result
 from bridge.observability.counters import Count, Counter, Histogram
 
 __all__ = ["CODES", "CONTENT_TYPE", "NO_ENDPOINT", "EndpointMetrics", "Metrics"]
@@ -24,7 +24,6 @@ __all__ = ["CODES", "CONTENT_TYPE", "NO_ENDPOINT", "EndpointMetrics", "Metrics"]
 CODES = (200, 400, 401, 403, 405, 408, 411, 413, 415, 500, 503)
 NO_ENDPOINT = "-"  # the label of requests that reach no endpoint, which none can be named
 CODES_ELSEWHERE = (400, 404, 408, 431, 500, 501)
-STATUSES = (*MEANINGS, OTHER_STATUS)
 MAX_NAMED_STATUSES = 10  # of those that are not known, for each endpoint
 
 # Close to 4 and 5 seconds: the default limit of a request, and the patience of many senders.
@@ -200,6 +199,9 @@ class Metrics:
         self._lost_records = self._counter(
             "lost_records", "Records that brokers had acknowledged, and lost with a leader."
         ).labels()
+        self.dropped_log_lines = self._counter(
+            "dropped_log_lines", "Lines of the log that could not be written in time."
+        ).labels()
         build = Info("sms_bridge_build", "The program's version.", registry=self.registry)
         build.info({"version": __version__, "python": platform.python_version()})
 
@@ -267,16 +269,23 @@ def _is_at(producer: Producer, state: str) -> bool:
 class EndpointMetrics:
     """One endpoint's share of the metrics, its series looked up once and not with each request.
 
-    `refusals` are all reasons for which it refuses a request, beside those to reject a body.
+    `refusals` are all reasons for which it refuses a request, beside those to reject a body;
+    `statuses` all words that are known.
     """
 
-    def __init__(self, metrics: Metrics, endpoint: str, refusals: Iterable[str]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        endpoint: str,
+        refusals: Iterable[str],
+        statuses: Iterable[str],
+    ) -> None:
         self.endpoint = endpoint
         self._all_requests = metrics.requests
         self._requests = {code: metrics.requests.labels(endpoint, code) for code in CODES}
         self._states = {
             (status, result): metrics.states.labels(endpoint, status, result)
-            for status in STATUSES
+            for status in (*statuses, OTHER_STATUS)
             for result in Result
         }
         self._listed = metrics.ids.labels(endpoint, "yes")

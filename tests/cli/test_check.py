@@ -93,6 +93,29 @@ def test_a_password_in_the_clear_is_a_warning(tmp_path: Path) -> None:
     assert "hunter2" not in result.output
 
 
+def test_a_word_that_means_something_else_than_the_built_in_one_is_a_warning(
+    tmp_path: Path,
+) -> None:
+    settings = configuration("kafka:9092", "t")
+    settings["endpoints"][0]["auth"] = {"tokens": ["secret"]}
+    settings["events"]["statuses"] = {
+        "expired": {"outcome": "delivered"},
+        "deliver": {"final": True, "outcome": "delivered"},
+        "accepted": {"outcome": "pending", "final": False, "rank": 1},
+        "lost": {"outcome": "undelivered"},
+    }
+    file = tmp_path / "bridge.yaml"
+    file.write_text(yaml.safe_dump(settings))
+
+    result = run("--config", str(file))
+
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        "warning: events.statuses.expired: the built-in word means undelivered, and here delivered",
+        "warning: events.statuses.lost: without a rank it never comes before a word that has one",
+    ]
+
+
 def test_no_env_takes_an_unset_name_for_valid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,8 @@ class TestExample:
     def switched_on() -> str:
         """The example with its switched-off settings on."""
         text = EXAMPLE.read_text(encoding="utf-8").replace("    auth: none\n", "")
-        text = text.replace("    protocol: PLAINTEXT\n", "")
+        for default in ("    protocol: PLAINTEXT\n", "  statuses: {}\n"):
+            text = text.replace(default, "")
         return re.sub(r"^( *)#(?=\S)", r"\1", text, flags=re.MULTILINE)
 
     def test_loads_with_an_empty_environment_and_holds_the_defaults(self) -> None:

@@ -22,13 +22,16 @@ from bridge.config.settings import (
     Security,
     Server,
     Settings,
+    Status,
     Tls,
     dotted,
+    meanings,
 )
+from bridge.model import MEANINGS, Meaning
 
 SECTIONS = (
     *(Server, Admin, Inspector, Kafka, CreateTopics, Security, Sasl, Tls),
-    *(Endpoint, Provider, Auth, Basic, Events, Log, Settings),
+    *(Endpoint, Provider, Auth, Basic, Events, Status, Log, Settings),
 )
 FIELDS = [(s, name, info) for s in SECTIONS for name, info in s.model_fields.items()]
 IDS = [f"{section.__name__}.{name}" for section, name, _ in FIELDS]
@@ -143,7 +146,11 @@ def test_defaults_are_the_documented_ones() -> None:
                 "provider": None,
             },
         ),
-        "events": {"type_prefix": "com.example.messaging", "content_mode": "structured"},
+        "events": {
+            "type_prefix": "com.example.messaging",
+            "content_mode": "structured",
+            "statuses": {},
+        },
         "log": {"level": "info", "format": "json"},
     }
 
@@ -370,6 +377,47 @@ def test_topic_of_an_endpoint() -> None:
     assert [mine.topic_of(e) for e in mine.endpoints] == ["all", "brand"]
     assert mine.topics == ("all", "brand")
     assert settings({}, other()).topics == ("sms.status",)
+
+
+def test_statuses_add_words_and_correct_the_built_in_ones() -> None:
+    """Of a built-in word what is not given stays; of another it is null."""
+    given = {
+        "accepted": {"outcome": "pending", "final": False, "rank": 1},
+        "deliver": {"final": True},
+        "expired": {"outcome": None, "rank": 0},
+        "lost": {"outcome": "undelivered"},
+    }
+    events = Events.model_validate({"type_prefix": "a.b", "statuses": given})
+
+    assert meanings(events) == {
+        **MEANINGS,
+        "accepted": Meaning(final=False, outcome="pending", rank=1),
+        "deliver": Meaning(final=True, outcome="delivered", rank=2),
+        "expired": Meaning(final=True, outcome=None, rank=0),
+        "lost": Meaning(final=None, outcome="undelivered", rank=None),
+    }
+    assert MEANINGS["deliver"].final is False
+
+
+@pytest.mark.parametrize(
+    "statuses",
+    [
+        {"DELIVRD": {"rank": 1}},
+        {"two words": {"rank": 1}},
+        {"a" * 65: {"rank": 1}},
+        {"accepted": {}},
+        {"accepted": None},
+        {"accepted": {"rank": True}},
+        {"accepted": {"rank": -1}},
+        {"accepted": {"rank": 101}},
+        {"accepted": {"outcome": "gone"}},
+        {"accepted": {"label": "x"}},
+        {f"word_{number}": {"rank": 1} for number in range(101)},
+    ],
+)
+def test_statuses_that_are_none_are_refused(statuses: object) -> None:
+    with pytest.raises(ValidationError):
+        Events.model_validate({"type_prefix": "a.b", "statuses": statuses})
 
 
 @pytest.mark.parametrize(

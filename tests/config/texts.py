@@ -52,7 +52,7 @@ def two_endpoints(second: dict[str, Any], rest: str = "") -> str:
 
 
 def leaves(section: type[Section], place: Place = ()) -> Iterator[Place]:
-    """Every setting of a section; in a list of sections, those of the first."""
+    """Every setting of a section; of a list or mapping of sections, those of one."""
     for name, setting in section.model_fields.items():
         here = (*place, name)
         parts = [setting.annotation, *get_args(setting.annotation)]
@@ -60,8 +60,9 @@ def leaves(section: type[Section], place: Place = ()) -> Iterator[Place]:
         if inner is None:
             yield here
         else:
-            listed = get_origin(setting.annotation) is tuple
-            yield from leaves(inner, (*here, 0) if listed else here)
+            steps: dict[Any, Place] = {tuple: (0,), Mapping: ("accepted",)}
+            step = steps.get(get_origin(setting.annotation), ())
+            yield from leaves(inner, (*here, *step))
 
 
 LEAVES = list(leaves(Settings))

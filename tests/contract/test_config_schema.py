@@ -86,7 +86,11 @@ FULL: dict[str, Any] = {
             },
         }
     ],
-    "events": {"type_prefix": "com.example.messaging", "content_mode": "structured"},
+    "events": {
+        "type_prefix": "com.example.messaging",
+        "content_mode": "structured",
+        "statuses": {"accepted": {"outcome": "pending", "final": False, "rank": 1}},
+    },
     "log": {"level": "info", "format": "json"},
 }
 ODD_VALUES: list[Any] = [

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bridge.observability.log_writer import MAX_WAITING_BYTES
 from tests.helm.alerts import answers, series
 from tests.support.commands import command, options
 from tests.support.prometheus import (
@@ -30,6 +31,7 @@ LOG_WORDS = (
     *("credentials", "suppressed", "reason", "detail", "line", "dead_letter", "declared_bytes"),
     *("create_it_with", "fix", "request_id", "trace_id", "because"),
     *("the topic is not durable", "topic configuration warning", "unknown status", "coding"),
+    *("unlisted ids", "log lines dropped"),
 )
 
 # --- each alert, on made-up series -------------------------------------------------------
@@ -195,6 +197,7 @@ CASES: dict[str, Case] = {
         "dead_letters", severity="warning", endpoint="main", reason="not_xml"
     ),
     "SmsBridgeLostBodies": counter("lost_bodies", severity="warning", endpoint="main"),
+    "SmsBridgeLogLinesDropped": counter("dropped_log_lines", severity="warning"),
     "SmsBridgeWrongTimes": Case(
         [
             series("sms_bridge_unreadable_times_total", "0x30", **MAIN),
@@ -423,6 +426,10 @@ def test_the_log_words_of_the_runbook_are_the_program_s() -> None:
     for word in LOG_WORDS:
         assert f"`{word}`" in RUNBOOK
         assert f'"{word}"' in source or f"facts.{word}" in source or f"{word}=" in source, word
+
+
+def test_the_numbers_of_the_runbook_are_the_program_s() -> None:
+    assert f"({MAX_WAITING_BYTES // 1024**2} MiB\nof lines wait)" in RUNBOOK
 
 
 @pytest.mark.parametrize("page", ["runbook.md", "metrics.md"])

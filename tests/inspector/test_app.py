@@ -36,6 +36,7 @@ class Rig:
         self.not_ready: str | None = None
         self.inspector = Inspector(
             {"main": OPEN},
+            statuses=("read", "send"),
             host="inspector.example",
             not_ready=lambda: self.not_ready,
             pulse_seconds=0.01,

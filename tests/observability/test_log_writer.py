@@ -5,6 +5,7 @@ import fcntl
 import http.client
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -40,7 +41,9 @@ class Pipe:
         os.set_blocking(self.reader, False)
         os.set_blocking(self.writer, blocking)
         self.lost: list[int] = []
+        self.dropped: list[int] = []
         self.sink = LogWriter(self.writer, self.lost.append)
+        self.sink.on_drop = self.dropped.append
 
     def say(self, *lines: bytes) -> None:
         for line in lines:
@@ -182,7 +185,7 @@ def test_what_is_too_much_to_keep_is_counted_and_told(pipe: Pipe) -> None:
         pipe.sink.flush()
     assert set(found.splitlines(keepends=True)) == {LINE}
     assert len(found) < sink.MAX_WAITING_BYTES + 8192
-    assert pipe.lost == [written - len(found) // len(LINE)]
+    assert pipe.lost == [sum(pipe.dropped)] == [written - len(found) // len(LINE)]
 
 
 def test_a_reader_who_has_gone_is_nobodys_error(pipe: Pipe) -> None:
@@ -190,6 +193,7 @@ def test_a_reader_who_has_gone_is_nobodys_error(pipe: Pipe) -> None:
     pipe.say(*[LINE] * 1000)
     pipe.sink.end()
     assert pipe.lost == []  # there is nobody to tell
+    assert sum(pipe.dropped) == 1000
 
 
 def test_a_disk_that_was_full_gets_whole_lines_again(tmp_path: Path) -> None:
@@ -302,6 +306,59 @@ def test_a_log_that_cannot_be_written_costs_no_request(
         assert is_ready(admin)
         program.terminate()
         assert program.wait(20) == 0
+
+
+def test_the_metrics_and_the_log_count_the_lines_that_are_dropped(tmp_path: Path) -> None:
+    """While nobody reads, and once somebody does: what is missing of the ids can be seen."""
+    server, admin = free_ports(2)
+    whole = configuration(
+        "127.0.0.1:1",
+        "t",
+        server={"host": HOST, "port": server},
+        admin={"host": HOST, "port": admin},
+        kafka={"publish_timeout_seconds": 1},
+    )
+    config = tmp_path / "bridge.yaml"
+    config.write_text(yaml.safe_dump(whole))
+    log = tmp_path / "log"
+    with ExitStack() as ends:
+        reader, writer = os.pipe()
+        program = subprocess.Popen([*COMMAND, str(config)], stderr=writer)
+        ends.callback(program.wait)
+        ends.callback(program.kill)
+        os.close(writer)
+        wait_until(lambda: b"ready" not in _admin(admin, "/livez"), "the gateway listens")
+        states = "".join(f'<state id_sms="{n:0>64}">send</state>' for n in range(9_000))
+        posted = 0
+        while not dropped(admin):
+            assert exchange(server, "POST", "/webhook", f"<response>{states}</response>".encode())
+            posted += 1
+        with log.open("wb") as file:
+            copying = subprocess.Popen(["cat"], stdin=reader, stdout=file)
+            os.close(reader)
+            wait_until(lambda: b"log lines dropped" in log.read_bytes(), "the log tells of it")
+            told = dropped(admin)
+            program.terminate()
+            copying.wait(30)
+    lines = [json.loads(line) for line in log.read_bytes().splitlines()]
+    assert [line["lines"] for line in lines if line["event"] == "log lines dropped"] == [told]
+    named = sum(len(line.get("unlisted_ids", ())) for line in lines)
+    assert 0 < named < 9_000 * posted
+
+
+def dropped(port: int) -> int:
+    found = re.search(
+        rb"^sms_bridge_dropped_log_lines_total (\d+)", _admin(port, "/metrics"), re.MULTILINE
+    )
+    assert found is not None
+    return int(found[1])
+
+
+def _admin(port: int, path: str) -> bytes:
+    try:
+        return exchange(port, "GET", path)[1]
+    except OSError:
+        return b"not ready"
 
 
 COMMAND = [sys.executable, "-m", "bridge", "serve", "--config"]

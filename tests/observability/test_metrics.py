@@ -136,6 +136,17 @@ async def test_states_are_counted_by_word_and_outcome() -> None:
     assert value(gateway, "sms_bridge_dead_letters_total", reason="invalid_id") == 1
 
 
+async def test_a_word_of_the_operator_s_is_counted_by_its_name() -> None:
+    statuses = {"accepted": {"outcome": "pending", "final": False, "rank": 1}}
+    gateway = Gateway(events={"type_prefix": "a.b", "statuses": statuses})
+    assert value(gateway, STATES, status="accepted", outcome="published") == 0
+    with capture_logs() as logs:
+        await gateway.post(document("1", word="accepted"))
+    assert value(gateway, STATES, status="accepted", outcome="published") == 1
+    assert value(gateway, STATES, status="other", outcome="published") == 0
+    assert [line["event"] for line in logs] == ["request"]
+
+
 async def test_the_first_ten_unknown_words_of_an_endpoint_have_a_name_and_a_line_each() -> None:
     """A sender may make up any number, and `other` may be one of them."""
     gateway = Gateway(endpoints=[{}, {"name": "b", "path": "/b", "source": "urn:b"}])
