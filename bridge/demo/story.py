@@ -197,7 +197,7 @@ def _the_attempts_run_out(stage: Stage) -> None:
         _say(f"{len(ids)} statuses were posted {ATTEMPTS} times in vain: they never come again")
         asked = _reconcile(stage, ids)
     told = f"asked {asked['asked']}, published {asked['published']}"
-    _say(f"the provider's API still knows them: sms-bridge reconcile {told}")
+    _say(f"its API still knows them: sms-bridge reconcile {told}")
     stage.score.reconciled.update(ids)
     stage.gateway.wait_until(stage.gateway.ready, "the gateway to be ready again")
 
