@@ -22,7 +22,7 @@ class BridgeError(Exception):
 class Problem:
     """One thing that is wrong with a configuration file.
 
-    `line` and `column` count from 1; both are 0 where no place in the file is to blame.
+    `line` and `column` count from 1; both are 0 if no place in the file is to blame.
     """
 
     line: int
@@ -97,7 +97,7 @@ class DocumentError(BridgeError):
     """The body is refused as a whole.
 
     `reason` is one fixed word (the dead letter carries it); `detail` is for people, and clipped:
-    it may quote the body. `line` counts from 1, or is None where the parser names no place.
+    it may quote the body. `line` counts from 1, or is None if the parser names no place.
     """
 
     def __init__(self, reason: str, detail: str, line: int | None = None) -> None:

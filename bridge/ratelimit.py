@@ -43,7 +43,7 @@ class Repeats:
         self._held_back: dict[Hashable, int] = {}
 
     def held_back(self, kind: Hashable) -> int | None:
-        """How many of the kind were held back before this one; None where it is held back, too."""
+        """How many of the kind were held back before this one; None if it is held back, too."""
         if not self._limit(kind).allows():
             self._held_back[kind] = self._held_back.get(kind, 0) + 1
             return None

@@ -63,7 +63,7 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain. The metrics count the lines that the log drops.
 
-    Raises OSError where a port cannot be had. Kafka need not be there.
+    Raises OSError if a port cannot be had. Kafka need not be there.
     """
     # The thread that reads large documents gives way to the loop sooner: docs/reliability.md.
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -165,7 +165,7 @@ class _Gateway:
 
 
 class _Page:
-    """The inspector's listener, where there is an inspector; it serves until it is stopped."""
+    """The inspector's listener, if there is an inspector; it serves until it is stopped."""
 
     def __init__(
         self,

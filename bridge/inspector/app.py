@@ -136,7 +136,7 @@ class Inspector:
     # --- what is new ---------------------------------------------------------------------
 
     async def _stream(self, request: Request, receive: Receive, send: Send) -> bool:
-        """Send news until the page is closed or the gateway drains; False where it takes none."""
+        """Send news until the page is closed or the gateway drains; False if it takes none."""
         wanted = Filter.of(request.query_params)
         left = asyncio.create_task(_left(receive))
         ended = asyncio.create_task(self._ended.wait())
@@ -154,7 +154,7 @@ class Inspector:
             ended.cancel()
 
     def _seen(self, request: Request) -> int | None:
-        """The number of the last document that the page has; None where it is of another life.
+        """The number of the last document that the page has; None if it is of another life.
 
         A page says it with its first request, the browser with those after an interruption.
         """

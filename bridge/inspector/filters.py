@@ -34,7 +34,7 @@ class Filter:
 
     @property
     def query(self) -> str:
-        """The query string that says the same; empty where everything passes."""
+        """The query string that says the same; empty if everything passes."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return urlencode({name: value for name, value in values.items() if value})
 

@@ -42,8 +42,8 @@ FINE = frozenset({PUBLISHED, REPEATED})
 class StateRow(NamedTuple):
     """What became of one state, or of a body that was refused as a whole (`refused`).
 
-    `value` is the record's, cut to KEPT_VALUE_BYTES of `value_size`; empty where nothing was to
-    be published. `event_id` is the record's, or made of the body; empty where there is none.
+    `value` is the record's, cut to KEPT_VALUE_BYTES of `value_size`; empty if nothing was to
+    be published. `event_id` is the record's, or made of the body; empty if there is none.
     """
 
     id_sms: str
@@ -118,7 +118,7 @@ class Entry:
 
 
 class RefusalKind(NamedTuple):
-    """Why requests are refused, unread. `status` is None where they left.
+    """Why requests are refused, unread. `status` is None if they left.
 
     Few of them can exist: endpoints, statuses, and words of the program's own.
     """
@@ -140,7 +140,7 @@ class RefusalCount:
 
 @dataclass(slots=True)
 class _Shelf:
-    """Entries in order, the oldest to go where there are too many, or too large ones."""
+    """Entries in order, the oldest to go if there are too many, or too large ones."""
 
     limit: int
     limit_bytes: int
@@ -290,7 +290,7 @@ def _fates(seen: Request, body: bytes) -> tuple[tuple[StateRow, ...], Mapping[st
 
 
 def _chosen(outcomes: Sequence[str]) -> Iterable[int]:
-    """The places of the fates that are kept: where there are too many, trouble first."""
+    """The places of the fates that are kept: if there are too many, trouble first."""
     if len(outcomes) <= KEPT_STATES:
         return range(len(outcomes))
     troubled = [n for n, outcome in enumerate(outcomes) if outcome not in FINE]

@@ -112,7 +112,7 @@ class _Lines(logging.Handler):
             self.handleError(record)
 
     def flush(self) -> None:
-        """Have what was written go out: at once where no loop is running."""
+        """Have what was written go out: at once if no loop is running."""
         self._sink.flush()
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class _Lines(logging.Handler):
 class Repeats(logging.Filter):
     """Lets each message of a library through once per `seconds`, with a count of the others.
 
-    Messages are the same where they come from the same line of the library.
+    Messages are the same if they come from the same line of the library.
     """
 
     def __init__(

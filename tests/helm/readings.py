@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from bridge.cli import main as cli
 from bridge.config import loader as config
 from bridge.config.settings import Settings
+from bridge.observability.metrics import Metrics
 from tests.helm import chart
 from tests.helm.chart import Object, one
 from tests.helm.variants import VARIANTS
@@ -45,3 +46,9 @@ def pod_specs(objects: list[Object]) -> list[Object]:
 
 def settings_of(objects: list[Object]) -> Settings:
     return config.parse(chart.configuration(objects), file="f", environ={}, placeholders=True)
+
+
+def known_metrics() -> set[str]:
+    """Every series of the program."""
+    registry = Metrics().registry
+    return {name for names in registry._collector_to_names.values() for name in names}

@@ -8,12 +8,19 @@ import pytest
 import yaml
 
 from bridge.cli.common import EXIT_CONFIG
-from bridge.observability.metrics import Metrics
 from tests.gateway.test_endurance import AWAY_BYTES
 from tests.gateway.test_hostile_senders import HOSTILE_BYTES
 from tests.helm import chart
 from tests.helm.chart import Helm, Object, merged, one
-from tests.helm.readings import EVERY, check_of, of_kind, pod_of, pod_specs, settings_of
+from tests.helm.readings import (
+    EVERY,
+    check_of,
+    known_metrics,
+    of_kind,
+    pod_of,
+    pod_specs,
+    settings_of,
+)
 from tests.helm.variants import MINIMAL, RECONCILE, STRIMZI, VARIANTS, Variant
 from tests.support.commands import command
 
@@ -322,7 +329,7 @@ def test_routes_carry_every_endpoint_s_path(helm4: Helm) -> None:
 
 @pytest.mark.parametrize("name", ["nginx", "nginx-internal", "", "alb", "azure", "traefik"])
 def test_an_ingress_has_the_annotations_of_its_class(helm: Helm, name: str) -> None:
-    """Twice the program's own limit where nginx has one: a near miss reaches the program."""
+    """Twice the program's own limit for nginx: a near miss reaches the program."""
     given = {"enabled": True, "hosts": ["a.example"], "className": name}
     values = {"config": {"server": {"max_body_bytes": 1000000}}, "ingress": given}
     annotations = one(helm.objects(merged(MINIMAL, values)), "Ingress")["metadata"].get(
@@ -443,12 +450,6 @@ def test_only_who_reconciles_may_read_the_topics(helm4: Helm) -> None:
 
 def metric_names(text: str) -> set[str]:
     return set(re.findall(r"\bsms_bridge_\w+", text))
-
-
-def known_metrics() -> set[str]:
-    """Every series of the program."""
-    registry = Metrics().registry
-    return {name for names in registry._collector_to_names.values() for name in names}
 
 
 def test_alerts_and_dashboard_ask_for_metrics_that_exist(helm4: Helm) -> None:
