@@ -223,6 +223,10 @@ def rows(report: Report) -> Iterator[tuple[str, str]]:
     yield "invalid ids", _some("no message has such an id", report.invalid)
     lines = [str(number) for number in report.unreadable_lines]
     yield "unreadable", _some("neither an id nor a line of the log: line", lines)
+    if report.missing_ids:
+        yield "missing", f"{report.missing_ids:,}  ids that the log counts and does not name"
+    if report.dropped_lines:
+        yield "dropped", f"{report.dropped_lines:,}  lines of the log, by its own account"
     left_out = [f"{count:,} of {name}" for name, count in report.left_out.items()]
     yield "left out", f"no provider is configured for {', '.join(left_out)}" if left_out else ""
 

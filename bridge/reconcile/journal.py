@@ -33,6 +33,8 @@ class Run:
     topic_since: str | None
     invalid: Sequence[str]
     unreadable_lines: Sequence[int]
+    dropped_lines: int
+    missing_ids: int
     left_out: Mapping[str, int]
 
 

@@ -31,10 +31,11 @@ class Settled:
 class Report:
     """The counts of a run, and by name whatever is left to look at.
 
+    `new` counts messages of which something new was told, and which are published, or would be.
     `unanswered` and `unpublished` are those that were asked for in vain, `not_asked` counts those
-    for which it was too late. `new` counts messages of which something new was told, and which are
-    published, or would be. `left_out` counts ids of endpoints that have no `provider`;
-    `stopped` says why it ended early.
+    for which it was too late. `left_out` counts ids of endpoints that have no `provider`,
+    `missing_ids` those that the log counts without naming them, `dropped_lines` lines that it says
+    it lacks. `stopped` says why it ended early.
     """
 
     dry_run: bool = False
@@ -49,6 +50,8 @@ class Report:
     not_asked: int = 0
     invalid: list[str] = field(default_factory=list)
     unreadable_lines: list[int] = field(default_factory=list)
+    dropped_lines: int = 0
+    missing_ids: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
     stopped: list[str] = field(default_factory=list)
     interrupted: bool = False
@@ -86,7 +89,8 @@ class Report:
     @property
     def whole(self) -> bool:
         """Whether every message was answered, and all that is new is published."""
-        left = (self.unknown, self.rejected, self.invalid, self.unreadable_lines, self.left_out)
+        of_list = (self.invalid, self.unreadable_lines, self.dropped_lines, self.missing_ids)
+        left = (self.unknown, self.rejected, self.left_out, *of_list)
         return self.complete and not any(left)
 
     def to_dict(self) -> dict[str, Any]:

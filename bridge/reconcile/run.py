@@ -172,6 +172,8 @@ async def _new_run(settings: Settings, wanted: Wanted, terms: Terms) -> tuple[Ru
         topic_since=since if wanted.from_topic else None,
         invalid=list(wanted.listed.invalid),
         unreadable_lines=list(wanted.listed.unreadable),
+        dropped_lines=wanted.listed.dropped,
+        missing_ids=wanted.listed.missing,
         left_out=left_out,
     )
     return run, holdings
@@ -232,6 +234,7 @@ class _Reconciliation:
         self._total = sum(map(len, self._left.values()))
         report.invalid += run.invalid
         report.unreadable_lines += run.unreadable_lines
+        report.dropped_lines, report.missing_ids = run.dropped_lines, run.missing_ids
         report.left_out |= run.left_out
         for batch in journal.batches if journal is not None else ():
             self._count(Settled(**batch))

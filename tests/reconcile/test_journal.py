@@ -14,6 +14,8 @@ RUN = Run(
     topic_since=None,
     invalid=[],
     unreadable_lines=[],
+    dropped_lines=0,
+    missing_ids=0,
     left_out={},
 )
 

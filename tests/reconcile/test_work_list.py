@@ -1,10 +1,22 @@
 """Ids are found in plain lists, in the log's lines, and in what others wrap around these."""
 
+import asyncio
 import json
+from datetime import UTC, datetime
 
 import pytest
+from structlog.testing import capture_logs
 
+from bridge.config.settings import route_of
+from bridge.model import Result
+from bridge.observability.requests import Disposition, Request, RequestLog
+from bridge.pipeline import Pipeline, prepare
 from bridge.reconcile.work_list import SHOWN_CHARACTERS, read_work_list
+from tests.support.fakes import RecordingPublisher
+from tests.support.settings import settings
+
+SETTINGS = settings()
+NOW = datetime(2026, 11, 23, 9, 15, 2, tzinfo=UTC)
 
 LINE = {"endpoint": "main", "event": "ids not acknowledged", "unlisted_ids": ["1", "2"]}
 IN_JSON = json.dumps(LINE)
@@ -62,3 +74,32 @@ def test_an_id_that_no_message_can_have_is_told_and_clipped() -> None:
     work = read_work_list([line])
     assert list(work.ids["main"]) == ["3"]
     assert [len(each) <= SHOWN_CHARACTERS + 30 for each in work.invalid] == [True, True]
+
+
+def test_ids_that_the_log_counts_and_does_not_name_are_counted() -> None:
+    """Lines may have been dropped, or cut off the end of a file."""
+    first = {"request_id": "a", "unlisted": 3, "unlisted_ids": ["1"]}
+    more = {"request_id": "a", "unlisted_ids": ["2", "3"]}
+    other = {"request_id": "b", "unlisted": 2, "unlisted_ids": ["1", "4"]}
+    whole = [json.dumps(line) for line in (first, other, more)]
+    assert read_work_list(whole).missing == 0
+    assert read_work_list(whole[:2]).missing == 2
+    dropped = json.dumps({"event": "log lines dropped", "lines": 7})
+    assert read_work_list([dropped, *whole]).dropped == 7
+
+
+def test_ten_thousand_ids_of_one_request_are_all_in_the_log() -> None:
+    """What the gateway logs of a document of which nothing was published is a whole work list."""
+    ids = [f"{number:07}" for number in range(10_000)]
+    states = "".join(f'<state id_sms="{i}" time="">read</state>' for i in ids)
+    route = route_of(SETTINGS, SETTINGS.endpoints[0])
+    prepared = prepare(route, f"<response>{states}</response>".encode(), NOW, max_states=10_000)
+    pipeline = Pipeline(RecordingPublisher(lambda _: Result.FAILED))
+    request = Request("main", "r", {}, {}, lambda: None, disposition=Disposition.READ, status=503)
+    request.receipt = asyncio.run(pipeline.accept(route, prepared, NOW, float("inf")))
+    with capture_logs() as lines:
+        RequestLog("main")(request)
+
+    work = read_work_list(json.dumps(line) for line in lines)
+    assert list(work.ids["main"]) == ids
+    assert (work.missing, work.dropped, work.unreadable) == (0, 0, {})
