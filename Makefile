@@ -109,7 +109,7 @@ schema: $(READY) ## write the generated files: the chart's, and the contract's d
 
 .PHONY: screenshots
 screenshots: $(READY) ## take the pictures of docs/inspector.md again; needs Chromium
-	@$(BIN)/python -m tests.support.browser
+	@$(BIN)/python -m tests.browser
 
 .PHONY: clean
 clean: ## remove what was built here; the downloaded Kafka stays in the user's cache

@@ -125,10 +125,10 @@ async def _publish(
     producer: AIOKafkaProducer, topic: str, records: list[Message], partitions: list[int]
 ) -> None:
     choose = DefaultPartitioner()
-    lanes: dict[int, list[Message]] = defaultdict(list)
+    batches: dict[int, list[Message]] = defaultdict(list)
     for record in records:
-        lanes[choose(record.key, partitions, partitions)].append(record)
-    await asyncio.gather(*(_send(producer, topic, p, lane) for p, lane in lanes.items()))
+        batches[choose(record.key, partitions, partitions)].append(record)
+    await asyncio.gather(*(_send(producer, topic, p, batch) for p, batch in batches.items()))
 
 
 async def _send(
