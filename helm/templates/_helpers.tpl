@@ -253,6 +253,17 @@ envFrom:
 {{- end }}
 {{- end }}
 
+{{/* What the values say of every pod of the chart. */}}
+{{- define "sms.pod" -}}
+serviceAccountName: {{ include "sms.serviceAccountName" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- $pod := dict "securityContext" .Values.podSecurityContext }}
+{{- with include "sms.given" (merge $pod (pick .Values "imagePullSecrets" "runtimeClassName" "dnsPolicy" "dnsConfig" "hostAliases" "nodeSelector" "tolerations")) }}
+{{ . }}
+{{- end }}
+{{- end }}
+
 {{- define "sms.volumeMounts" -}}
 volumeMounts:
   - name: config
