@@ -61,6 +61,10 @@ attacks: $(READY) ## what attacks on the running gateway come to; ARGS="slow unr
 subscribers: $(READY) ## the four languages of docs/examples on a long day; STATES=100000 SEED=7
 	@$(BIN)/python -m tests.subscribers --states $(or $(STATES),100000) --seed $(or $(SEED),7)
 
+.PHONY: outage
+outage: $(READY) ## an outage beyond five attempts, then reconcile; MESSAGES=20000 KILLS=10
+	@$(BIN)/python -m tests.reconcile --messages $(or $(MESSAGES),20000) --kills $(or $(KILLS),10)
+
 .PHONY: bench
 bench: $(READY) ## how fast it is, against a plain gateway; ARGS=--write-figures keeps the figures
 	@command -v wrk >/dev/null || { echo "make: bench needs wrk: apt-get install wrk" >&2; exit 2; }

@@ -4,7 +4,8 @@ Colours are click's, which drops them if the output is not a terminal.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -17,8 +18,33 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in filled)
 
 
-def progress(length: int, label: str) -> Any:
-    """A progress bar of click's on standard error, if that is a terminal."""
-    return click.progressbar(
-        length=length, label=label, show_pos=True, file=sys.stderr, hidden=not sys.stderr.isatty()
-    )
+class Progress:
+    """A progress bar that draws nothing without a terminal."""
+
+    def __init__(self, bar: Any = None) -> None:
+        self._bar = bar
+
+    def at(self, position: int, label: str | None = None, of: int | None = None) -> None:
+        """Move the bar to a position, counted from its start; `of` changes where its end is."""
+        if self._bar is not None:
+            self._bar.label = label or self._bar.label
+            self._bar.length = of or self._bar.length
+            self._bar.update(position - self._bar.pos)
+
+    def say(self, line: str) -> None:
+        """Write a line to standard error, above the bar."""
+        if self._bar is None:
+            click.echo(line, err=True)
+            return
+        click.echo(f"\r\x1b[2K{line}", err=True)
+        self._bar.render_progress()
+
+
+@contextmanager
+def progress(length: int, label: str) -> Iterator[Progress]:
+    """A progress bar on standard error, so that what is piped stays clean."""
+    if not sys.stderr.isatty():
+        yield Progress()
+        return
+    with click.progressbar(length=length, label=label, show_pos=True, file=sys.stderr) as bar:
+        yield Progress(bar)

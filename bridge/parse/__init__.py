@@ -5,6 +5,6 @@ The formats' facts are the provider's (its pages on the webhook). `document.py` 
 """
 
 from bridge.parse.document import is_blank, parse, parse_state
-from bridge.parse.states import received
+from bridge.parse.states import is_id, received
 
-__all__ = ["is_blank", "parse", "parse_state", "received"]
+__all__ = ["is_blank", "is_id", "parse", "parse_state", "received"]

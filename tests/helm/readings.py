@@ -25,8 +25,15 @@ def check_of(text: str, directory: Path) -> tuple[int, str]:
 
 
 def pods(objects: list[Object]) -> list[Object]:
-    """The template of the Deployment's pods, and each pod of its own."""
-    return [one(objects, "Deployment")["spec"]["template"], *of_kind(objects, "Pod")]
+    """The template of the Deployment's pods, those of jobs, and each pod of its own."""
+    jobs = [pod_of(each) for each in of_kind(objects, "CronJob")]
+    return [one(objects, "Deployment")["spec"]["template"], *jobs, *of_kind(objects, "Pod")]
+
+
+def pod_of(cron_job: Object) -> Object:
+    """The template of a CronJob's pods."""
+    template: Object = cron_job["spec"]["jobTemplate"]["spec"]["template"]
+    return template
 
 
 def of_kind(objects: list[Object], kind: str) -> list[Object]:
