@@ -241,6 +241,9 @@ def _some(what: str, ids: Sequence[str]) -> str:
 def _say_where(report: Report, resume: Path | None) -> None:
     """Say what is left to do, and how to go on."""
     left = report.not_asked + len(report.unanswered) + len(report.unpublished)
+    if report.interrupted and not left:
+        _say("interrupted before anything was asked for")
+        return
     where = f"{report.settled:,} of {report.settled + left:,} messages settled"
     then = (
         f"go on with --resume {resume}"
