@@ -55,7 +55,7 @@ class Source:
     @property
     def event(self) -> Event:
         data = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "xml"}
-        pairs = list(self.channels.items())
+        pairs = [*self.channels.items(), *self.attributes.items()]
         return {
             "specversion": "1.0",
             "id": event_id(SOURCE, self.id_sms, self.status, self.raw_time, pairs),
@@ -87,7 +87,7 @@ EXTREMES = (
         *("1969-12-31T23:59:59Z", "1969-12-31 23:59:59", {}, {}),
     ),
     Source(
-        '<state id_sms="1e400" time="2100-02-29 00:00:00" viber="READ" '
+        '<state id_sms="1e400" time="2100-02-29 00:00:00" viber="read" '
         'note="Київстар &#x1F600; &quot;&lt;&amp;&#x2028;&#233; &#x65;&#x301;">deliver</state>',
         *("1e400", "deliver", "delivered", False, 2, None, "2100-02-29 00:00:00"),
         {"viber": "read"},
@@ -116,7 +116,7 @@ class Samples:
 def sample_files() -> Iterator[Path]:
     """Those that become events, of whole bodies no more than are buried at once."""
     refused = 0
-    for file in sorted(SAMPLES.glob("*.xml")):
+    for file in sorted(path for path in SAMPLES.iterdir() if path.suffix in (".xml", ".body")):
         sample = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
         refused += sample["answer"]["status"] == 400
         simulated = "too_large" in sample.get("outcomes", {}).values()
