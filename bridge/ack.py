@@ -5,7 +5,7 @@ is durably in Kafka.
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from xml.sax.saxutils import escape
 
 import orjson
@@ -21,7 +21,7 @@ _TOO_LARGE_NUMBER = 2**63  # for the receivers' whole numbers
 
 
 def acknowledged(
-    items: Iterable[Item], unprocessed_ids: Collection[str] = frozenset()
+    items: Iterable[Item], unprocessed_ids: Iterable[str] = ()
 ) -> tuple[list[str], list[str]]:
     """The ids to list and those not to, each once, in order of first appearance.
 

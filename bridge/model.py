@@ -115,13 +115,13 @@ class InvalidState(NamedTuple):
 class Document:
     """What a body holds.
 
-    `unprocessed_ids` are the ids of the states past the limit: they must not be acknowledged
-    in this answer, so that the provider sends them again. `is_foreign` tells that it holds no
-    state, but something else.
+    `unprocessed_ids` are the ids of the states past the limit, each once, in their order: they
+    must not be acknowledged in this answer, so that the provider sends them again. `is_foreign`
+    tells that it holds no state, but something else.
     """
 
     states: tuple[State | InvalidState, ...]
-    unprocessed_ids: frozenset[str]
+    unprocessed_ids: tuple[str, ...]
     is_foreign: bool
 
 

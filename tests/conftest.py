@@ -11,7 +11,7 @@ import pytest
 from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.support.brokers import ExternalKafka, KafkaCluster
 from tests.support.maven import KafkaUnavailableError
-from tests.support.needs import skipped_without
+from tests.support.needs import program, skipped_without
 
 EXTERNAL_KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
@@ -26,7 +26,8 @@ FIXTURES = {
     "prometheus": {"promtool", "prometheus"},
     "proxies": {"front"},
     "browser": {"chromium"},
-    "runtimes": {"subscriber"},
+    "runtimes": {"subscriber", "peer", "compose"},
+    "systemd": {"systemd_analyze"},
     "faketime": {"wall_clock"},
 }
 # An external cluster is a choice that explains the skips of what would kill it.
@@ -141,3 +142,21 @@ def kafka_topic(kafka: ExternalKafka, topic: str) -> Iterator[str]:
     yield topic
     if not isinstance(kafka, KafkaCluster):
         kafka.delete_topic(topic)
+
+
+@pytest.fixture(scope="session")
+def haproxy() -> str:
+    """HAProxy: the program."""
+    return program("haproxy", "haproxy")
+
+
+@pytest.fixture(scope="session")
+def nginx() -> str:
+    """The web server nginx, which is a proxy here: the program."""
+    return program("nginx", "nginx")
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """The program that checks rules."""
+    return program("promtool", "prometheus")

@@ -98,9 +98,25 @@ FAST = (
     FastMutant(
         "logs ids as long as a body",
         "observability/requests.py",
-        "[clipped(i, ID_CHARACTERS) for i in unlisted[:MAX_LOGGED_IDS]]",
-        "unlisted[:MAX_LOGGED_IDS]",
+        "shown = clipped(id_sms, ID_CHARACTERS)",
+        "shown = id_sms",
         "tests/test_clip.py::test_the_ids_that_are_not_listed_are_clipped_each",
+    ),
+    FastMutant(
+        "logs the first ids alone",
+        "observability/requests.py",
+        "        for more in ids:\n",
+        "        for more in ():\n",
+        "tests/gateway/test_unlisted_ids.py::"
+        "test_ten_thousand_ids_of_one_document_are_all_in_the_log",
+    ),
+    FastMutant(
+        "holds back ids with the line of a refusal",
+        "observability/requests.py",
+        'if "unlisted" not in fields:',
+        "if True:",
+        "tests/gateway/test_unlisted_ids.py::"
+        "test_a_document_for_which_there_was_no_room_names_its_ids",
     ),
     FastMutant(
         "names ids as long as a body in spans",

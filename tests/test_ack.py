@@ -35,7 +35,7 @@ def invalid(id_sms: str) -> InvalidState:
 def acknowledged(
     states: Sequence[State | InvalidState],
     durable: Sequence[bool],
-    unprocessed_ids: Collection[str] = frozenset(),
+    unprocessed_ids: Collection[str] = (),
 ) -> tuple[list[str], list[str]]:
     """What is listed and not, of states of which each is in Kafka or not."""
     items = [

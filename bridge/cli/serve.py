@@ -26,13 +26,13 @@ def serve(config_file: Path) -> None:
     from bridge.observability import tracing
 
     settings = load_settings(config_file)
-    logs.configure(settings.log.level, settings.log.format)
+    log_writer = logs.configure(settings.log.level, settings.log.format)
     log = structlog.get_logger(__name__)
     for warning in warnings(settings):
         log.warning(warning.what, **warning.fields)
     try:
         try:
-            uvloop.run(server.serve(settings, tracing.start(os.environ)))
+            uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer))
         finally:
             logging.shutdown()  # the last lines go out before what is said of how it ended
     except OSError as exc:

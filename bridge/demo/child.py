@@ -97,6 +97,8 @@ class Child:
     def freeze(self) -> None:
         """Stop it in its tracks: connections stay open and nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
+        # The signal is only on its way; a busy machine lets the program answer meanwhile.
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Let it go on."""

@@ -130,15 +130,22 @@ class Webhook:
 
     async def _reply(self, request: Request, receive: Receive, lease: Lease) -> Answer | None:
         """Decide what to answer, and let those who look on see it; None: nobody is there."""
-        disposition, reply = await self._decide_or_fail(request, receive, lease)
+        try:
+            disposition, reply = await self._decide_or_fail(request, receive, lease)
+        except asyncio.CancelledError:
+            self._finish(request, Disposition.STOPPING, None)
+            raise
         lease.release()
+        self._finish(request, disposition, reply)
+        return reply
+
+    def _finish(self, request: Request, disposition: Disposition, reply: Answer | None) -> None:
         request.disposition = disposition
         if reply is not None:
             request.status, request.answer = int(reply.status), reply.body
         request.answered_at = self._shared.clock()
         request.seconds = time.perf_counter() - request.started
         self._observers(request)
-        return reply
 
     async def _decide_or_fail(self, request: Request, receive: Receive, lease: Lease) -> Decision:
         """What to answer, a fault of the program's own included: it acknowledges nothing."""
@@ -240,6 +247,7 @@ class Webhook:
                 )
             reply = refusal(HTTPStatus.BAD_REQUEST, str(error), form=request.form)
             return Disposition.UNREADABLE, reply
+        request.prepared = prepared
         if prepared is None or not lease.take_states(
             weight(len(prepared.items), prepared.attributes, prepared.characters)
         ):

@@ -14,7 +14,8 @@ from collections.abc import Callable
 FLUSH_SECONDS = 0.02
 RETRY_SECONDS = 0.005  # a pipe holds 64 KiB, so that 13 MB/s get through it
 END_SECONDS = 1.0
-MAX_WAITING_BYTES = 1024 * 1024
+# The ids of all states in flight, 50,000 by default, which an outage of Kafka fails at once.
+MAX_WAITING_BYTES = 4 * 1024 * 1024
 PIECE_BYTES = select.PIPE_BUF  # what a pipe that is ready takes without a wait
 
 
@@ -22,29 +23,31 @@ class LogWriter:
     """A file of lines that go out together, `FLUSH_SECONDS` after the first of them was written.
 
     A line of each request, written on its own, would cost it more than all else about the line.
-    Where no loop is running they go out at once, as far as the descriptor takes them. `tell` is
-    called with the number of lines that were lost, once others go out again; it may write one.
+    Where no loop is running they go out at once, as far as the descriptor takes them. `on_drop` is
+    called with the number of lines that are dropped, by one thread at a time, and `tell` with that
+    of all of them, once others go out again; it may write one.
     """
 
     def __init__(self, descriptor: int, tell: Callable[[int], None]) -> None:
         self._descriptor = descriptor
         self._tell = tell
+        self.on_drop: Callable[[int], None] = _nobody
         self._ready = select.poll()
         self._ready.register(descriptor, select.POLLOUT)
         self._lines: list[bytes] = []
         self._begun = memoryview(b"")  # lines of which a part may be out
         self._torn = False  # whether what is out ends within a line
         self._size = 0  # of all that waits
-        self._lost = 0
+        self._dropped = 0  # lines that nobody was told of yet
         self._due_in: asyncio.AbstractEventLoop | None = None
         self._taking = threading.Lock()
         self._writing = threading.Lock()
 
     def write(self, line: bytes) -> int:
-        """Take a line; it counts as lost where too much waits already."""
+        """Take a line, or drop it if too much waits already."""
         with self._taking:
             if self._size > MAX_WAITING_BYTES:
-                self._lost += 1
+                self._drop(1)
             else:
                 self._lines.append(line)
                 self._size += len(line)
@@ -61,7 +64,7 @@ class LogWriter:
             self._call_in(loop, FLUSH_SECONDS)
 
     def end(self) -> None:
-        """Write what is left; where nobody takes it, for no longer than END_SECONDS."""
+        """Write what is left; if nobody takes it, for no longer than END_SECONDS."""
         self._pour(END_SECONDS)
 
     def _call_in(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
@@ -87,9 +90,9 @@ class LogWriter:
             return
         finally:
             self._writing.release()
-        if wrote and self._lost and not self._size:
-            lost, self._lost = self._lost, 0
-            self._tell(lost)
+        if wrote and self._dropped and not self._size:
+            dropped, self._dropped = self._dropped, 0
+            self._tell(dropped)
 
     def _write_until(self, deadline: float) -> bool:
         wrote = False
@@ -112,10 +115,18 @@ class LogWriter:
             self._lines.clear()
 
     def _give_up(self) -> None:
-        """Count what waits as lost: the descriptor is refusing it."""
+        """Drop what waits: the descriptor is refusing it."""
         with self._taking:
             begun = sum(map(bool, bytes(self._begun).split(b"\n")))
-            self._lost += begun + len(self._lines)
+            self._drop(begun + len(self._lines))
             self._begun = memoryview(b"")
             self._lines.clear()
             self._size = 0
+
+    def _drop(self, lines: int) -> None:
+        self._dropped += lines
+        self.on_drop(lines)
+
+
+def _nobody(_: int) -> None:
+    """For a log whose lines nobody counts."""

@@ -5,7 +5,7 @@ answer stands as it is.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any, Protocol
 
+import orjson
 import structlog
 
 from bridge.clip import ID_CHARACTERS, beginning, clipped
@@ -20,12 +21,12 @@ from bridge.errors import DocumentError
 from bridge.model import MAX_LISTED_CHARACTERS, Form, Outcome, Result, Trace
 from bridge.observability.metrics import EndpointMetrics
 from bridge.observability.redelivery import Redelivery
-from bridge.pipeline import Receipt
+from bridge.pipeline import Prepared, Receipt
 from bridge.ratelimit import Repeats
 
 log = structlog.get_logger(__name__)
 
-MAX_LOGGED_IDS = 100
+MAX_IDS_BYTES = 4 * 1024  # in one line, as JSON has them: a traceback finds room beside them
 LINES_PER_SECOND = 0.1  # of requests that are refused for one reason
 LINES_AT_ONCE = 5
 
@@ -48,7 +49,7 @@ class Disposition(Enum):
     MALFORMED = "malformed"  # its body's chunks cannot be read
     EMPTY = "empty"  # it has no body
     LEFT = "left"  # the client left before the end of its body
-    STOPPING = "stopping"  # the gateway stopped before the end of its body
+    STOPPING = "stopping"  # the gateway stopped before it was done
     FAULT = "fault"  # the program failed on it
     UNREADABLE = "unreadable"  # its body is no document of the provider
     LATE = "late"  # its document could not be read in time
@@ -56,11 +57,15 @@ class Disposition(Enum):
 
 
 _READ = frozenset({Disposition.UNREADABLE, Disposition.LATE, Disposition.READ})
-# Reasons for which an endpoint refuses a request.
-REFUSALS = tuple(
-    disposition.value
-    for disposition in Disposition
-    if disposition not in {Disposition.NOT_FOUND, Disposition.UNREADABLE, Disposition.READ}
+FOREIGN = "foreign"  # its document holds no state, but something else
+# Reasons for which nothing of a request of an endpoint is an event, beside those of its content.
+REFUSALS = (
+    *(
+        disposition.value
+        for disposition in Disposition
+        if disposition not in {Disposition.NOT_FOUND, Disposition.UNREADABLE, Disposition.READ}
+    ),
+    FOREIGN,
 )
 
 
@@ -82,8 +87,9 @@ class Request:
     `find_client` tells who sent it, through the proxies that are trusted: asked for only where
     somebody wants to know. `credentials` says what was wrong with them, if that was it ("wrong",
     "missing"), `coding` names the one that its body is compressed with, and `detail` what cannot be
-    read of the body's chunks. `seconds` run from its head to its answer, `publish_seconds` from its
-    first record to what became of the last. `status` is None if nobody was there to answer.
+    read of the body's chunks. `prepared` is its document, `receipt` what became of it. `seconds`
+    run from its head to its answer, `publish_seconds` from its first record to what became of the
+    last. `status` is None if nobody was there to answer.
     """
 
     endpoint: str
@@ -101,6 +107,7 @@ class Request:
     form: Form = Form.XML
     error: DocumentError | None = None
     dead_letter: Outcome | None = None
+    prepared: Prepared | None = None
     receipt: Receipt | None = None
     publish_seconds: float = 0.0
     exception: BaseException | None = None
@@ -126,9 +133,16 @@ class Request:
         if self.receipt is None or self.disposition is not Disposition.READ:
             return self.disposition.value
         rejected = self.receipt.rejected
-        return (
-            None if not rejected or self.receipt.valid else max(rejected, key=rejected.__getitem__)
-        )
+        if rejected and not self.receipt.valid:
+            return max(rejected, key=rejected.__getitem__)
+        return FOREIGN if self.receipt.is_foreign else None
+
+    @property
+    def unlisted(self) -> Sequence[str]:
+        """The ids of its document that the answer does not list, each once, in order."""
+        if self.receipt is not None and self.disposition is Disposition.READ:
+            return self.receipt.unlisted
+        return self.prepared.ids if self.prepared is not None else ()
 
     @property
     def peer(self) -> str | None:
@@ -175,7 +189,11 @@ class Observers:
 
 
 class RequestLog:
-    """Writes one line a request, whatever its size; refusals at a bounded rate."""
+    """Writes one line a request; refusals at a bounded rate.
+
+    The ids that were not listed are all written, in as many lines as they need: what is to be asked
+    of the provider once it has given up. The rate of refusals does not hold them back.
+    """
 
     def __init__(self, endpoint: str | None) -> None:
         self._log = log.bind(endpoint=endpoint)
@@ -183,13 +201,23 @@ class RequestLog:
 
     def __call__(self, request: Request) -> None:
         """Write it."""
+        unlisted = request.unlisted
+        ids = _lines_of(unlisted)
         fields = _fields(request)
+        if unlisted:
+            fields["unlisted"], fields["unlisted_ids"] = len(unlisted), next(ids)
+        self._write(request, fields)
+        for more in ids:
+            self._log.warning("unlisted ids", request_id=request.request_id, unlisted_ids=more)
+
+    def _write(self, request: Request, fields: dict[str, object]) -> None:
         write = self._log.info
         if not request.was_read:
-            suppressed = self._repeats.held_back(request.disposition)
-            if suppressed is None:
-                return
-            fields["suppressed"] = suppressed
+            if "unlisted" not in fields:
+                suppressed = self._repeats.held_back(request.disposition)
+                if suppressed is None:
+                    return
+                fields["suppressed"] = suppressed
             write = self._log.error if request.exception is not None else self._log.warning
         elif _is_remarkable(request):
             write = self._log.warning
@@ -249,14 +277,28 @@ def _add_receipt(fields: dict[str, object], receipt: Receipt) -> None:
     for result, count in results.items():
         fields[result.value] = count
     if receipt.unlisted or receipt.rejected:
-        unlisted = receipt.unlisted
-        fields["unlisted"] = len(unlisted)
-        fields["unlisted_ids"] = [clipped(i, ID_CHARACTERS) for i in unlisted[:MAX_LOGGED_IDS]]
         fields |= {result.value: results.get(result, 0) for result in Result}
         fields["rejected"] = receipt.rejected
         fields["errors"] = receipt.errors[:3]
     if receipt.past_max_states:
         fields["past_max_states"] = receipt.past_max_states
+
+
+def _lines_of(ids: Iterable[str]) -> Iterator[list[str]]:
+    """The ids, in order, as many at a time as a line has room for; one that is too long is cut."""
+    line: list[str] = []
+    size = 0
+    for id_sms in ids:
+        shown = clipped(id_sms, ID_CHARACTERS)
+        if not shown.isascii():  # JSON holds no half of a surrogate pair
+            shown = shown.encode(errors="backslashreplace").decode()
+        size += len(orjson.dumps(shown)) + 1
+        if size > MAX_IDS_BYTES:
+            yield line
+            line, size = [], len(orjson.dumps(shown)) + 1
+        line.append(shown)
+    if line:
+        yield line
 
 
 class RequestMetrics:
@@ -304,8 +346,7 @@ class RequestMetrics:
             log.warning("unknown status", endpoint=metrics.endpoint, status=status)
         if receipt.unreadable_times:
             metrics.unreadable_times.inc(receipt.unreadable_times)
-        if receipt.future_times:
-            metrics.future_times.inc(receipt.future_times)
+        metrics.late(receipt.delays)
         if receipt.gaps or receipt.unlisted or self._redelivery:
             metrics.redelivered(self._gaps(receipt))
 

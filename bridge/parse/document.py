@@ -30,8 +30,8 @@ def parse(body: bytes, *, max_states: int, statuses: Container[str] = MEANINGS) 
         states = _states(processed, flaws, statuses)
     else:
         states = [state_of(element, statuses) for element in processed]
-    unprocessed_ids = frozenset([id_of(element) for element in elements[max_states:]])
-    return Document(tuple(states), unprocessed_ids, is_foreign)
+    unprocessed_ids = dict.fromkeys([id_of(element) for element in elements[max_states:]])
+    return Document(tuple(states), tuple(unprocessed_ids), is_foreign)
 
 
 def _states(

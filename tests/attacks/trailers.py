@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 
 from tests.attacks.rig import ALLOWED, ENDPOINTS, TOKEN, Row, target
-from tests.support.front_proxies import FrontProxy
+from tests.support.front_proxies import FrontProxy, plain
 from tests.support.senders import document
 from tests.support.wire import Address, Wire, chunked_post
 
@@ -32,7 +32,7 @@ def run() -> Iterator[Row]:
             continue
         with (
             target(server={"trusted_proxies": ["127.0.0.1"]}, endpoints=endpoints) as it,
-            FrontProxy(found, it.public) as proxy,
+            FrontProxy(found, plain(found, it.public)) as proxy,
         ):
             line = f"X-Forwarded-For: {PROVIDER}"
             yield f"through {program}", _changed(proxy.address, "/allowed", line, STRANGER)

@@ -5,6 +5,7 @@ The long run is `make subscribers`: 100,000 states.
 
 import json
 import uuid
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,9 +40,9 @@ Identity = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A `<state>` and what it must become, written by hand."""
+    """A state as it is sent, and what it must become, written by hand."""
 
-    xml: str
+    sent: str
     id_sms: str
     status: str
     outcome: str | None
@@ -54,11 +55,10 @@ class Source:
 
     @property
     def event(self) -> Event:
-        data = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "xml"}
-        pairs = [*self.channels.items(), *self.attributes.items()]
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "sent"}
         return {
             "specversion": "1.0",
-            "id": event_id(SOURCE, self.id_sms, self.status, self.raw_time, pairs),
+            "id": event_id(SOURCE, self.id_sms, self.status, self.raw_time, self.values),
             "source": SOURCE,
             "type": f"{PREFIX}.status.{self.status}",
             "time": self.changed_at,
@@ -68,6 +68,12 @@ class Source:
             "subject": self.id_sms,
             "data": data,
         }
+
+    @property
+    def values(self) -> list[tuple[str, str]]:
+        """What the identity is made of besides: channels and attributes as they were sent."""
+        sent = ET.fromstring(self.sent).attrib
+        return [(name, sent[name].strip()) for name in sent if name not in {"id_sms", "time"}]
 
 
 EXTREMES = (
@@ -87,7 +93,7 @@ EXTREMES = (
         *("1969-12-31T23:59:59Z", "1969-12-31 23:59:59", {}, {}),
     ),
     Source(
-        '<state id_sms="1e400" time="2100-02-29 00:00:00" viber="read" '
+        '<state id_sms="1e400" time="2100-02-29 00:00:00" viber="READ" '
         'note="Київстар &#x1F600; &quot;&lt;&amp;&#x2028;&#233; &#x65;&#x301;">deliver</state>',
         *("1e400", "deliver", "delivered", False, 2, None, "2100-02-29 00:00:00"),
         {"viber": "read"},
@@ -97,6 +103,13 @@ EXTREMES = (
         '<state id_sms="null" time="" мова="українська">partly_deliver</state>',
         *("null", "partly_deliver", "pending", False, 1, None, None, {}),
         {"мова": "українська"},
+    ),
+    Source(
+        '<state id_sms="9101" time="" rcs=" seen " vk="Not_Deliver" err="000" price="0.55" '
+        'num_parts="2">DELIVRD</state>',
+        *("9101", "delivrd", "delivered", False, 2, None, None),
+        {"vk": "not_deliver"},
+        {"rcs": "seen", "err": "000", "price": "0.55", "num_parts": "2"},
     ),
 )
 
@@ -149,7 +162,7 @@ def posted(kafka: ExternalKafka, topics: tuple[str, str], mode: str) -> Samples:
             sample = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
             for event in (each["event"] for each in sample["events"]):
                 expected.setdefault((event["source"], event["id"]), event)
-        gateway.post(f"<response>{''.join(source.xml for source in EXTREMES)}</response>".encode())
+        gateway.post(f"<response>{''.join(source.sent for source in EXTREMES)}</response>".encode())
     for source in EXTREMES:
         expected[SOURCE, source.event["id"]] = source.event
     recorded = {

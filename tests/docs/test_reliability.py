@@ -4,19 +4,15 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from bridge.errors import DocumentError
 from bridge.gateway import admission as capacity
 from bridge.kafka import publisher
 from bridge.kafka.supervisor import Timing
-from bridge.model import InvalidState, Result
-from bridge.observability import requests
+from bridge.model import InvalidState
 from bridge.parse import limits, parse
 from tests.kafka.test_publisher import bench
-from tests.support.application import Gateway
 from tests.support.fake_kafka import FakeProducer, message
-from tests.support.fakes import RecordingPublisher
 
 PAGE = " ".join((Path(__file__).parents[2] / "docs/reliability.md").read_text("utf-8").split())
 
@@ -31,7 +27,6 @@ TRIES = "three" if publisher.MAX_DELIVERIES == 3 else str(publisher.MAX_DELIVERI
 @pytest.mark.parametrize(
     "said",
     [
-        f"(`unlisted_ids`, up to {requests.MAX_LOGGED_IDS} a line",
         f"a probe (every {Timing().probe:.0f} s)",
         f"at most {TRIES} times each",
         NESTING,
@@ -41,17 +36,6 @@ TRIES = "three" if publisher.MAX_DELIVERIES == 3 else str(publisher.MAX_DELIVERI
 )
 def test_the_numbers_on_the_page_are_the_programs(said: str) -> None:
     assert said in PAGE
-
-
-async def test_a_line_of_the_log_names_a_hundred_unlisted_ids_and_counts_all() -> None:
-    states = "".join(f'<state id_sms="{number}">send</state>' for number in range(150))
-    with capture_logs() as logs:
-        await Gateway(RecordingPublisher(lambda _: Result.FAILED)).post(
-            f"<response>{states}</response>".encode()
-        )
-    (line,) = [log for log in logs if "unlisted" in log]
-    assert line["unlisted"] == 150
-    assert line["unlisted_ids"] == [str(number) for number in range(100)]
 
 
 async def test_a_small_request_gets_in_line_among_the_records_of_a_large_one() -> None:

@@ -1,23 +1,11 @@
-"""Proxies before the gateway, and a wall clock to move."""
+"""A wall clock to move."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.support.clock import FaketimeUnavailableError, WallClock
-from tests.support.needs import program, skipped_without
-
-
-@pytest.fixture(scope="session")
-def haproxy() -> str:
-    """HAProxy: the program."""
-    return program("haproxy", "haproxy")
-
-
-@pytest.fixture(scope="session")
-def nginx() -> str:
-    """The web server nginx, which is a proxy here: the program."""
-    return program("nginx", "nginx")
+from tests.support.needs import skipped_without
 
 
 @pytest.fixture

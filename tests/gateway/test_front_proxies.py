@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from bridge.demo.embedded_broker import EmbeddedBroker
-from tests.support.front_proxies import FrontProxy
+from tests.support.front_proxies import FrontProxy, plain
 from tests.support.gateway import Gateway, configuration
 from tests.support.senders import LISTED, document
 from tests.support.wire import Reply, Wire, chunked_post, head, post
@@ -58,8 +58,10 @@ def front(request: pytest.FixtureRequest, new_embedded: type[EmbeddedBroker]) ->
             server={"trusted_proxies": ["127.0.0.1"]},
             endpoints=endpoints,
         )
-        with Gateway(config) as gateway, FrontProxy(program, gateway.server_address) as proxy:
-            yield Front(gateway, proxy)
+        with Gateway(config) as gateway:
+            servers = plain(program, gateway.server_address)
+            with FrontProxy(program, servers) as proxy:
+                yield Front(gateway, proxy)
 
 
 def ids(reply: Reply) -> list[str]:

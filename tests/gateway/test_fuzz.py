@@ -1,7 +1,7 @@
 """A short run of the fuzzer, and what shows that it would notice."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +43,7 @@ def test_an_input_is_the_same_whenever_it_is_made() -> None:
 
 
 def _any_state_is_enough(
-    items: Sequence[Item], unprocessed_ids: Collection[str] = frozenset()
+    items: Sequence[Item], unprocessed_ids: Sequence[str] = ()
 ) -> Acknowledged:
     """Lists an id of which one state was published."""
     del unprocessed_ids
@@ -51,15 +51,13 @@ def _any_state_is_enough(
     return list(dict.fromkeys(item.state.id_sms for item in taken if item.state.id_sms)), []
 
 
-def _all_are_durable(
-    items: Sequence[Item], unprocessed_ids: Collection[str] = frozenset()
-) -> Acknowledged:
+def _all_are_durable(items: Sequence[Item], unprocessed_ids: Sequence[str] = ()) -> Acknowledged:
     published = [replace(item, outcome=Outcome(Result.PUBLISHED)) for item in items]
     return bridge.ack.acknowledged(published, unprocessed_ids)
 
 
 def _unprocessed_are_forgotten(
-    items: Sequence[Item], unprocessed_ids: Collection[str] = frozenset()
+    items: Sequence[Item], unprocessed_ids: Sequence[str] = ()
 ) -> Acknowledged:
     del unprocessed_ids
     return bridge.ack.acknowledged(items)

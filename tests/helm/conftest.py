@@ -40,12 +40,6 @@ def models() -> Models:
 
 
 @pytest.fixture(scope="session")
-def promtool() -> str:
-    """The program that checks rules."""
-    return program("promtool", "prometheus")
-
-
-@pytest.fixture(scope="session")
 def prometheus() -> str:
     """Prometheus itself: the program."""
     return program("prometheus", "prometheus")

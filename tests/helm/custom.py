@@ -41,10 +41,9 @@ def section(required: Mapping[str, Schema], optional: Mapping[str, Schema] | Non
 
 def whole(spec: Schema, *labels: str) -> Draft202012Validator:
     """An object with that spec, and labels that its operator looks for."""
-    metadata = section(
-        {"name": TEXT, "namespace": TEXT, "labels": {**TEXTS, "required": list(labels)}},
-        {"annotations": TEXTS},
-    )
+    own = {"labels": {**TEXTS, "required": list(labels)}}
+    names = {"name": TEXT, "namespace": TEXT} | (own if labels else {})
+    metadata = section(names, {"annotations": TEXTS} | own)
     return Draft202012Validator(
         section({"apiVersion": TEXT, "kind": TEXT, "metadata": metadata, "spec": spec})
     )
@@ -146,6 +145,41 @@ KAFKA_USER = section(
     {"authentication": section({"type": words("tls", "tls-external", "scram-sha-512")})},
 )
 
+TRIGGER = section(
+    {
+        "type": words("prometheus"),
+        "metadata": section({"serverAddress": TEXT, "query": TEXT, "threshold": TEXT}),
+    },
+    {"metricType": words("AverageValue", "Value")},
+)
+SCALED_OBJECT = section(
+    {
+        "scaleTargetRef": section({"name": TEXT}),
+        "minReplicaCount": COUNT,
+        "maxReplicaCount": COUNT,
+        "triggers": several(TRIGGER),
+    }
+)
+VERTICAL_AUTOSCALER = section(
+    {
+        "targetRef": section({"apiVersion": TEXT, "kind": words("Deployment"), "name": TEXT}),
+        "updatePolicy": section({"updateMode": words("Off", "Initial", "Recreate", "Auto")}),
+        "resourcePolicy": section(
+            {
+                "containerPolicies": several(
+                    section(
+                        {
+                            "containerName": TEXT,
+                            "controlledResources": several(words("cpu", "memory")),
+                            "minAllowed": TEXTS,
+                        }
+                    )
+                )
+            }
+        ),
+    }
+)
+
 STRIMZI_VERSIONS = ("kafka.strimzi.io/v1", "kafka.strimzi.io/v1beta2")
 CLUSTER = "strimzi.io/cluster"
 EXPECTED: dict[tuple[str, str], Draft202012Validator] = {
@@ -153,6 +187,8 @@ EXPECTED: dict[tuple[str, str], Draft202012Validator] = {
     ("monitoring.coreos.com/v1", "PodMonitor"): whole(POD_MONITOR),
     ("monitoring.coreos.com/v1", "PrometheusRule"): whole(PROMETHEUS_RULE),
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): whole(HTTP_ROUTE),
+    ("keda.sh/v1alpha1", "ScaledObject"): whole(SCALED_OBJECT),
+    ("autoscaling.k8s.io/v1", "VerticalPodAutoscaler"): whole(VERTICAL_AUTOSCALER),
     **{(version, "KafkaTopic"): whole(KAFKA_TOPIC, CLUSTER) for version in STRIMZI_VERSIONS},
     **{(version, "KafkaUser"): whole(KAFKA_USER, CLUSTER) for version in STRIMZI_VERSIONS},
 }

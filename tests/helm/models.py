@@ -1,7 +1,8 @@
 """Validates custom resources with the models of them that npm has, in Node.
 
-The models know types, patterns and words, but take unknown keys, and have nothing of Strimzi's:
-those are the business of tests/helm/custom.py. They are fetched once, into the user's cache.
+The models know types, patterns and words, but take unknown keys, and there are none of Strimzi and
+the vertical autoscaler: those are the business of tests/helm/custom.py. They are fetched once,
+into the user's cache.
 """
 
 import json

@@ -210,7 +210,15 @@ def test_the_package_carries_what_the_chart_needs_and_no_sources(
 
 def test_the_chart_s_description_is_complete() -> None:
     about = yaml.safe_load((chart.CHART / "Chart.yaml").read_text(encoding="utf-8"))
-    changes = yaml.safe_load(about["annotations"]["artifacthub.io/changes"])
+    listed = ("changes", "images", "links")
+    changes, images, links = (
+        yaml.safe_load(about["annotations"][f"artifacthub.io/{name}"]) for name in listed
+    )
+    assert [image["image"].rpartition(":")[2] for image in images] == [about["appVersion"]]
+    assert {about["home"], *about["sources"]} == {about["maintainers"][0]["url"]}
+    for link in links:
+        assert link["url"].startswith(about["home"])
+        assert (chart.CHART.parent / link["url"].partition("/blob/main/")[2]).is_file()
 
     assert about["apiVersion"] == "v2"
     assert about["kubeVersion"] == f">={OLDEST}.0-0"

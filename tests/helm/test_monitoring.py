@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from bridge.observability.log_writer import MAX_WAITING_BYTES
+from bridge.observability.metrics import DELAY_SECONDS
 from tests.helm.alerts import answers, series
 from tests.support.commands import command, options
 from tests.support.prometheus import (
@@ -30,6 +32,7 @@ LOG_WORDS = (
     *("credentials", "suppressed", "reason", "detail", "line", "dead_letter", "declared_bytes"),
     *("create_it_with", "fix", "request_id", "trace_id", "because"),
     *("the topic is not durable", "topic configuration warning", "unknown status", "coding"),
+    *("unlisted ids", "log lines dropped"),
 )
 
 # --- each alert, on made-up series -------------------------------------------------------
@@ -92,6 +95,18 @@ def refused(values: str, **labels: str) -> list[dict[str, str]]:
 
 def valid(values: str, **labels: str) -> list[dict[str, str]]:
     return [series("sms_bridge_valid_documents_total", values, **labels)]
+
+
+def delays(states: Mapping[str, str], endpoint: str = "main") -> list[dict[str, str]]:
+    """States by the upper bound of their bucket, of which each series holds those below it too."""
+    found = []
+    for bound in [*map(str, DELAY_SECONDS), "+Inf"]:
+        within = [values for upper, values in states.items() if float(upper) <= float(bound)]
+        for number, values in enumerate(within or ["0x60"]):
+            pod = f"pod-{number}"
+            name = "sms_bridge_receipt_delay_seconds_bucket"
+            found.append(series(name, values, endpoint=endpoint, le=bound, instance=pod))
+    return found
 
 
 CRITICAL = {"namespace": NAMESPACE, "severity": "critical"}
@@ -195,6 +210,7 @@ CASES: dict[str, Case] = {
         "dead_letters", severity="warning", endpoint="main", reason="not_xml"
     ),
     "SmsBridgeLostBodies": counter("lost_bodies", severity="warning", endpoint="main"),
+    "SmsBridgeLogLinesDropped": counter("dropped_log_lines", severity="warning"),
     "SmsBridgeWrongTimes": Case(
         [
             series("sms_bridge_unreadable_times_total", "0x30", **MAIN),
@@ -204,6 +220,15 @@ CASES: dict[str, Case] = {
             series("sms_bridge_unreadable_times_total", "0x30", **MAIN),
             series("sms_bridge_future_times_total", "0+1x30", **MAIN),
         ],
+        {"namespace": NAMESPACE, "severity": "warning"} | MAIN,
+    ),
+    # Some are late, and an endpoint with a few; a time zone that is an hour too far east.
+    "SmsBridgeLate": Case(
+        [
+            *delays({"5.0": "0+6x30", "3600.0": "0+5x30"}),
+            *delays({"9000.0": "0x15 1x5 2x5 3x20"}, endpoint="few"),
+        ],
+        delays({"-600.0": "0+1x30", "5400.0": "0+8x30"}),
         {"namespace": NAMESPACE, "severity": "warning"} | MAIN,
     ),
     # A word's series begins with its first state, of which no increase can tell.
@@ -423,6 +448,10 @@ def test_the_log_words_of_the_runbook_are_the_program_s() -> None:
     for word in LOG_WORDS:
         assert f"`{word}`" in RUNBOOK
         assert f'"{word}"' in source or f"facts.{word}" in source or f"{word}=" in source, word
+
+
+def test_the_numbers_of_the_runbook_are_the_program_s() -> None:
+    assert f"({MAX_WAITING_BYTES // 1024**2} MiB\nof lines wait)" in RUNBOOK
 
 
 @pytest.mark.parametrize("page", ["runbook.md", "metrics.md"])

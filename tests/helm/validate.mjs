@@ -5,6 +5,7 @@ import { text } from "node:stream/consumers";
 
 const PACKAGES = {
   "gateway.networking.k8s.io": "@kubernetes-models/gateway-api",
+  "keda.sh": "@kubernetes-models/keda",
   "monitoring.coreos.com": "@kubernetes-models/prometheus-operator",
 };
 

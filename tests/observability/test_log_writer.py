@@ -5,6 +5,7 @@ import fcntl
 import http.client
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from confluent_kafka import Producer
 
 from bridge.demo.child import HOST, free_ports, wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
-from bridge.observability import log_writer as sink
+from bridge.observability import log_writer
 from bridge.observability import logging as logs
 from bridge.observability.log_writer import LogWriter
 from tests.support.fake_kafka import until
@@ -32,7 +33,7 @@ PATIENCE_SECONDS = 60  # of a test with a busy machine
 
 
 class Pipe:
-    """A pipe with a reader who reads when told to, and a sink at its other end."""
+    """A pipe with a reader who reads when told to, and a file at its other end."""
 
     def __init__(self, *, blocking: bool = True) -> None:
         self.reader, self.writer = os.pipe()
@@ -40,12 +41,14 @@ class Pipe:
         os.set_blocking(self.reader, False)
         os.set_blocking(self.writer, blocking)
         self.lost: list[int] = []
-        self.sink = LogWriter(self.writer, self.lost.append)
+        self.dropped: list[int] = []
+        self.file = LogWriter(self.writer, self.lost.append)
+        self.file.on_drop = self.dropped.append
 
     def say(self, *lines: bytes) -> None:
         for line in lines:
-            self.sink.write(line)
-            self.sink.flush()
+            self.file.write(line)
+            self.file.flush()
 
     def read(self) -> bytes:
         with suppress(BlockingIOError):
@@ -97,7 +100,7 @@ async def test_lines_that_follow_closely_go_out_together(pipe: Pipe) -> None:
 async def test_lines_wait_for_those_of_the_next_turns(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sink, "FLUSH_SECONDS", 3600)
+    monkeypatch.setattr(log_writer, "FLUSH_SECONDS", 3600)
     for _ in range(10):
         pipe.say(LINE)
         await asyncio.sleep(0)
@@ -115,7 +118,7 @@ def test_a_loop_that_ends_before_it_flushes_holds_up_no_later_line(
         return await pipe.next()
 
     with monkeypatch.context() as later:
-        later.setattr(sink, "FLUSH_SECONDS", 3600)
+        later.setattr(log_writer, "FLUSH_SECONDS", 3600)
         asyncio.run(say())
     assert pipe.read() == b""
     assert asyncio.run(say_and_wait()) == 2 * LINE
@@ -127,14 +130,14 @@ def test_a_line_of_a_loop_that_has_ended_goes_out_when_the_handler_is_flushed(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A command's last word must come after what the log says of it."""
-    monkeypatch.setattr(sink, "FLUSH_SECONDS", 3600)
+    monkeypatch.setattr(log_writer, "FLUSH_SECONDS", 3600)
 
     async def say() -> None:
         pipe.say(LINE)
 
     asyncio.run(say())
     assert pipe.read() == b""
-    logs._Lines(pipe.sink).flush()
+    logs._Lines(pipe.file).flush()
     assert pipe.read() == LINE
 
 
@@ -143,7 +146,7 @@ def test_what_is_left_goes_out_at_the_end(pipe: Pipe) -> None:
         pipe.say(LINE)
 
     asyncio.run(say())
-    pipe.sink.end()
+    pipe.file.end()
     assert pipe.read() == LINE
 
 
@@ -151,7 +154,7 @@ async def test_nobody_waits_for_a_reader_who_does_not_read(pipe: Pipe) -> None:
     """Who waited would do so for ever; once it is read, it gives every line."""
     lines = [b"%d\n" % number for number in range(10_000)]
     pipe.say(*lines)
-    await asyncio.sleep(3 * sink.FLUSH_SECONDS)
+    await asyncio.sleep(3 * log_writer.FLUSH_SECONDS)
     found = b""
 
     def read_all() -> bool:
@@ -161,7 +164,7 @@ async def test_nobody_waits_for_a_reader_who_does_not_read(pipe: Pipe) -> None:
 
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not read_all():
-            await asyncio.sleep(sink.FLUSH_SECONDS / 4)
+            await asyncio.sleep(log_writer.FLUSH_SECONDS / 4)
     assert found == b"".join(lines)
     assert pipe.lost == []
 
@@ -169,27 +172,28 @@ async def test_nobody_waits_for_a_reader_who_does_not_read(pipe: Pipe) -> None:
 def test_the_end_comes_though_nobody_reads(pipe: Pipe) -> None:
     """Who waited for the reader would do so for ever."""
     pipe.say(*[LINE] * 1000)
-    pipe.sink.end()
+    pipe.file.end()
     assert len(pipe.read()) < 1000 * len(LINE)
 
 
 def test_what_is_too_much_to_keep_is_counted_and_told(pipe: Pipe) -> None:
-    written = 2 * sink.MAX_WAITING_BYTES // len(LINE)
+    written = 2 * log_writer.MAX_WAITING_BYTES // len(LINE)
     pipe.say(*[LINE] * written)
     found = b""
     while piece := pipe.read():
         found += piece
-        pipe.sink.flush()
+        pipe.file.flush()
     assert set(found.splitlines(keepends=True)) == {LINE}
-    assert len(found) < sink.MAX_WAITING_BYTES + 8192
-    assert pipe.lost == [written - len(found) // len(LINE)]
+    assert len(found) < log_writer.MAX_WAITING_BYTES + 8192
+    assert pipe.lost == [sum(pipe.dropped)] == [written - len(found) // len(LINE)]
 
 
 def test_a_reader_who_has_gone_is_nobodys_error(pipe: Pipe) -> None:
     pipe.close_reader()
     pipe.say(*[LINE] * 1000)
-    pipe.sink.end()
+    pipe.file.end()
     assert pipe.lost == []  # there is nobody to tell
+    assert sum(pipe.dropped) == 1000
 
 
 def test_a_disk_that_was_full_gets_whole_lines_again(tmp_path: Path) -> None:
@@ -302,6 +306,59 @@ def test_a_log_that_cannot_be_written_costs_no_request(
         assert is_ready(admin)
         program.terminate()
         assert program.wait(20) == 0
+
+
+def test_the_metrics_and_the_log_count_the_lines_that_are_dropped(tmp_path: Path) -> None:
+    """While nobody reads, and once somebody does: what is missing of the ids can be seen."""
+    server, admin = free_ports(2)
+    whole = configuration(
+        "127.0.0.1:1",
+        "t",
+        server={"host": HOST, "port": server},
+        admin={"host": HOST, "port": admin},
+        kafka={"publish_timeout_seconds": 1},
+    )
+    config = tmp_path / "bridge.yaml"
+    config.write_text(yaml.safe_dump(whole))
+    log = tmp_path / "log"
+    with ExitStack() as ends:
+        reader, writer = os.pipe()
+        program = subprocess.Popen([*COMMAND, str(config)], stderr=writer)
+        ends.callback(program.wait)
+        ends.callback(program.kill)
+        os.close(writer)
+        wait_until(lambda: b"ready" not in _admin(admin, "/livez"), "the gateway listens")
+        states = "".join(f'<state id_sms="{n:0>64}">send</state>' for n in range(9_000))
+        posted = 0
+        while not dropped(admin):
+            assert exchange(server, "POST", "/webhook", f"<response>{states}</response>".encode())
+            posted += 1
+        with log.open("wb") as file:
+            copying = subprocess.Popen(["cat"], stdin=reader, stdout=file)
+            os.close(reader)
+            wait_until(lambda: b"log lines dropped" in log.read_bytes(), "the log tells of it")
+            told = dropped(admin)
+            program.terminate()
+            copying.wait(30)
+    lines = [json.loads(line) for line in log.read_bytes().splitlines()]
+    assert [line["lines"] for line in lines if line["event"] == "log lines dropped"] == [told]
+    named = sum(len(line.get("unlisted_ids", ())) for line in lines)
+    assert 0 < named < 9_000 * posted
+
+
+def dropped(port: int) -> int:
+    found = re.search(
+        rb"^sms_bridge_dropped_log_lines_total (\d+)", _admin(port, "/metrics"), re.MULTILINE
+    )
+    assert found is not None
+    return int(found[1])
+
+
+def _admin(port: int, path: str) -> bytes:
+    try:
+        return exchange(port, "GET", path)[1]
+    except OSError:
+        return b"not ready"
 
 
 COMMAND = [sys.executable, "-m", "bridge", "serve", "--config"]

@@ -126,10 +126,14 @@ def _java(_: Path) -> tuple[str, ...]:
 
 
 def _go(scratch: Path) -> tuple[str, ...]:
-    built = scratch / "subscriber"
-    go = _found("go")
-    _build([go, "build", "-mod=readonly", "-o", str(built), "."], HERE / "go", {})
-    return (str(built),)
+    return (go_program(HERE / "go", scratch),)
+
+
+def go_program(source: Path, scratch: Path) -> str:
+    """Compile a directory's program. RuntimeUnavailableError says why it cannot be."""
+    built = scratch / source.name
+    _build([_found("go"), "build", "-mod=readonly", "-o", str(built), "."], source, {})
+    return str(built)
 
 
 def _found(name: str) -> str:

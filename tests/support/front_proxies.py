@@ -1,9 +1,7 @@
-"""The proxies that stand before the gateway in earnest: HAProxy and nginx, Debian's, on loopback.
-
-Each adds the address that called it to X-Forwarded-For, HAProxy after deleting the client's own.
-"""
+"""The proxies that stand before the gateway in earnest: Debian's HAProxy and nginx, on loopback."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from bridge.demo.child import HOST, STOP_SECONDS, Child, free_ports
@@ -12,11 +10,16 @@ from tests.support.wire import Address, Wire
 HAPROXY = """\
 global
     maxconn 256
+    log stdout format raw daemon
 defaults
+    log global
     mode http
     timeout connect 5s
     timeout client 60s
     timeout server 60s
+{servers}
+"""
+HAPROXY_SERVERS = """\
 frontend front
     bind {front}
     http-request del-header X-Forwarded-For
@@ -27,7 +30,6 @@ backend gateway
     server gateway {gateway}
 """
 
-# The body goes on as it comes: that is when a proxy could pass on what it does not know.
 NGINX = """\
 daemon off;
 master_process off;
@@ -41,6 +43,11 @@ http {{
     fastcgi_temp_path {home}/fastcgi;
     uwsgi_temp_path {home}/uwsgi;
     scgi_temp_path {home}/scgi;
+    {servers}
+}}
+"""
+# The body goes on as it comes: that is when a proxy could pass on what it does not know.
+NGINX_SERVERS = """\
     client_max_body_size 0;
     upstream gateway {{
         server {gateway};
@@ -56,24 +63,35 @@ http {{
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
         }}
     }}
-}}
 """
+
+Servers = Callable[[Path, str], str]
+"""The proxy's own part of its configuration, for its directory and the address to listen on."""
+
+
+def plain(program: str, gateway: Address) -> Servers:
+    """Add the address that called to X-Forwarded-For, HAProxy after deleting the client's own."""
+    text = NGINX_SERVERS if is_nginx(program) else HAPROXY_SERVERS
+    return lambda _, front: text.format(front=front, gateway="{}:{}".format(*gateway))
+
+
+def is_nginx(program: str) -> bool:
+    """Whether it is nginx; otherwise it is HAProxy."""
+    return Path(program).name == "nginx"
 
 
 class FrontProxy(Child):
     """One run of a proxy's program in front of a gateway; its files are its own."""
 
-    def __init__(self, program: str, gateway: Address) -> None:
+    def __init__(self, program: str, servers: Servers) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="sms-front-proxy-")
-        home = Path(self._directory.name)
+        self.home = home = Path(self._directory.name)
         (port,) = free_ports(1)
         self.address: Address = (HOST, port)
-        nginx = Path(program).name == "nginx"
-        text = (NGINX if nginx else HAPROXY).format(
-            home=home, front="{}:{}".format(*self.address), gateway="{}:{}".format(*gateway)
-        )
+        nginx = is_nginx(program)
+        own = servers(home, "{}:{}".format(*self.address))
         config = home / "config"
-        config.write_text(text)
+        config.write_text((NGINX if nginx else HAPROXY).format(home=home, servers=own))
         options = ["-p", home, "-e", home / "log"] if nginx else ["-db"]
         command = [program, *options, "-c" if nginx else "-f", config]
         super().__init__(program, *command, log=home / "log")

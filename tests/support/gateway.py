@@ -98,7 +98,14 @@ class Gateway(Child):
 
     @property
     def server_address(self) -> tuple[str, int]:
-        host, port = self._addresses["server"].rsplit(":", 1)
+        return self._address("server")
+
+    @property
+    def admin_address(self) -> tuple[str, int]:
+        return self._address("admin")
+
+    def _address(self, listener: str) -> tuple[str, int]:
+        host, port = self._addresses[listener].rsplit(":", 1)
         return host.strip("[]"), int(port)
 
     @property

@@ -1,0 +1,1 @@
+"""What docs/deploy-hosts.md says: the unit, the container, the compose file, the proxies."""
