@@ -11,6 +11,7 @@ import uvloop
 from bridge.cli.common import EXIT_FAILED, EXIT_INTERRUPTED, fail
 from bridge.clip import printable
 from bridge.console import Progress, progress, table
+from bridge.model import Form
 from bridge.simulate import Plan, Report, Tally, write_report
 from bridge.simulate import simulate as post_states
 
@@ -38,6 +39,14 @@ from bridge.simulate import simulate as post_states
     show_default=True,
     help="Seconds to wait for an answer.",
 )
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([form.value for form in Form]),
+    default=Form.XML.value,
+    show_default=True,
+    help="Form of the documents.",
+)
 @click.option("--seed", type=int, help="Makes the states repeatable.  [default: random]")
 @click.option(
     "--report",
@@ -49,7 +58,7 @@ def simulate(report: Path | None, **options: Any) -> None:
 
     Posts states and, as the provider does, posts again what the answer does not list.
     """
-    result = _run(_plan(options))
+    result = _run(_plan(**options))
     if result is None:
         sys.exit(EXIT_INTERRUPTED)
     try:
@@ -61,9 +70,9 @@ def simulate(report: Path | None, **options: Any) -> None:
         sys.exit(EXIT_FAILED)
 
 
-def _plan(options: dict[str, Any]) -> Plan:
+def _plan(form: str, **options: Any) -> Plan:
     try:
-        return Plan(**options)
+        return Plan(**options, form=Form(form))
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
 
@@ -111,7 +120,7 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
     yield "no answer", _counts(report.faults)
     yield "last fault", printable(report.last_fault or "")
     if report.unreadable_answers:
-        yield "unreadable", f"{report.unreadable_answers:,} answers without a <response>"
+        yield "unreadable", f"{report.unreadable_answers:,} answers without a list of ids"
     if report.foreign_ids:
         sample = printable(", ".join(report.foreign_id_sample))
         yield "foreign ids", _good(f"{report.foreign_ids:,}: {sample}", False)

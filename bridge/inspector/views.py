@@ -136,8 +136,8 @@ class Pages:
         return self._render(
             "document.html",
             entry=entry,
-            body=paint.xml_lines(entry.body),
-            answer=paint.xml_lines(entry.answer),
+            body=paint.document_lines(entry.body, entry.form),
+            answer=paint.document_lines(entry.answer, entry.form),
             fates=[(fate, paint.json_lines(fate.value)) for fate in entry.fates],
             open_fates=OPEN_FATES,
             curl=curl.command(target, self.gateway, entry.body) if target and whole else None,

@@ -72,8 +72,13 @@ class Source:
     @property
     def values(self) -> list[tuple[str, str]]:
         """What the identity is made of besides: channels and attributes as they were sent."""
-        sent = ET.fromstring(self.sent).attrib
-        return [(name, sent[name].strip()) for name in sent if name not in {"id_sms", "time"}]
+        sent = (
+            json.loads(self.sent, parse_int=str, parse_float=str)
+            if self.sent.startswith("{")
+            else ET.fromstring(self.sent).attrib
+        )
+        own = {"id_sms", "time", "state"}
+        return [(name, sent[name].strip()) for name in sent if name not in own and sent[name]]
 
 
 EXTREMES = (
@@ -93,7 +98,7 @@ EXTREMES = (
         *("1969-12-31T23:59:59Z", "1969-12-31 23:59:59", {}, {}),
     ),
     Source(
-        '<state id_sms="1e400" time="2100-02-29 00:00:00" viber="READ" '
+        '<state id_sms="1e400" time="2100-02-29 00:00:00" viber="read" '
         'note="Київстар &#x1F600; &quot;&lt;&amp;&#x2028;&#233; &#x65;&#x301;">deliver</state>',
         *("1e400", "deliver", "delivered", False, 2, None, "2100-02-29 00:00:00"),
         {"viber": "read"},
@@ -110,6 +115,22 @@ EXTREMES = (
         *("9101", "delivrd", "delivered", False, 2, None, None),
         {"vk": "not_deliver"},
         {"rcs": "seen", "err": "000", "price": "0.55", "num_parts": "2"},
+    ),
+)
+EXTREMES_IN_JSON = (
+    Source(
+        '{"id_sms": 1234567890123456789012, "time": "2026-10-25 03:00:10", "state": "DELIVRD", '
+        '"viber": "not_deliver", "sms": " Deliver ", "price": 0.50, "num_parts": 2, "err": "000"}',
+        *("1234567890123456789012", "delivrd", "delivered", False, 2),
+        *("2026-10-25T03:00:10Z", "2026-10-25 03:00:10"),
+        {"viber": "not_deliver", "sms": "deliver"},
+        {"price": "0.50", "num_parts": "2", "err": "000"},
+    ),
+    Source(
+        '{"state": "\\u0073end", "id_sms": "00042", "time": null, "huge": 1E400, "minus": -0, '
+        '"note": "Київ \\ud83d\\ude00 \\"<&\\u2028.", "empty": "", "none": null}',
+        *("00042", "send", "pending", False, 0, None, None, {}),
+        {"huge": "1E400", "minus": "-0", "note": 'Київ \U0001f600 "<&\u2028.'},
     ),
 )
 
@@ -129,7 +150,7 @@ class Samples:
 def sample_files() -> Iterator[Path]:
     """Those that become events, of whole bodies no more than are buried at once."""
     refused = 0
-    for file in sorted(SAMPLES.glob("*.xml")):
+    for file in sorted(path for path in SAMPLES.iterdir() if path.suffix in (".xml", ".body")):
         sample = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
         refused += sample["answer"]["status"] == 400
         simulated = "too_large" in sample.get("outcomes", {}).values()
@@ -163,7 +184,8 @@ def posted(kafka: ExternalKafka, topics: tuple[str, str], mode: str) -> Samples:
             for event in (each["event"] for each in sample["events"]):
                 expected.setdefault((event["source"], event["id"]), event)
         gateway.post(f"<response>{''.join(source.sent for source in EXTREMES)}</response>".encode())
-    for source in EXTREMES:
+        gateway.post(f"[{','.join(source.sent for source in EXTREMES_IN_JSON)}]".encode())
+    for source in (*EXTREMES, *EXTREMES_IN_JSON):
         expected[SOURCE, source.event["id"]] = source.event
     recorded = {
         (event["source"], event["id"]): event
