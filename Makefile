@@ -1,7 +1,7 @@
 # Everything starts from a clean clone: each target makes the virtualenv it needs.
 # Needs make and Python 3.11 or later; the tests on a real Kafka also Java 17 and Maven, those of the
-# chart's custom resources and of the AsyncAPI document Node 20 and npm, and those of docs/examples
-# all of these, g++ and Go.
+# chart's custom resources and of the AsyncAPI document Node 20 and npm, those of benchmarks/peers
+# all of these and Go, and those of docs/examples g++ as well.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## say what there is (this)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(READY) ## the whole story on an in-memory broker
@@ -37,8 +37,8 @@ check: $(READY) ## lint, types and the tests that need nothing from outside: a m
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint fast
 
 .PHONY: fast
-fast: $(READY) ## the tests that need no broker, browser, Helm, npm or Java, and are not slow
-	@$(BIN)/pytest -m fast $(ARGS)
+fast: $(READY) ## the tests that need no broker, browser, Helm, npm or Java, and are not slow, on all cores
+	@$(BIN)/pytest -m fast -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: test
 test: $(READY) ## all tests; ARGS="-k name" for some
@@ -61,10 +61,23 @@ attacks: $(READY) ## what attacks on the running gateway come to; ARGS="slow unr
 subscribers: $(READY) ## the four languages of docs/examples on a long day; STATES=100000 SEED=7
 	@$(BIN)/python -m tests.subscribers --states $(or $(STATES),100000) --seed $(or $(SEED),7)
 
+.PHONY: outage
+outage: $(READY) ## an outage beyond five attempts, then reconcile; MESSAGES=20000 KILLS=10
+	@$(BIN)/python -m tests.reconcile --messages $(or $(MESSAGES),20000) --kills $(or $(KILLS),10)
+
 .PHONY: bench
 bench: $(READY) ## how fast it is, against a plain gateway; ARGS=--write-figures keeps the figures
 	@command -v wrk >/dev/null || { echo "make: bench needs wrk: apt-get install wrk" >&2; exit 2; }
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: $(READY) ## the bridge among gateways in Go, Node and Java; ARGS="--peers go" for some
+	@command -v wrk >/dev/null || { echo "make: bench needs wrk: apt-get install wrk" >&2; exit 2; }
+	@$(BIN)/python -m benchmarks --only peers --output benchmarks/results/peers.json $(ARGS)
+
+.PHONY: bench-gate
+bench-gate: $(READY) ## whether a request costs more than with a commit, in a minute; ARGS=COMMIT
+	@$(BIN)/python -m benchmarks.gate $(ARGS)
 
 .PHONY: lint
 lint: $(READY) ## ruff and strict mypy
@@ -96,7 +109,7 @@ schema: $(READY) ## write the generated files: the chart's, and the contract's d
 
 .PHONY: screenshots
 screenshots: $(READY) ## take the pictures of docs/inspector.md again; needs Chromium
-	@$(BIN)/python -m tests.support.browser
+	@$(BIN)/python -m tests.browser
 
 .PHONY: clean
 clean: ## remove what was built here; the downloaded Kafka stays in the user's cache

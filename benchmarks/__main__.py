@@ -2,17 +2,23 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from benchmarks import plot, report
+from benchmarks.commits import CommitError
 from benchmarks.figures import Results
-from benchmarks.run import PHASES, Plan, measure
+from benchmarks.peers import report as peers
+from benchmarks.peers.programs import PEERS
+from benchmarks.run import PHASES, USUAL_PHASES, Plan, measure
 
 HERE = Path(__file__).parent
 EXIT_USAGE = 2
 SOAK_SECONDS = 600.0
+PLOTS = {"figures": ("throughput.svg", plot.draw), "peers": ("peers.svg", peers.draw)}
+NAMES = tuple(peer.name for peer in PEERS)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,19 +29,20 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         try:
             results = measure(_plan(options))
-        except FileNotFoundError as exc:
+        except (FileNotFoundError, CommitError) as exc:
             click.echo(str(exc), err=True)
             return EXIT_USAGE
         results.write(options.output)
     click.echo("\n".join(report.lines(results)))
     if options.write_figures:
         report.write_figures(results)
-        (HERE / "throughput.svg").write_text(plot.draw(results))
+        for name in report.sections(results):
+            (HERE / PLOTS[name][0]).write_text(PLOTS[name][1](results))
     return int(any(bar.found and not bar.met for bar in report.bars(results)))
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    phases = options.only or PHASES[:-1]
+    phases = options.only or USUAL_PHASES
     if options.soak and "soak" not in phases:
         phases = (*phases, "soak")
     return Plan(
@@ -43,9 +50,11 @@ def _plan(options: argparse.Namespace) -> Plan:
         seconds=options.seconds,
         states=options.states,
         phases=phases,
+        peers=options.peers,
         soak_seconds=options.soak or SOAK_SECONDS,
         embedded=options.embedded,
         pin=options.pin,
+        against=options.against,
         say=lambda line: click.echo(line, err=True),
     )
 
@@ -54,11 +63,14 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
-def _phases(text: str) -> tuple[str, ...]:
-    phases = tuple(text.split(","))
-    if unknown := sorted(set(phases) - set(PHASES)):
-        raise argparse.ArgumentTypeError(f"no such phase: {', '.join(unknown)}")
-    return phases
+def _some_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    def read(text: str) -> tuple[str, ...]:
+        words = tuple(text.split(","))
+        if unknown := sorted(set(words) - set(known)):
+            raise argparse.ArgumentTypeError(f"not one of {known}: {', '.join(unknown)}")
+        return words
+
+    return read
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,11 +78,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--states", type=_numbers, default=(1, 10, 100, 1000), help="a document")
-    parser.add_argument("--only", type=_phases, default=(), help=f"some of: {', '.join(PHASES)}")
+    parser.add_argument(
+        "--only", type=_some_of(PHASES), default=(), help=f"some of: {', '.join(PHASES)}"
+    )
+    parser.add_argument(
+        "--peers", type=_some_of(NAMES), default=NAMES, help=f"some of: {', '.join(NAMES)}"
+    )
     parser.add_argument("--soak", type=float, metavar="SECONDS", help="a long run as well")
     parser.add_argument("--embedded", action="store_true", help="the in-memory broker")
     parser.add_argument(
         "--no-pin", dest="pin", action="store_false", help="leave the cores to the scheduler"
+    )
+    parser.add_argument(
+        "--against", metavar="COMMIT", help="measure the bridge of that commit beside this one"
     )
     parser.add_argument("--output", type=Path, default=HERE / "results" / "latest.json")
     parser.add_argument(

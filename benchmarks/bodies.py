@@ -8,11 +8,12 @@ import random
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
+from pathlib import Path
 
 from bridge.simulate import Plan, SentState, render, states
 
 PREFIX_DIGITS = 11  # with the four of the index, an id is an integer below 2^53
-CUT = b"\0"
+CUT, END = b"\0", b"\1"  # in a file of templates, as post.lua reads it
 POPULATION = 8192  # states over all templates of one size
 # The times of an hour: a provider posts a status within seconds, or again within minutes.
 SPREAD_SECONDS = 3600
@@ -28,6 +29,16 @@ def templates(states_per_document: int, population: int = POPULATION) -> list[Te
     rng = random.Random(1)
     sent = iter([_within_hours(state, rng) for state in states(plan)])
     return [_template(list(islice(sent, states_per_document))) for _ in range(count)]
+
+
+def write_templates(file: Path, states_per_document: int) -> None:
+    """Write them to a file."""
+    file.write_bytes(b"".join(CUT.join(each) + END for each in templates(states_per_document)))
+
+
+def read_templates(file: Path) -> list[Template]:
+    """Return what `write_templates` has written."""
+    return [tuple(text.split(CUT)) for text in file.read_bytes().split(END)[:-1]]
 
 
 def prefix(run: int, number: int) -> bytes:

@@ -1,6 +1,7 @@
-"""Ceilings: what parsing alone and publishing alone cost, in a process of their own.
+"""Ceilings: what parsing, publishing and one produce request alone cost, in a process of their own.
 
-Prints one JSON object: the states that were done, and the CPU and wall-clock seconds for them.
+Prints one JSON object: the states that were done, and the CPU and wall-clock seconds for them; of
+lone produce requests the milliseconds that each took.
 """
 
 import argparse
@@ -9,12 +10,14 @@ import json
 import time
 from collections import defaultdict
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import uvloop
 import xmltodict
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.protocol.produce import ProduceRequest
 
 from benchmarks.baseline import SOURCE, TYPE_PREFIX
 from benchmarks.bodies import document, prefix, templates
@@ -94,14 +97,38 @@ async def publish_alone(
         return meter.figures()
 
 
+async def lone_produce(
+    bootstrap_servers: str, topic: str, rate: float, seconds: float
+) -> dict[str, list[float]]:
+    """Produce one record at a time, so many a second; the round trip of each request, in ms."""
+    found: list[float] = []
+    async with AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers, acks="all", enable_idempotence=True
+    ) as producer:
+        send = producer.client.send
+
+        async def timed(node: int, request: Any, **options: Any) -> Any:
+            started = time.perf_counter()
+            response = await send(node, request, **options)
+            if isinstance(request, ProduceRequest):
+                found.append(round(1000 * (time.perf_counter() - started), 3))
+            return response
+
+        producer.client.send = timed
+        for record in _records(topic)[: round(rate * seconds)]:
+            await producer.send_and_wait(topic, record.value, record.key, headers=record.headers)
+            await asyncio.sleep(1 / rate)
+    return {"round_trips_ms": found}
+
+
 async def _publish(
     producer: AIOKafkaProducer, topic: str, records: list[Message], partitions: list[int]
 ) -> None:
     choose = DefaultPartitioner()
-    lanes: dict[int, list[Message]] = defaultdict(list)
+    batches: dict[int, list[Message]] = defaultdict(list)
     for record in records:
-        lanes[choose(record.key, partitions, partitions)].append(record)
-    await asyncio.gather(*(_send(producer, topic, p, lane) for p, lane in lanes.items()))
+        batches[choose(record.key, partitions, partitions)].append(record)
+    await asyncio.gather(*(_send(producer, topic, p, batch) for p, batch in batches.items()))
 
 
 async def _send(
@@ -135,16 +162,21 @@ def _records(topic: str) -> list[Message]:
 def main() -> None:
     """Measure one part and print its figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ceilings", description=__doc__)
-    parser.add_argument("part", choices=("parse", "publish"))
-    parser.add_argument("--states", type=int, required=True, help="of a document, or at once")
+    parser.add_argument("part", choices=("parse", "publish", "produce"))
+    parser.add_argument("--states", type=int, help="of a document, or at once")
+    parser.add_argument("--rate", type=float, help="of produce requests, a second")
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--bootstrap-servers", default="")
     parser.add_argument("--topic", default="")
     o = parser.parse_args()
+    where = o.bootstrap_servers, o.topic
+    figures: object
     if o.part == "parse":
         figures = parse_alone(o.states, o.seconds)
+    elif o.part == "publish":
+        figures = uvloop.run(publish_alone(*where, o.states, o.seconds))
     else:
-        figures = uvloop.run(publish_alone(o.bootstrap_servers, o.topic, o.states, o.seconds))
+        figures = uvloop.run(lone_produce(*where, o.rate, o.seconds))
     print(json.dumps(figures))  # noqa: T201
 
 

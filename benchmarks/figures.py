@@ -1,12 +1,13 @@
 """What a benchmark has measured, as values that go to a file and come back from it."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
-CLOSED, OPEN_80, OPEN_HALF, PART, START, PROCESSES, FAIR, WATCHED, HOSTILE, SOAK = (
+CLOSED, OPEN_80, OPEN_HALF, PART, START, PROCESSES, FAIR, WATCHED, HOSTILE, SOAK, LONE = (
     "closed",
     "open at 80 % of the baseline",
     "open at half of its own",
@@ -17,7 +18,13 @@ CLOSED, OPEN_80, OPEN_HALF, PART, START, PROCESSES, FAIR, WATCHED, HOSTILE, SOAK
     "watched",
     "hostile",
     "soak",
+    "lone",
 )
+FORMER = "former"  # the bridge of the commit that a run is against
+ALONE, BESIDE = "alone", "beside large documents"  # subjects of FAIR
+PEERS, PEERS_OPEN = "peers", "peers at half of the bridge's throughput"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,12 @@ class Results:
         raw = json.loads(file.read_text())
         samples = [Sample(**sample) for sample in raw["samples"]]
         return cls(raw["about"], samples, [Sample(**sample) for sample in raw["pooled"]])
+
+
+def turned(gateways: Mapping[str, T], number: int) -> list[tuple[str, T]]:
+    """Return them forwards or backwards: none has the same neighbour's traces in every round."""
+    items = list(gateways.items())
+    return items if number % 2 == 0 else items[::-1]
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bodies import CUT, templates
+from benchmarks.bodies import write_templates
+from benchmarks.figures import percentile
 from benchmarks.programs import ROOT, Broker, Program, cpu_seconds, resident_bytes
 from bridge.demo.child import HOST
 
 SCRIPT = Path(__file__).with_name("post.lua")
 PROCESS_SHARE = 50_000_000  # of the 10^8 request numbers of a run, for each generator
 GRACE_SECONDS = 60.0
+MEGABYTE = 2**20
 # Where the baseline is at its best: with more sends in flight than its batches hold it collapses,
 # and any ratio could be had.
 IN_FLIGHT_STATES = 400
@@ -46,6 +48,20 @@ class Closed:
     wall: float
     rss_bytes: int
 
+    def figures(self, states: int) -> dict[str, float]:
+        """Return them by name, for documents of so many states."""
+        posts = max(1, self.requests)
+        return {
+            "requests_per_second": self.requests / self.seconds,
+            "states_per_second": self.requests * states / self.seconds,
+            "cpu_us": self.gateway_cpu / (posts * states) * 1e6,
+            "rss_mb": self.rss_bytes / MEGABYTE,
+            "p50_ms": self.p50_ms,
+            "p99_ms": self.p99_ms,
+            "failed": float(self.refused + self.broken),
+            **_shares(self),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Open:
@@ -59,6 +75,35 @@ class Open:
     broker_cpu: float
     generator_cpu: float
     wall: float
+
+    def figures(self, states: int) -> dict[str, float]:
+        """Return them by name, for documents of so many states; at least one must be answered."""
+        return {
+            "requests_per_second": self.rate,
+            "states_per_second": self.rate * states,
+            "cpu_us": self.gateway_cpu / (len(self.latencies_ms) * states) * 1e6,
+            "failed": float(self.failed),
+            "late_p99_ms": percentile(self.lateness_ms, 0.99),
+            **latency_figures(self.latencies_ms),
+            **_shares(self),
+        }
+
+
+def latency_figures(latencies_ms: Sequence[float]) -> dict[str, float]:
+    """Return the percentiles by name."""
+    return {
+        "p50_ms": percentile(latencies_ms, 0.50),
+        "p99_ms": percentile(latencies_ms, 0.99),
+        "p999_ms": percentile(latencies_ms, 0.999),
+    }
+
+
+def _shares(done: Closed | Open) -> dict[str, float]:
+    return {
+        "gateway_share": done.gateway_cpu / done.wall,
+        "broker_share": done.broker_cpu / done.wall,
+        "generator_share": done.generator_cpu / done.wall,
+    }
 
 
 def require_wrk() -> None:
@@ -83,9 +128,18 @@ class Generators:
         """Remove the templates."""
         self._directory.cleanup()
 
-    def closed(self, programs: Sequence[Program], states: int, seconds: float) -> Closed:
-        """Post as fast as answers come, with the connections shared among the programs."""
-        connections = max(1, connections_for(states) // len(programs))
+    def closed(
+        self,
+        programs: Sequence[Program],
+        states: int,
+        seconds: float,
+        connections: int | None = None,
+    ) -> Closed:
+        """Post as fast as answers come, with the connections shared among the programs.
+
+        Without a number of `connections` there are as many as suit the baseline best.
+        """
+        connections = max(1, (connections or connections_for(states)) // len(programs))
         run = next(_runs)
         commands = [
             self._wrk(
@@ -181,7 +235,7 @@ class Generators:
     def _templates(self, states: int) -> Path:
         file = Path(self._directory.name) / f"{states}.templates"
         if not file.exists():
-            file.write_bytes(b"".join(CUT.join(t) + b"\1" for t in templates(states)))
+            write_templates(file, states)
         return file
 
 

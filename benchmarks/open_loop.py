@@ -21,6 +21,9 @@ CONNECTIONS = 16  # open from the start
 MAX_CONNECTIONS = 250
 LAST_ANSWERS_SECONDS = 10.0
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked\r\n", re.IGNORECASE)
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
+_CHUNK_BREAK = re.compile(rb"\r\n[0-9a-fA-F]+\r\n")
 _HEAD = b"POST %b HTTP/1.1\r\nHost: %b\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n"
 
 
@@ -104,6 +107,7 @@ class _Connection(asyncio.Protocol):
         self._load = load
         self._answer = b""
         self._end: int | None = None  # of the answer, in bytes
+        self._chunked = False  # the answer has no length: the bridge's always has
         self._due: float | None = None
         self._transport: asyncio.WriteTransport
 
@@ -122,18 +126,27 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._answer += data
-        if self._end is None:
+        if self._end is None and not self._chunked:
             head = self._answer.find(b"\r\n\r\n")
-            length = _LENGTH.search(self._answer, 0, head + 2) if head >= 0 else None
-            if length is None:
+            if head < 0:
                 return
-            self._end = head + 4 + int(length[1])
-        if len(self._answer) >= self._end:
+            if length := _LENGTH.search(self._answer, 0, head + 2):
+                self._end = head + 4 + int(length[1])
+            else:
+                self._chunked = _CHUNKED.search(self._answer, 0, head + 2) is not None
+        if self._is_whole():
             self._finish(time.perf_counter())
+
+    def _is_whole(self) -> bool:
+        if self._chunked:
+            return self._answer.endswith(_LAST_CHUNK)
+        return self._end is not None and len(self._answer) >= self._end
 
     def _finish(self, now: float) -> None:
         answer, due = self._answer, self._due
-        self._answer, self._end, self._due = b"", None, None
+        if self._chunked:
+            answer = _CHUNK_BREAK.sub(b"", answer)
+        self._answer, self._end, self._chunked, self._due = b"", None, False, None
         if due is not None:
             whole = answer.startswith(b"HTTP/1.1 200 ")
             whole = whole and answer.count(b"<id_sms>") == self._load.listed

@@ -6,9 +6,18 @@ from dataclasses import dataclass
 
 from benchmarks.figures import CLOSED, OPEN_80, PART, Results
 
-WIDTH, HEIGHT = 420, 320  # of a panel
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 40, 48
-COLOURS = {"bridge": "#0b6e4f", "baseline": "#c8553d", "ceiling": "#7a7f87"}
+WIDTH, HEIGHT = 420, 336  # of a panel
+LEFT, RIGHT, TOP, BOTTOM = 64, 16, 56, 48
+LETTER, GAP = 7, 12  # of the legend, which is a line of names above the panel
+COLOURS = {
+    "bridge": "#0b6e4f",
+    "baseline": "#c8553d",
+    "ceiling": "#7a7f87",
+    "go": "#1f77b4",
+    "benthos": "#9467bd",
+    "node": "#d18f00",
+    "spring": "#c8553d",
+}
 STYLE = "font: 12px sans-serif; fill: #24292f"
 
 Series = Mapping[str, Sequence[tuple[float, float]]]
@@ -35,12 +44,16 @@ class _Scale:
 
 def draw(results: Results) -> str:
     """Return the whole picture."""
-    panels = [
-        _panel(0, "states per second (closed loop)", _throughput(results)),
-        _panel(WIDTH, "p99 in ms at 80 % of the baseline's capacity", _latency(results)),
-    ]
+    return picture(
+        panel(0, "states per second (closed loop)", _throughput(results)),
+        panel(1, "p99 in ms at 80 % of the baseline's capacity", _latency(results)),
+    )
+
+
+def picture(*panels: str) -> str:
+    """Return panels side by side."""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * WIDTH} {HEIGHT}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {len(panels) * WIDTH} {HEIGHT}" '
         f'style="{STYLE}">\n<rect width="100%" height="100%" fill="white"/>\n'
         + "\n".join(panels)
         + "\n</svg>\n"
@@ -49,7 +62,7 @@ def draw(results: Results) -> str:
 
 def _throughput(results: Results) -> Series:
     found = {
-        name: _line(results, CLOSED, name, "states_per_second") for name in ("bridge", "baseline")
+        name: line(results, CLOSED, name, "states_per_second") for name in ("bridge", "baseline")
     }
     ceiling = []
     for states in results.sizes(CLOSED):
@@ -66,32 +79,34 @@ def _throughput(results: Results) -> Series:
 
 def _latency(results: Results) -> Series:
     names = {"bridge": "bridge", "baseline": "baseline", "ceiling": "constant"}
-    return {name: _line(results, OPEN_80, of, "p99_ms") for name, of in names.items()}
+    return {name: line(results, OPEN_80, of, "p99_ms") for name, of in names.items()}
 
 
-def _line(results: Results, kind: str, name: str, figure: str) -> list[tuple[float, float]]:
+def line(results: Results, kind: str, name: str, figure: str) -> list[tuple[float, float]]:
+    """Return the median of a figure against the states of a document."""
     found = [(n, results.median(kind, name, n, figure)) for n in results.sizes(kind)]
     return [(float(states), value) for states, value in found if value]
 
 
-def _panel(offset: int, title: str, series: Series) -> str:
-    points = [point for line in series.values() for point in line]
+def panel(place: int, title: str, series: Series) -> str:
+    """Return the lines of one panel; places count from the left."""
+    offset = place * WIDTH
+    points = [point for curve in series.values() for point in curve]
     if not points:
         return ""
     across = _Scale(*_decades([x for x, _ in points]), offset + LEFT, offset + WIDTH - RIGHT)
     upward = _Scale(*_decades([y for _, y in points]), HEIGHT - BOTTOM, TOP)
     parts = [
-        _text(offset + LEFT, TOP - 18, title, "start"),
+        _text(offset + LEFT, TOP - 34, title, "start"),
         _text(offset + (LEFT + WIDTH) / 2, HEIGHT - 12, "states per document"),
         *_grid(across, upward),
     ]
-    for number, (name, line) in enumerate(series.items()):
-        parts += _curve(name, [(across(x), upward(y)) for x, y in line])
-        parts.append(
-            f'<g fill="{COLOURS[name]}">'
-            + _text(offset + WIDTH - RIGHT, TOP + 14 * (number + 1), name, "end", "")
-            + "</g>"
-        )
+    at = offset + LEFT
+    for name, curve in series.items():
+        parts += _curve(name, [(across(x), upward(y)) for x, y in curve])
+        legend = _text(at, TOP - 14, name, "start", "")
+        parts.append(f'<g fill="{COLOURS[name]}">{legend}</g>')
+        at += LETTER * len(name) + GAP
     return "\n".join(parts)
 
 

@@ -7,11 +7,11 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -35,19 +35,20 @@ _BROKER_PROPERTIES = {"log.retention.check.interval.ms": "5000"}
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker with the TOPICS; `name` says which kind."""
+    """A broker with the topics that are published to; `name` says which kind."""
 
     name: str
     bootstrap_servers: str
     pids: tuple[int, ...]
+    embedded: bool = False
 
 
 @contextlib.contextmanager
-def broker(*, embedded: bool = False) -> Iterator[Broker]:
+def broker(*, embedded: bool = False, topics: Sequence[str] = TOPICS) -> Iterator[Broker]:
     """Run a real Apache Kafka, or the in-memory broker where there can be none."""
     with contextlib.ExitStack() as stack:
         if embedded:
-            yield _embedded(stack, "")
+            yield _embedded(stack, topics, "")
             return
         # The tests' cluster starts fast and stays slow; this one is to run at full speed.
         os.environ["_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=4"
@@ -55,20 +56,25 @@ def broker(*, embedded: bool = False) -> Iterator[Broker]:
         try:
             stack.enter_context(cluster)
         except KafkaUnavailableError as exc:
-            yield _embedded(stack, f" (no Apache Kafka: {exc})")
+            yield _embedded(stack, topics, f" (no Apache Kafka: {exc})")
             return
-        for topic in TOPICS:
+        for topic in topics:
             cluster.create_topic(topic, PARTITIONS, config=_TOPIC_CONFIG)
         yield Broker("Apache Kafka, one node", cluster.bootstrap_servers, cluster.pids)
 
 
-def _embedded(stack: contextlib.ExitStack, why: str) -> Broker:
-    memory = stack.enter_context(EmbeddedBroker(*TOPICS))
-    return Broker(f"in-memory broker{why}", memory.bootstrap_servers, (memory.pid,))
+def _embedded(stack: contextlib.ExitStack, topics: Sequence[str], why: str) -> Broker:
+    memory = stack.enter_context(EmbeddedBroker(*topics))
+    return Broker(f"in-memory broker{why}", memory.bootstrap_servers, (memory.pid,), embedded=True)
 
 
 class Program(Child):
-    """A server in a process of its own, on its cores if it has any, with its files."""
+    """A server in a process of its own, on its cores if it has any, with its files.
+
+    `source` is the directory that holds the packages that it runs.
+    """
+
+    prefix: ClassVar[tuple[str, ...]] = (sys.executable, "-m")  # of its arguments
 
     def __init__(
         self,
@@ -77,11 +83,12 @@ class Program(Child):
         ready_url: str,
         cores: frozenset[int] | None = None,
         environ: Mapping[str, str] = MappingProxyType({}),
+        source: Path = ROOT,
     ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="sms-bridge-bench-")
         self.directory = Path(self._directory.name)
-        command = (sys.executable, "-m", *arguments)
-        environ = {"PYTHONPATH": str(ROOT), **environ}
+        command = (*self.prefix, *arguments)
+        environ = {"PYTHONPATH": str(source), **environ}
         log = self.directory / "log"
         super().__init__(arguments[0], *command, log=log, environ=environ, cwd=self.directory)
         self.port = port
@@ -127,8 +134,8 @@ class Program(Child):
 class Bridge(Program):
     """The program as its users run it, with a configuration that says no more than it must.
 
-    `settings` are parts of the configuration beside that, `environ` variables, and `module` what
-    runs in the program's place.
+    `settings` are parts of the configuration beside that, `environ` variables, `module` what runs
+    in the program's place, and `source` where it is.
     """
 
     def __init__(
@@ -139,11 +146,14 @@ class Bridge(Program):
         settings: Mapping[str, Any] = MappingProxyType({}),
         environ: Mapping[str, str] = MappingProxyType({}),
         module: str = "bridge",
+        source: Path = ROOT,
     ) -> None:
         port, admin_port = free_ports(2)
         arguments = (module, "serve", "--config", "bridge.yaml")
         readyz = f"http://{HOST}:{admin_port}/readyz"
-        super().__init__(*arguments, port=port, ready_url=readyz, cores=cores, environ=environ)
+        super().__init__(
+            *arguments, port=port, ready_url=readyz, cores=cores, environ=environ, source=source
+        )
         whole: dict[str, Any] = {
             "server": {"port": port},
             "admin": {"port": admin_port},
@@ -168,17 +178,18 @@ def baseline(
         "--max-batch-bytes": str(max_batch_bytes),
     }
     arguments = ("benchmarks.baseline", *(word for pair in options.items() for word in pair))
-    return Program(*arguments, port=port, ready_url=_root(port), cores=cores)
+    return Program(*arguments, port=port, ready_url=root_url(port), cores=cores)
 
 
 def constant(cores: frozenset[int] | None = None) -> Program:
     """Return the server that answers a constant, to be entered."""
     (port,) = free_ports(1)
     arguments = ("benchmarks.constant", "--port", str(port))
-    return Program(*arguments, port=port, ready_url=_root(port), cores=cores)
+    return Program(*arguments, port=port, ready_url=root_url(port), cores=cores)
 
 
-def _root(port: int) -> str:
+def root_url(port: int) -> str:
+    """Return the address of a server on loopback."""
     return f"http://{HOST}:{port}/"
 
 

@@ -13,12 +13,18 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from json import loads
 from pathlib import Path
+from typing import Any
 
 from benchmarks import programs, watched
+from benchmarks.commits import tree_of
 from benchmarks.figures import (
+    ALONE,
+    BESIDE,
     CLOSED,
     FAIR,
+    FORMER,
     HOSTILE,
+    LONE,
     OPEN_80,
     OPEN_HALF,
     PART,
@@ -28,13 +34,25 @@ from benchmarks.figures import (
     WATCHED,
     Results,
     Sample,
-    percentile,
+    turned,
 )
-from benchmarks.load import Closed, Generators, Open, connections_for, require_wrk
+from benchmarks.load import (
+    MEGABYTE,
+    Generators,
+    Open,
+    connections_for,
+    latency_figures,
+    require_wrk,
+)
+from benchmarks.peers.gateways import gateways, versions
+from benchmarks.peers.phase import Phase
+from benchmarks.peers.programs import PEERS
 from benchmarks.programs import ROOT, Bridge, Broker, Program, pinned, resident_bytes
 from bridge.kafka.producer import MAX_BATCH_BYTES
 
-PHASES = ("load", "start", "processes", "fairness", "watched", "hostile", "soak")
+PHASES = ("load", "start", "processes", "lone", "fairness", "watched", "hostile", "peers", "soak")
+# What `make bench` runs unless it is told otherwise.
+USUAL_PHASES = PHASES[:-2]
 IMPORTS = "import starlette, uvicorn, aiokafka, cloudevents, xmltodict, pydantic"
 WARM_UP_SECONDS = 2.0
 PART_SECONDS = 2.0
@@ -42,9 +60,9 @@ SHARE_OF_BASELINE, SHARE_OF_OWN = 0.8, 0.5
 PROCESS_STATES = (1, 100)
 WATCHED_STATES = (1, 100)
 WATCHED_TIMES = 4  # as many rounds, each as much shorter: what is looked for is small
+LONE_RATE = 20.0  # posts a second: each is answered long before the next
 FAIR_RATE, FAIR_LARGE = 100.0, 10_000  # one-state posts a second, states of a large document
 SOAK_STATES, SOAK_WINDOW_SECONDS = 100, 10.0
-MEGABYTE = 2**20
 LIBRARIES = ("aiokafka", "uvicorn", "starlette", "uvloop", "xmltodict", "cloudevents", "orjson")
 
 
@@ -55,10 +73,12 @@ class Plan:
     rounds: int = 5
     seconds: float = 5.0
     states: tuple[int, ...] = (1, 10, 100, 1000)
-    phases: tuple[str, ...] = PHASES[:-1]
+    phases: tuple[str, ...] = USUAL_PHASES
+    peers: tuple[str, ...] = tuple(peer.name for peer in PEERS)
     soak_seconds: float = 0.0
     embedded: bool = False
     pin: bool = True
+    against: str | None = None  # a commit whose bridge is measured beside the present one
     say: Callable[[str], None] = field(default=lambda _: None)
 
 
@@ -68,7 +88,8 @@ def measure(plan: Plan) -> Results:
     all_cores = frozenset(os.sched_getaffinity(0))
     with ExitStack() as stack:
         cores = stack.enter_context(_divided_cores(plan))
-        broker = stack.enter_context(programs.broker(embedded=plan.embedded))
+        topics = (*programs.TOPICS, *(peer.topic for peer in PEERS))
+        broker = stack.enter_context(programs.broker(embedded=plan.embedded, topics=topics))
         generators = Generators(broker)
         stack.callback(generators.close)
         run = _Run(plan, broker, generators, cores, all_cores)
@@ -99,6 +120,7 @@ def _about(plan: Plan, broker: Broker) -> dict[str, str]:
         "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
         "rounds": f"{plan.rounds} of {plan.seconds:g} s",
         "cores": "gateway on one, all else on the others" if plan.pin else "shared by all",
+        **({"former": f"commit {plan.against}"} if plan.against else {}),
         "when": time.strftime("%Y-%m-%d", time.gmtime()),
     }
 
@@ -135,6 +157,9 @@ class _Run:
                 "tuned": programs.baseline(bootstrap, self._cores, MAX_BATCH_BYTES),
                 "constant": programs.constant(self._cores),
             }
+            if self._plan.against is not None:
+                source = stack.enter_context(tree_of(self._plan.against))
+                gateways[FORMER] = Bridge(bootstrap, self._cores, source=source)
             for program in gateways.values():
                 stack.enter_context(program)
             for states in self._plan.states:
@@ -146,9 +171,9 @@ class _Run:
         for program in gateways.values():
             self._generators.closed([program], states, self._warm_up_seconds)
         for number in range(self._plan.rounds):
-            for name, program in gateways.items():
+            for name, program in turned(gateways, number):
                 done = self._generators.closed([program], states, self._plan.seconds)
-                self._add(CLOSED, name, states, number, _closed_figures(done, states))
+                self._add(CLOSED, name, states, number, done.figures(states))
             for part in ("parse", "publish"):
                 self._add(PART, part, states, number, self._part(part, states))
 
@@ -158,11 +183,12 @@ class _Run:
             for name in gateways
         }
         rates = [
+            *((OPEN_80, name, SHARE_OF_BASELINE * capacity["baseline"]) for name in gateways),
             *(
-                (OPEN_80, name, SHARE_OF_BASELINE * capacity["baseline"])
-                for name in ("baseline", "bridge", "tuned", "constant")
+                (OPEN_HALF, name, SHARE_OF_OWN * capacity[name])
+                for name in ("baseline", "bridge", FORMER)
+                if name in gateways
             ),
-            *((OPEN_HALF, name, SHARE_OF_OWN * capacity[name]) for name in ("baseline", "bridge")),
         ]
         for number in range(self._plan.rounds):
             for kind, name, rate in rates:
@@ -170,7 +196,7 @@ class _Run:
                     done = self._open(gateways[name], name, states, rate)
                     self._open_runs[kind, name, states].append(done)
                     if done.latencies_ms:
-                        self._add(kind, name, states, number, _open_figures(done, states))
+                        self._add(kind, name, states, number, done.figures(states))
 
     def _open(self, program: Program, name: str, states: int, rate: float) -> Open:
         listed = 1 if name == "constant" else states
@@ -181,31 +207,44 @@ class _Run:
             latencies = [latency for run in runs for latency in run.latencies_ms]
             if latencies:
                 counts = {"answers": len(latencies), "failed": sum(run.failed for run in runs)}
-                figures = {**counts, **_latency_figures(latencies)}
+                figures = {**counts, **latency_figures(latencies)}
                 self.results.pooled.append(Sample(kind, name, states, 0, figures))
 
     def _part(self, part: str, states: int) -> dict[str, float]:
         at_once = states if part == "parse" else states * connections_for(states)
         seconds = min(PART_SECONDS, self._plan.seconds)
-        where = (
-            "--bootstrap-servers",
-            self._broker.bootstrap_servers,
-            "--topic",
-            programs.TOPICS[2],
-        )
-        options = ("--states", str(at_once), "--seconds", str(seconds), *where)
-        with pinned(self._cores):
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.ceilings", part, *options],
-                stdout=subprocess.PIPE,
-                check=True,
-                cwd=ROOT,
-            )
-        found = loads(done.stdout)
+        found = self._ceiling(part, states=at_once, seconds=seconds)
         return {
             "cpu_us": found["cpu_seconds"] / found["states"] * 1e6,
             "states_per_second": found["states"] / found["seconds"],
         }
+
+    def _ceiling(self, part: str, **options: float) -> dict[str, Any]:
+        given = {
+            "bootstrap-servers": self._broker.bootstrap_servers,
+            "topic": programs.TOPICS[2],
+            **options,
+        }
+        words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+        with pinned(self._cores):
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.ceilings", part, *words],
+                stdout=subprocess.PIPE,
+                check=True,
+                cwd=ROOT,
+            )
+        return dict(loads(done.stdout))
+
+    def lone(self) -> None:
+        """Posts one at a time to an idle gateway, beside produce requests one at a time."""
+        with Bridge(self._broker.bootstrap_servers, self._cores) as bridge:
+            self._generators.open(bridge, 1, LONE_RATE, self._warm_up_seconds, listed=1)
+            for number in range(self._plan.rounds):
+                done = self._generators.open(bridge, 1, LONE_RATE, self._plan.seconds, listed=1)
+                self._add(LONE, "post", 1, number, done.figures(1))
+                found = self._ceiling("produce", rate=LONE_RATE, seconds=self._plan.seconds)
+                figures = latency_figures(found["round_trips_ms"])
+                self._add(LONE, "produce request", 1, number, figures)
 
     # --- the process ---------------------------------------------------------------------
 
@@ -249,7 +288,7 @@ class _Run:
                 for number in range(self._plan.rounds):
                     for name, serving in (("one", [one]), ("two", [one, two])):
                         done = self._generators.closed(serving, states, self._plan.seconds)
-                        self._add(PROCESSES, name, states, number, _closed_figures(done, states))
+                        self._add(PROCESSES, name, states, number, done.figures(states))
 
     def fairness(self) -> None:
         """One-state posts at a fixed rate, alone and while the largest documents stream in."""
@@ -257,13 +296,13 @@ class _Run:
             self._fair(bridge, "warm-up", 0)
             self.results.samples.pop()
             for number in range(self._plan.rounds):
-                self._fair(bridge, "alone", number)
+                self._fair(bridge, ALONE, number)
                 with self._generators.streaming(bridge, FAIR_LARGE, self._plan.seconds + 2):
-                    self._fair(bridge, "beside large documents", number)
+                    self._fair(bridge, BESIDE, number)
 
     def _fair(self, bridge: Bridge, name: str, number: int) -> None:
         done = self._generators.open(bridge, 1, FAIR_RATE, self._plan.seconds, listed=1)
-        self._add(FAIR, name, 1, number, _open_figures(done, 1))
+        self._add(FAIR, name, 1, number, done.figures(1))
 
     def watched(self) -> None:
         """What it costs to be watched: from nothing to everything that can be turned on."""
@@ -273,9 +312,9 @@ class _Run:
                 for bridge in bridges.values():
                     self._generators.closed([bridge], states, self._warm_up_seconds)
                 for number in range(self._plan.rounds * WATCHED_TIMES):
-                    for name, bridge in _turned(bridges, number):
+                    for name, bridge in turned(bridges, number):
                         done = self._generators.closed([bridge], states, seconds)
-                        self._add(WATCHED, name, states, number, _closed_figures(done, states))
+                        self._add(WATCHED, name, states, number, done.figures(states))
 
     def hostile(self) -> None:
         """The costliest bodies, each beside an honest one of its size, in one process."""
@@ -287,6 +326,20 @@ class _Run:
                 figures = {"cpu_ms": seconds * 1000, "of_honest": seconds / honest}
                 self._add(HOSTILE, name, 0, number, figures)
 
+    def peers(self) -> None:
+        """The bridge among gateways that others would write: closed loop, then all at one rate."""
+        with gateways(self._broker, self._plan.peers, self._cores, self._leave_out) as running:
+            self.results.about |= versions(running)
+            phase = Phase(
+                running, self._generators, self._add, self._plan.rounds, self._plan.seconds
+            )
+            for states in self._plan.states:
+                phase.measure(states)
+
+    def _leave_out(self, name: str, why: str) -> None:
+        self.results.about[f"left out: {name}"] = why
+        self._plan.say(f"left out: {name}: {why}")
+
     def soak(self) -> None:
         """Full load in windows, to see whether anything grows."""
         windows = max(1, round(self._plan.soak_seconds / SOAK_WINDOW_SECONDS))
@@ -294,7 +347,7 @@ class _Run:
             self._generators.closed([bridge], SOAK_STATES, self._warm_up_seconds)
             for number in range(windows):
                 done = self._generators.closed([bridge], SOAK_STATES, SOAK_WINDOW_SECONDS)
-                self._add(SOAK, "bridge", SOAK_STATES, number, _closed_figures(done, SOAK_STATES))
+                self._add(SOAK, "bridge", SOAK_STATES, number, done.figures(SOAK_STATES))
 
     def _add(
         self, kind: str, subject: str, states: int, number: int, figures: dict[str, float]
@@ -302,52 +355,3 @@ class _Run:
         self.results.add(kind, subject, states, number, figures)
         words = " ".join(f"{name}={value:.4g}" for name, value in figures.items())
         self._plan.say(f"{kind}, {subject}, {states} a document, round {number + 1}: {words}")
-
-
-def _turned(bridges: dict[str, Bridge], number: int) -> list[tuple[str, Bridge]]:
-    """Who is first changes from round to round: none has always the same neighbour's traces."""
-    items = list(bridges.items())
-    return items if number % 2 == 0 else items[::-1]
-
-
-def _closed_figures(done: Closed, states: int) -> dict[str, float]:
-    posts = max(1, done.requests)
-    return {
-        "requests_per_second": done.requests / done.seconds,
-        "states_per_second": done.requests * states / done.seconds,
-        "cpu_us": done.gateway_cpu / (posts * states) * 1e6,
-        "rss_mb": done.rss_bytes / MEGABYTE,
-        "p50_ms": done.p50_ms,
-        "p99_ms": done.p99_ms,
-        "failed": float(done.refused + done.broken),
-        **_shares(done),
-    }
-
-
-def _open_figures(done: Open, states: int) -> dict[str, float]:
-    answered = len(done.latencies_ms)
-    return {
-        "requests_per_second": done.rate,
-        "states_per_second": done.rate * states,
-        "cpu_us": done.gateway_cpu / max(1, answered * states) * 1e6,
-        "failed": float(done.failed),
-        "late_p99_ms": percentile(done.lateness_ms, 0.99),
-        **_latency_figures(done.latencies_ms),
-        **_shares(done),
-    }
-
-
-def _latency_figures(latencies_ms: list[float]) -> dict[str, float]:
-    return {
-        "p50_ms": percentile(latencies_ms, 0.50),
-        "p99_ms": percentile(latencies_ms, 0.99),
-        "p999_ms": percentile(latencies_ms, 0.999),
-    }
-
-
-def _shares(done: Closed | Open) -> dict[str, float]:
-    return {
-        "gateway_share": done.gateway_cpu / done.wall,
-        "broker_share": done.broker_cpu / done.wall,
-        "generator_share": done.generator_cpu / done.wall,
-    }

@@ -24,11 +24,20 @@ class Progress:
     def __init__(self, bar: Any = None) -> None:
         self._bar = bar
 
-    def at(self, position: int, label: str | None = None) -> None:
-        """Move the bar to a position, counted from its start."""
+    def at(self, position: int, label: str | None = None, of: int | None = None) -> None:
+        """Move the bar to a position, counted from its start; `of` changes where its end is."""
         if self._bar is not None:
             self._bar.label = label or self._bar.label
+            self._bar.length = of or self._bar.length
             self._bar.update(position - self._bar.pos)
+
+    def say(self, line: str) -> None:
+        """Write a line to standard error, above the bar."""
+        if self._bar is None:
+            click.echo(line, err=True)
+            return
+        click.echo(f"\r\x1b[2K{line}", err=True)
+        self._bar.render_progress()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -35,7 +35,8 @@ def status_message(route: Route, state: State, received_at: datetime) -> Message
     """The status event of a valid state; `received_at` is in UTC."""
     id_sms, status, channels, values, raw_time, _ = state
     final, outcome, rank = route.statuses.get(status, _UNKNOWN)
-    changed_at = _changed_at(raw_time, route.timezone) if raw_time else None
+    moment = _changed_at(raw_time, route.timezone) if raw_time else None
+    changed_at = None if moment is None else moment.text
     received, timestamp_ms = _receipt(received_at)
     identity = event_id(route.source, state)
     envelope = {
@@ -151,29 +152,30 @@ def parse_time(raw_time: str | None, timezone: tzinfo) -> datetime | None:
         return None
 
 
-def time_defect(
-    raw_time: str, timezone: tzinfo, received_at: datetime
-) -> Literal["unreadable", "future"] | None:
-    """What is wrong with a time that the provider sent, if anything."""
+def timestamp(raw_time: str, timezone: tzinfo) -> float | None:
+    """The provider's local time in seconds from the epoch, or None if it cannot be read."""
     changed_at = _changed_at(raw_time, timezone)
-    if changed_at is None:
-        return "unreadable"
-    if changed_at <= _receipt(received_at)[0]:  # as nearly always; both as text, in one form
-        return None
-    return "future" if changed_at > _rfc3339(received_at + FAR_FUTURE) else None
+    return None if changed_at is None else changed_at.timestamp
 
 
-def _changed_at(raw_time: str, timezone: tzinfo) -> str | None:
-    """`parse_time` in RFC 3339."""
+class _Moment(NamedTuple):
+    """A time in RFC 3339, and in seconds from the epoch."""
+
+    text: str
+    timestamp: float
+
+
+def _changed_at(raw_time: str, timezone: tzinfo) -> _Moment | None:
+    """`parse_time`, written."""
     # What is longer is no time, and what is remembered must not be as long as a sender likes.
     return _changed_at_of(raw_time, timezone) if len(raw_time) == _RAW_TIME_CHARACTERS else None
 
 
 @lru_cache(maxsize=4096)
-def _changed_at_of(raw_time: str, timezone: tzinfo) -> str | None:
+def _changed_at_of(raw_time: str, timezone: tzinfo) -> _Moment | None:
     """The states of a document share many a second."""
     changed_at = parse_time(raw_time, timezone)
-    return None if changed_at is None else _rfc3339(changed_at)
+    return None if changed_at is None else _Moment(_rfc3339(changed_at), changed_at.timestamp())
 
 
 # --- identity ----------------------------------------------------------------------------

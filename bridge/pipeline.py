@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from bridge.ack import acknowledged
 from bridge.errors import DocumentError
-from bridge.event import rejected_body, rejected_state, status_message, time_defect
+from bridge.event import rejected_body, rejected_state, status_message, timestamp
 from bridge.model import (
     OTHER_STATUS,
     Document,
@@ -67,8 +67,9 @@ class Receipt:
     processed. `counts` are states by status word (OTHER_STATUS where it is not known, or the state
     is invalid) and result; `repeated` counts states that Kafka had from an earlier request,
     `rejected` invalid states by reason, `unknown_statuses` valid ones by a word that is not known.
-    `gaps` are, by the id of an event that had come before, the seconds since it came last.
-    `is_foreign` tells that the document holds no state, but something else.
+    `unreadable_times` and `delays` are as Prepared has them. `gaps` are, by the id of an event that
+    had come before, the seconds since it came last. `is_foreign` tells that the document holds no
+    state, but something else.
     """
 
     items: Sequence[Item]
@@ -80,7 +81,7 @@ class Receipt:
     rejected: Mapping[str, int]
     unknown_statuses: Mapping[str, int]
     unreadable_times: int
-    future_times: int
+    delays: Mapping[float, int]
     errors: tuple[str, ...]
     gaps: Mapping[str, float]
     is_foreign: bool
@@ -110,15 +111,16 @@ class Receipt:
 class Prepared:
     """A document's states, each with what is to be published of it.
 
-    `unprocessed_ids` are those of states past the limit. `unreadable_times` and `future_times`
-    count states whose time is not one, or far ahead; `attributes` and `characters` say how heavy
+    `unprocessed_ids` are those of states past the limit. `unreadable_times` counts states whose
+    time is not one; `delays` the others that have one, by the seconds from it to the receipt, which
+    are below 0 where it is ahead. `attributes` and `characters` say how heavy
     the states are; `is_foreign` is as Receipt has it.
     """
 
     items: list[Item]
     unprocessed_ids: tuple[str, ...] = ()
     unreadable_times: int = 0
-    future_times: int = 0
+    delays: Mapping[float, int] = field(default_factory=dict)
     attributes: int = 0
     characters: int = 0
     is_foreign: bool = False
@@ -134,7 +136,9 @@ def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int
     """All that can be done of a body without Kafka, on any thread. Raises DocumentError."""
     document = _parsed(body, max_states, route.statuses)
     items: list[Item] = []
-    unreadable = future = attributes = characters = 0
+    delays: dict[float, int] = {}
+    received = received_at.timestamp()
+    unreadable = attributes = characters = 0
     for state in document.states:
         items.append(Item(state, message_for(route, state, received_at)))
         held = state.element if isinstance(state, State) else state.received.attributes
@@ -143,15 +147,16 @@ def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int
         if isinstance(state, InvalidState):
             characters += len(state.received.text) + len(state.received.children)
         elif state.raw_time:
-            defect = time_defect(state.raw_time, route.timezone, received_at)
-            if defect is not None:
-                unreadable += defect == "unreadable"
-                future += defect == "future"
+            changed = timestamp(state.raw_time, route.timezone)
+            if changed is None:
+                unreadable += 1
+            else:
+                delays[received - changed] = delays.get(received - changed, 0) + 1
     return Prepared(
         items,
         document.unprocessed_ids,
         unreadable,
-        future,
+        delays,
         attributes,
         characters,
         document.is_foreign,
@@ -315,7 +320,7 @@ def _receipt(prepared: Prepared, statuses: Container[str]) -> Receipt:
         rejected=rejected,
         unknown_statuses=unknown,
         unreadable_times=prepared.unreadable_times,
-        future_times=prepared.future_times,
+        delays=prepared.delays,
         errors=tuple(errors),
         gaps=gaps,
         is_foreign=prepared.is_foreign,

@@ -1,7 +1,9 @@
 """Token buckets: one, and one for each kind of thing that repeats itself."""
 
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable
+from functools import partial
 
 
 class RateLimit:
@@ -36,22 +38,13 @@ class Repeats:
     def __init__(
         self, *, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._per_second = per_second
-        self._burst = burst
-        self._clock = clock
-        self._limits: dict[Hashable, RateLimit] = {}
-        self._held_back: dict[Hashable, int] = {}
+        limit = partial(RateLimit, per_second=per_second, burst=burst, clock=clock)
+        self._limits: defaultdict[Hashable, RateLimit] = defaultdict(limit)
+        self._held_back: Counter[Hashable] = Counter()
 
     def held_back(self, kind: Hashable) -> int | None:
-        """How many of the kind were held back before this one; None where it is held back, too."""
-        if not self._limit(kind).allows():
-            self._held_back[kind] = self._held_back.get(kind, 0) + 1
+        """How many of the kind were held back before this one; None if it is held back, too."""
+        if not self._limits[kind].allows():
+            self._held_back[kind] += 1
             return None
         return self._held_back.pop(kind, 0)
-
-    def _limit(self, kind: Hashable) -> RateLimit:
-        if kind not in self._limits:
-            self._limits[kind] = RateLimit(
-                per_second=self._per_second, burst=self._burst, clock=self._clock
-            )
-        return self._limits[kind]

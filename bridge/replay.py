@@ -9,7 +9,12 @@ import hashlib
 from base64 import b64decode
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -20,11 +25,10 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from bridge.config.settings import Endpoint, Settings, route_of
 from bridge.errors import BridgeError, DocumentError
 from bridge.event import FAR_FUTURE, state_bytes
-from bridge.kafka import Publisher as KafkaPublisher
-from bridge.kafka import Supervisor
 from bridge.kafka.admin import describe_topics, missing_topic
 from bridge.kafka.cloudevent import read
-from bridge.kafka.consumer import SUBSCRIBE_SECONDS, Record, stored
+from bridge.kafka.consumer import Record, stored
+from bridge.kafka.session import publishing
 from bridge.model import InvalidState, Item, Received, Result, Route
 from bridge.parse import parse_state
 from bridge.parse.limits import MAX_ELEMENTS
@@ -42,7 +46,6 @@ from bridge.pipeline import (
 AT_ONCE = 100  # letters on their way together
 BYTES_AT_ONCE = 1024 * 1024  # of these letters: what is read before any of it is published
 FAILURES_IN_A_ROW = 3  # rounds of letters of which Kafka accepted none; then it stops
-STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,36 +254,12 @@ async def replay(
     `clock` tells the time in UTC, for the records' timestamps. Raises BridgeError if Kafka cannot
     be reached, or a topic is missing or not ready for statuses.
     """
-    async with letters(settings, wanted) as found, _publisher(settings, dry_run) as publisher:
-        done = Word.VALID if dry_run else Word.REPLAYED
+    done = Word.VALID if dry_run else Word.REPLAYED
+    publishers: AbstractAsyncContextManager[Publisher] = (
+        nullcontext(DryRun()) if dry_run else publishing(settings.kafka, settings.topics)
+    )
+    async with letters(settings, wanted) as found, publishers as publisher:
         return await Replayer(settings, publisher, done, clock).run(found, tell)
-
-
-@asynccontextmanager
-async def _publisher(settings: Settings, dry_run: bool) -> AsyncIterator[Publisher]:
-    if dry_run:
-        yield DryRun()
-        return
-    supervisor = Supervisor(settings.kafka, settings.topics)
-    publisher = KafkaPublisher(settings.kafka, supervisor)
-    supervisor.start()
-    try:
-        await _ready(supervisor)
-        yield publisher
-    finally:
-        await publisher.stop()
-        await supervisor.stop(STOP_SECONDS)
-
-
-async def _ready(supervisor: Supervisor) -> None:
-    """Wait for the connection; BridgeError says why statuses cannot be published."""
-    try:
-        async with asyncio.timeout(SUBSCRIBE_SECONDS):
-            await supervisor.current()
-    except TimeoutError:
-        raise BridgeError("no producer could be connected to Kafka in time") from None
-    if not supervisor.ready:
-        raise BridgeError(supervisor.not_ready_because)
 
 
 class Replayer:

@@ -31,7 +31,7 @@ def _take_descriptors() -> None:
     """Put /dev/null in the place of each that the program was started without.
 
     Else the next file or socket gets its number: others would write their lines to it, and libuv
-    aborts the process where it closes a descriptor of its own with such a number.
+    aborts the process if it closes a descriptor of its own with such a number.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
         pass

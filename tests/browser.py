@@ -27,9 +27,9 @@ def main() -> None:
             watched.page.goto(gateway.inspector_url + path)
             if not path:
                 watched.page.wait_for_selector("#live[data-state=on]")
-                watched.page.wait_for_function("document.querySelector('.door')")
+                watched.page.wait_for_function("document.querySelector('.refused')")
             if not path and scheme == "light":
-                watched.page.click(".door summary")
+                watched.page.click(".refused summary")
             watched.page.screenshot(path=DOCS / name, full_page=True, animations="disabled")
             watched.check()
             watched.close()

@@ -26,7 +26,7 @@ FIXTURES = {
     "prometheus": {"promtool", "prometheus"},
     "proxies": {"front"},
     "browser": {"chromium"},
-    "runtimes": {"subscriber", "compose"},
+    "runtimes": {"subscriber", "peer", "compose"},
     "systemd": {"systemd_analyze"},
     "faketime": {"wall_clock"},
 }

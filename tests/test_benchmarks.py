@@ -15,6 +15,7 @@ from benchmarks.__main__ import main
 from benchmarks.figures import (
     CLOSED,
     FAIR,
+    FORMER,
     HOSTILE,
     OPEN_80,
     OPEN_HALF,
@@ -138,10 +139,10 @@ def test_a_short_run_measures_prints_and_draws_everything(
 ) -> None:
     output = tmp_path / "figures.json"
     arguments = ["--embedded", "--rounds", "1", "--seconds", "0.5", "--states", "10"]
-    main([*arguments, "--only", "load,start", "--output", str(output)])
+    main([*arguments, "--only", "load,start", "--output", str(output), "--against", "HEAD"])
 
     results = Results.read(output)
-    for name in ("bridge", "baseline", "tuned", "constant"):
+    for name in ("bridge", FORMER, "baseline", "tuned", "constant"):
         assert results.median(CLOSED, name, 10, "states_per_second")
         assert results.median(CLOSED, name, 10, "failed") == 0
         assert results.median(OPEN_80, name, 10, "p99_ms")
@@ -152,6 +153,7 @@ def test_a_short_run_measures_prints_and_draws_everything(
     assert ET.fromstring(plot.draw(results)).tag.endswith("svg")
     printed = capsys.readouterr().out
     assert "in-memory broker" in printed
+    assert "states/s, bridge to its former commit" in printed
     assert "exec to `/livez`, of the imports alone" in printed
 
 
@@ -222,12 +224,12 @@ def test_a_hostile_body_is_held_against_an_honest_one_of_its_size() -> None:
 def test_a_bar_is_held_against_the_median_of_the_ratios_within_rounds() -> None:
     """Rounds are paired: what slows a whole round down changes no ratio."""
     results = Results()
-    for number, (ours, theirs) in enumerate([(210, 100), (21, 10), (1000, 1000)]):
+    for number, (ours, theirs) in enumerate([(360, 100), (36, 10), (1000, 1000)]):
         for name, rate in (("bridge", ours), ("baseline", theirs)):
             results.add(CLOSED, name, 100, number, {"states_per_second": rate, "cpu_us": 1})
     bar = report.bars(results)[0]
 
-    assert bar.found == Spread(1.0, 2.1, 2.1)
+    assert bar.found == Spread(1.0, 3.6, 3.6)
     assert bar.met
     assert not report.bars(Results())[0].met
 
@@ -243,4 +245,6 @@ def test_the_report_takes_the_place_of_the_one_before_on_its_page(tmp_path: Path
 
     assert page.read_text() == once
     assert once.count("broker: none at all") == 1
-    assert once.startswith(report.PAGE.read_text().partition(report.BEGIN)[0])
+    before, after = "<!-- figures: written by the benchmark -->", "<!-- end of figures -->"
+    assert once.partition(before)[0] == report.PAGE.read_text().partition(before)[0]
+    assert once.partition(after)[2] == report.PAGE.read_text().partition(after)[2]

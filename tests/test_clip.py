@@ -185,7 +185,7 @@ class Watched:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.spans = InMemorySpanExporter()
-        self.ring = Store()
+        self.store = Store()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.spans))
         self._tracing = Tracing(provider, message_ids=True)
@@ -198,7 +198,7 @@ class Watched:
             self.metrics,
             Health(lambda: None),
             tracing=self._tracing,
-            observer=self.ring.add,
+            observer=self.store.add,
         )
         reply = await request(app, sent.body, **sent.options)
         assert reply is not None
@@ -247,9 +247,9 @@ async def test_nothing_that_looks_on_grows_with_what_is_sent(
         _assert_short(json.loads(line))
     assert watched.series() == before
     assert max(map(len, watched.attributes())) <= ID_CHARACTERS + MARK_CHARACTERS
-    for entry in watched.ring.entries():
-        for fate in entry.fates:
-            assert max(map(len, (fate.id_sms, fate.detail, fate.error))) <= KEPT_TEXT
+    for entry in watched.store.entries():
+        for row in entry.rows:
+            assert max(map(len, (row.id_sms, row.detail, row.error))) <= KEPT_TEXT
 
 
 def _assert_short(line: dict[str, Any]) -> None:

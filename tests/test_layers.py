@@ -21,6 +21,7 @@ HOMES = {
     "cloudevents": {"kafka"},
     "uvicorn": {"gateway"},
     "httptools": {"gateway", "simulate"},
+    "httpx2": {"provider"},
     "starlette": {"gateway", "inspector"},
     "jinja2": {"inspector"},
     "yaml": {"config", "demo"},

@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.cli.dead_letters import as_json, as_line, as_verdict, moment
+from bridge.cli.common import moment
+from bridge.cli.dead_letters import as_json, as_line, as_verdict
 from bridge.config.settings import Settings, route_of
 from bridge.errors import DocumentError
 from bridge.event import MAX_RECEIVED_BYTES, rejected_state, status_message

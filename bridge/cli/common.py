@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import os
+import re
 import sys
 from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -19,6 +21,9 @@ EXIT_FAILED = 1
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
 EXIT_INTERRUPTED = 130  # as shells say of SIGINT
 DEFAULT_CONFIG = Path("config/bridge.yaml")
+
+_AGO = re.compile(r"([0-9]{1,9})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 T = TypeVar("T")
 
@@ -50,6 +55,28 @@ def named_route(settings: Settings, endpoint: str | None) -> Route:
             return route_of(settings, each)
     known = ", ".join(each.name for each in settings.endpoints)
     raise click.BadParameter(f"{endpoint!r} is none of {known}", param_hint="--endpoint")
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """A time in ISO 8601 (in UTC unless it says otherwise), or how long ago: 90s, 30m, 12h, 7d.
+
+    Raises ValueError.
+    """
+    try:
+        if ago := _AGO.fullmatch(text):
+            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        found = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise ValueError("must be a time such as 2026-11-23T09:15 or 12h") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def moment_option(option: str, text: str | None, now: datetime) -> datetime | None:
+    """What an option says, as `moment` reads it; click's usage error if it is none."""
+    try:
+        return moment(text, now) if text else None
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint=option) from exc
 
 
 def run_with_kafka(work: Coroutine[Any, Any, T], *, interrupted: int = EXIT_INTERRUPTED) -> T:

@@ -1,9 +1,8 @@
 """The `dead-letters` commands: what the topic of dead letters holds, and the way back from it."""
 
-import re
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from bridge.cli.common import (
     fail,
     json_option,
     load_settings,
+    moment_option,
     run_with_kafka,
 )
 from bridge.clip import printable
@@ -23,9 +23,6 @@ from bridge.config.settings import Settings
 from bridge.kafka.cloudevent import moment_of
 from bridge.observability import logging as logs
 from bridge.replay import Filter, Letter, Unreadable, Verdict, letters, replay
-
-_AGO = re.compile(r"([0-9]{1,9})([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @click.group("dead-letters")
@@ -98,30 +95,13 @@ def replay_letters(config_file: Path, dry_run: bool, **chosen: Any) -> None:
 
 
 def _wanted(chosen: dict[str, Any]) -> Filter:
-    try:
-        since = moment(chosen["since"], _now()) if chosen["since"] else None
-    except ValueError as exc:
-        raise click.BadParameter(str(exc), param_hint="--since") from exc
+    since = moment_option("--since", chosen["since"], _now())
     reasons, endpoints = frozenset(chosen["reasons"]), frozenset(chosen["endpoints"])
     return Filter(reasons, endpoints, since, chosen["limit"])
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def moment(text: str, now: datetime) -> datetime:
-    """A time in ISO 8601 (in UTC unless it says otherwise), or how long ago: 90s, 30m, 12h, 7d.
-
-    Raises ValueError.
-    """
-    try:
-        if ago := _AGO.fullmatch(text):
-            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        found = datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
-        raise ValueError("must be a time such as 2026-11-23T09:15 or 12h") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 # --- for people and programs -----------------------------------------------------------------

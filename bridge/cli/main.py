@@ -10,7 +10,10 @@ import click
 
 from bridge import __version__
 
-COMMANDS = ("check", "convert", "dead-letters", "demo", "schema", "serve", "simulate", "tail")
+COMMANDS = (
+    *("check", "convert", "dead-letters", "demo", "reconcile", "schema", "serve", "simulate"),
+    "tail",
+)
 
 
 class Commands(click.Group):

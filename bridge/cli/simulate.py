@@ -1,9 +1,13 @@
 """The `simulate` command: one run of the simulated provider, its progress and its closing table."""
 
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfoNotFoundError
 
 import click
 import uvloop
@@ -12,14 +16,15 @@ from bridge.cli.common import EXIT_FAILED, EXIT_INTERRUPTED, fail
 from bridge.clip import printable
 from bridge.console import Progress, progress, table
 from bridge.model import Form
-from bridge.simulate import Plan, Report, Tally, write_report
+from bridge.simulate import Plan, Report, Tally, states, write_report
 from bridge.simulate import simulate as post_states
+from bridge.simulate.api import Api, ApiFault
+
+NOWHERE = "http://127.0.0.1/"  # nothing is posted
 
 
 @click.command()
-@click.option(
-    "--url", required=True, help="URL to post to; user:password@ in it is basic authentication."
-)
+@click.option("--url", help="URL to post to; user:password@ in it is basic authentication.")
 @click.option("--messages", type=int, required=True, help="States to deliver.")
 @click.option("--per-post", type=int, default=50, show_default=True, help="States in a document.")
 @click.option("--rate", type=float, help="New states a second.  [default: as fast as possible]")
@@ -53,12 +58,72 @@ from bridge.simulate import simulate as post_states
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write all figures and ids to this file, as JSON.",
 )
-def simulate(report: Path | None, **options: Any) -> None:
+@click.option(
+    "--serve-api",
+    metavar="HOST:PORT",
+    help="Also answer there as the provider's API, until Ctrl-C; without --url nothing is posted.",
+)
+@click.option("--api-token", help="The token that the API takes.  [default: any credentials]")
+@click.option(
+    "--api-timezone", default="UTC", show_default=True, help="Time zone of the API's clock."
+)
+@click.option(
+    "--api-fault",
+    "api_faults",
+    type=click.Choice([fault.value for fault in ApiFault]),
+    multiple=True,
+    help="Answer a request with this fault; repeatable, in order, then it tells the truth.",
+)
+def simulate(url: str | None, report: Path | None, serve_api: str | None, **options: Any) -> None:
     """Simulate the provider against a gateway.
 
-    Posts states and, as the provider does, posts again what the answer does not list.
+    Posts states and, as the provider does, posts again what the answer does not list. As its API it
+    tells the states of the same messages, posted or not.
     """
-    result = _run(_plan(**options))
+    if url is None and serve_api is None:
+        raise click.UsageError("--url or --serve-api: there is nothing to do")
+    api_options = {name: options.pop(f"api_{name}") for name in ("token", "timezone", "faults")}
+    plan = _plan(url=url or NOWHERE, **options)
+    with _api(serve_api, plan, api_options) if serve_api else nullcontext() as api:
+        if api is not None:
+            click.echo(f"the provider's API is at {api.url}/xml and {api.url}/json, until Ctrl-C")
+        failed = url is not None and _failed(plan, report)
+        if api is not None:
+            _wait()
+    if failed:
+        sys.exit(EXIT_FAILED)
+
+
+def _api(address: str, plan: Plan, options: Mapping[str, Any]) -> Api:
+    host, _, port = address.rpartition(":")
+    try:
+        known = {state.id_sms: state for state in states(plan)}
+        options = {**options, "faults": map(ApiFault, options["faults"])}
+        return Api(known, host=host.strip("[]") or "127.0.0.1", port=int(port), **options)
+    except ZoneInfoNotFoundError:
+        raise click.BadParameter("not a time zone", param_hint="--api-timezone") from None
+    except (ValueError, OverflowError):
+        raise click.BadParameter("must be host:port", param_hint="--serve-api") from None
+    except OSError as exc:
+        fail(f"cannot listen on {address}: {exc.strerror}")
+
+
+def _wait() -> None:
+    """Until Ctrl-C or SIGTERM."""
+    ended = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: ended.set()) for number in numbers]
+    ended.wait()
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def _failed(plan: Plan, report: Path | None) -> bool:
+    """Post the plan's states, and write down what came of it; whether a state was not acknowledged.
+
+    Ends the program if it is interrupted.
+    """
+    result = _run(plan)
     if result is None:
         sys.exit(EXIT_INTERRUPTED)
     try:
@@ -66,8 +131,7 @@ def simulate(report: Path | None, **options: Any) -> None:
             write_report(result, report)
     except OSError as exc:
         fail(f"cannot write {report}: {exc.strerror}")
-    if not result.ok:
-        sys.exit(EXIT_FAILED)
+    return not result.ok
 
 
 def _plan(form: str, **options: Any) -> Plan:

@@ -28,8 +28,8 @@ from bridge.config.types import (
     NetworkText,
     NotEmpty,
     Port,
+    ProviderUrl,
     Rank,
-    SaslUser,
     Seconds,
     Secret,
     Servers,
@@ -39,6 +39,7 @@ from bridge.config.types import (
     TopicName,
     TypePrefix,
     UrlPath,
+    UserName,
     Whole,
 )
 from bridge.model import MEANINGS, Meaning, Route
@@ -222,7 +223,7 @@ class Sasl(Section):
         description="How the password is proved; PLAIN sends it, so use it with TLS only.",
         examples=["SCRAM-SHA-512"],
     )
-    username: SaslUser = Field(description="User name.", examples=["sms-bridge"])
+    username: UserName = Field(description="User name.", examples=["sms-bridge"])
     password: Secret = Field(description="Password.", examples=["${KAFKA_PASSWORD}"])
 
 
@@ -364,6 +365,42 @@ class Auth(Section):
         return self
 
 
+class Provider(Section):
+    """Where the states of an account's messages can be asked, and as whom."""
+
+    url: ProviderUrl = Field(
+        description="Address of the provider's API, to which /state.php and /time.php are added.",
+        examples=["https://provider.example.com/xml"],
+    )
+    format: Literal["xml", "json"] = Field(
+        default="xml",
+        description="Form of its documents; the address says the same, /xml or /json.",
+    )
+    token: Secret | None = Field(
+        default=None,
+        description="Secret key of the account; either this, or login and password.",
+    )
+    login: UserName | None = Field(
+        default=None, description="Login of the account.", examples=["account"]
+    )
+    password: Secret | None = Field(
+        default=None, description="Password of the login.", examples=["${PROVIDER_PASSWORD}"]
+    )
+
+    @model_validator(mode="after")
+    def _one_way_in(self, info: ValidationInfo) -> Self:
+        given = [each is not None for each in (self.token, self.login, self.password)]
+        ways_in = ([True, False, False], [False, True, True])
+        if given not in ways_in and info.context is not AS_FAR_AS_VALID:
+            raise ValueError("needs either a token, or login and password")
+        return self
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether connections are TLS."""
+        return self.url.startswith("https:")
+
+
 def _open_only_on_purpose(value: object) -> object:
     # A key left empty, or a template without a value, must not open the endpoint.
     if value is None or (isinstance(value, str) and value != "none"):
@@ -400,6 +437,10 @@ class Endpoint(Section):
         default=None,
         description="Topic of this endpoint's status events; by default kafka.topic.",
         examples=["sms.status.brand"],
+    )
+    provider: Provider | None = Field(
+        default=None,
+        description="The provider's API, for reconcile and check --provider; serve never uses it.",
     )
 
     @property

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -124,6 +125,14 @@ def _no_trailing_slash(value: str) -> str:
     return value.rstrip("/") or "/"
 
 
+def _base_of_urls(value: str) -> str:
+    try:
+        _ = urlsplit(value).port
+    except ValueError:
+        raise ValueError("must have a port from 1 to 65535") from None
+    return value.rstrip("/")
+
+
 Whole = Annotated[int, BeforeValidator(_not_bool)]
 Seconds = Annotated[float, BeforeValidator(_not_bool)]
 Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(_not_bool)]
@@ -141,6 +150,9 @@ NetworkText = Annotated[
         "must be an address or a network, such as 203.0.113.0/24 or 2001:db8::1",
     ),
     AfterValidator(_network),
+]
+UserName = Annotated[
+    str, _Rule(r"^[^\x00-\x1f\x7f]{1,256}$", "must be 1 to 256 characters, on one line")
 ]
 
 # --- Kafka -------------------------------------------------------------------------------
@@ -165,9 +177,6 @@ TopicName = Annotated[
 ClientId = Annotated[
     str, _Rule(r"^[A-Za-z0-9._-]{1,249}$", 'must be 1 to 249 letters, digits, ".", "_" or "-"')
 ]
-SaslUser = Annotated[
-    str, _Rule(r"^[^\x00-\x1f\x7f]{1,256}$", "must be 1 to 256 characters, on one line")
-]
 
 # --- endpoints and events ----------------------------------------------------------------
 
@@ -190,6 +199,15 @@ UrlPath = Annotated[
     ),
     AfterValidator(_no_dot_segments),
     AfterValidator(_no_trailing_slash),
+]
+# Credentials are settings of their own, and a query or a fragment would swallow what is added.
+ProviderUrl = Annotated[
+    str,
+    _Rule(
+        r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$",
+        "must be an https:// URL without credentials, query and fragment",
+    ),
+    AfterValidator(_base_of_urls),
 ]
 SourceUri = Annotated[
     str,

@@ -31,6 +31,7 @@ def warnings(settings: Settings) -> Iterator[Warned]:
         if endpoint.auth is None:
             what = "auth is none: anyone who can reach it can post"
             yield Warned(f"endpoint {endpoint.name}:", what, {"endpoint": endpoint.name})
+    yield from provider_warnings(settings)
     security = settings.kafka.security
     plain = security.sasl is not None and security.sasl.mechanism == "PLAIN"
     if plain and security.protocol == "SASL_PLAINTEXT":
@@ -59,6 +60,14 @@ def _about_status(setting: str, built_in: Meaning | None, meaning: Meaning) -> I
     if meaning.rank is None:
         what = "without a rank it never comes before a word that has one"
         yield _about_setting(setting, what)
+
+
+def provider_warnings(settings: Settings) -> Iterator[Warned]:
+    """Those about asking the provider's API."""
+    for endpoint in settings.endpoints:
+        if endpoint.provider is not None and not endpoint.provider.encrypted:
+            what = "the credentials for the provider's API go over the network in the clear"
+            yield Warned(f"endpoint {endpoint.name}:", what, {"endpoint": endpoint.name})
 
 
 def _about_setting(setting: str, what: str) -> Warned:

@@ -5,7 +5,7 @@ config/loader.py.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from bridge.config.conflicts import RULES, Needs, OnlyWith
@@ -19,6 +19,7 @@ _REFERENCE: Final[Schema] = {"pattern": r"\$\{"}
 _WHOLE: Final = r"^\s*[+-]?[0-9][0-9_]*(\.0*)?\s*$"
 _NUMBER: Final = r"^\s*[+-]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)([eE][+-]?[0-9]+)?\s*$"
 _BOOL_WORDS: Final = ("true", "false", "yes", "no", "on", "off", "t", "f", "y", "n", "1", "0")
+_WAYS_IN: Final = ((("token",), ("login", "password")), (("login", "password"), ("token",)))
 # At the start of a pattern, which is all that portable regular expressions can be spared.
 _LOOKAHEAD: Final = re.compile(r"\^\(\?([!=])([^()]+)\)(.+)", re.DOTALL)
 
@@ -36,6 +37,7 @@ def config_schema() -> Schema:
         "type": "object",
         "anyOf": [_holds_some(key) for key in ("tokens", "basic", "allow")],
     }
+    definitions["Provider"]["anyOf"] = [_given_without(*each) for each in _WAYS_IN]
     root = _section(raw)
     for rule in RULES:
         if isinstance(rule, Needs | OnlyWith):
@@ -56,6 +58,10 @@ def _either_open_or_not() -> Schema:
 
 def _holds_some(key: str) -> Schema:
     return {"required": [key], "properties": {key: {"minItems": 1}}}
+
+
+def _given_without(given: Sequence[str], without: Sequence[str]) -> Schema:
+    return {"allOf": [*map(_given, given), *({"not": _given(key)} for key in without)]}
 
 
 def _owner(key: str, root: Schema, definitions: dict[str, Schema]) -> Schema:

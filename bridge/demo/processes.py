@@ -61,7 +61,8 @@ class Gateway(Child):
         self.config_file = directory / "bridge.yaml"
         command = bridge("serve", "--config", str(self.config_file))
         super().__init__("the gateway", *command, log=directory / "gateway.log")
-        self._port, self._admin_port, self._inspector_port = free_ports(3)
+        self._port, self._admin_port, self._inspector_port, api_port = free_ports(4)
+        self.provider_address = f"{HOST}:{api_port}"
         self.config_file.write_text(yaml.safe_dump(self._configuration(bootstrap_servers)))
 
     def _configuration(self, bootstrap_servers: str) -> dict[str, Any]:
@@ -82,6 +83,7 @@ class Gateway(Child):
                     "source": "urn:example:sms:demo",
                     "timezone": "UTC",
                     "auth": "none",
+                    "provider": {"url": f"http://{self.provider_address}/xml", "token": "demo"},
                 }
             ],
             "events": {"type_prefix": "com.example.messaging"},

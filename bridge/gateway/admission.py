@@ -16,7 +16,7 @@ MIDDLING_BYTES = 256 * 1024
 # Of the bytes and the states in flight, how much there may be once a document of a size is in.
 MIDDLING_SHARE = 7 / 8
 LARGE_SHARE = 3 / 4  # of the bytes, for bodies of which more is to come, too
-ALONE_SHARE = 1 / 4  # where others have no more, a document is let in however heavy it is
+ALONE_SHARE = 1 / 4  # if others have no more, a document is let in however heavy it is
 # A body of which more is to come is slow when it has not grown by so much for so long.
 PROGRESS_BYTES = 64 * 1024
 PROGRESS_SECONDS = 1.0
@@ -31,7 +31,7 @@ _BYTES_OF_AN_ELEMENT = 500  # while it is read, states past `max_states` and all
 
 
 def weight(states: int, attributes: int, characters: int) -> int:
-    """As how many states a document counts: as many as it has, or more where they are heavy."""
+    """As how many states a document counts: as many as it has, or more if they are heavy."""
     cost = (
         states * _BYTES_OF_A_STATE
         + attributes * _BYTES_OF_AN_ATTRIBUTE
@@ -97,7 +97,7 @@ class Capacity:
     def has_room(self, states: int, others: int, size: int) -> bool:
         """Whether a document of that size may have so many states beside those of others.
 
-        One that is heavier than what is left is let in where others have few: it would else be
+        One that is heavier than what is left is let in if others have few: it would else be
         refused at every one of its attempts.
         """
         return (

@@ -45,7 +45,7 @@ class Health:
 
     @property
     def why_not_ready(self) -> str | None:
-        """What `/readyz` says; None where the process is ready."""
+        """What `/readyz` says; None if the process is ready."""
         return "draining" if self.draining else self.not_ready_because()
 
 

@@ -55,7 +55,7 @@ class Proxies:
     def client(
         self, peer: tuple[str, int] | None, headers: Iterable[tuple[bytes, bytes]]
     ) -> Address | None:
-        """Who sent a request that came from `peer`; None where nobody trusted says so.
+        """Who sent a request that came from `peer`; None if nobody trusted says so.
 
         Each proxy appends the address that it was called from, so the chain is walked from its
         end, to the first address that is no trusted proxy's. What stands before it is anybody's

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import MutableMapping
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Scope
 
 from bridge.gateway.framing import Body, Head
+
+if TYPE_CHECKING:
+    from bridge.gateway.http_protocol import HttpProtocol
 
 log = structlog.get_logger(__name__)
 
@@ -21,42 +24,12 @@ _CLOSE = (b"connection", b"close")
 _NO_CONTENT = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
-class Connection(Protocol):
-    """What an exchange needs of its connection."""
-
-    disconnected: bool
-
-    def take_body(self) -> bytes:
-        """What has come of the body since the last time. Raises RequestError."""
-        ...
-
-    def body_is_here(self) -> bool:
-        """Whether all of the body has come, taken or not."""
-        ...
-
-    async def more(self) -> None:
-        """Wait until more of the body comes, or the connection or the answer ends."""
-        ...
-
-    async def write(self, data: bytes) -> None:
-        """Send it, and wait until the peer has made room for all of it."""
-        ...
-
-    def answered(self) -> None:
-        """Note that the answer is out."""
-        ...
-
-    def failed(self, exc: BaseException | None) -> None:
-        """Note that the application gave no whole answer."""
-        ...
-
-
 class Exchange:
     """One request's ASGI connection. The answer's head goes out with the first of its body."""
 
     def __init__(
         self,
-        connection: Connection,
+        connection: "HttpProtocol",
         head: Head,
         body: Body,
         default_headers: list[tuple[bytes, bytes]],

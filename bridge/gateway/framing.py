@@ -6,7 +6,7 @@ The head is all that the parser sees, so that what follows the last chunk can ne
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote
 
 import httptools
@@ -179,20 +179,6 @@ class HeadReader:
         return url, unquote(path) if "%" in path else path
 
 
-class Body(Protocol):
-    """A body on the wire."""
-
-    complete: bool
-
-    def take(self, data: bytes) -> tuple[bytes, bytes]:
-        """What of the data is the body's content, and what follows it. Raises RequestError."""
-        ...
-
-    def ends_within(self, data: bytes) -> bool:
-        """Whether the data surely holds the rest of the body."""
-        ...
-
-
 class SizedBody:
     """A body whose length its head says."""
 
@@ -204,7 +190,7 @@ class SizedBody:
 
     def take(self, data: bytes) -> tuple[bytes, bytes]:
         """What of the data is the body's content, and what follows it."""
-        content, rest = (data, b"") if len(data) <= self._left else _split(data, self._left)
+        content, rest = data[: self._left], data[self._left :]
         self._left -= len(content)
         self.complete = not self._left
         return content, rest
@@ -321,13 +307,12 @@ def _bad_chunk(what: str) -> RequestError:
     return RequestError(HTTPStatus.BAD_REQUEST, f"the body's chunks cannot be read: {what}")
 
 
+Body = SizedBody | ChunkedBody
+
+
 def body_of(head: Head) -> Body:
     """The body that follows the head."""
     return ChunkedBody() if head.length is None else SizedBody(head.length)
-
-
-def _split(data: bytes, at: int) -> tuple[bytes, bytes]:
-    return data[:at], data[at:]
 
 
 def _too_large(what: str) -> RequestError:

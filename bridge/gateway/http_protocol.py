@@ -318,7 +318,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
     def _limit(self, seconds: float, at_deadline: Callable[[], None]) -> None:
         """Set the one time limit that the connection has, in place of the one before.
 
-        The loop's timer is left as it is where it rings earlier: most limits are gone by then.
+        The loop's timer is left as it is if it rings earlier: most limits are gone by then.
         """
         self._at_deadline = at_deadline
         self._deadline = self._loop.time() + seconds

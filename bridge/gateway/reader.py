@@ -1,6 +1,6 @@
 """Reads documents beside the event loop, so that small ones need not wait.
 
-Middling documents and large ones have a lane each, with a thread of its own: with one for both, a
+Middling documents and large ones have a queue each, with a thread of its own: with one for both, a
 middling one waits for as many large ones as others have sent. More threads would only take turns
 with these, and hold more documents in memory.
 """
@@ -16,7 +16,7 @@ from bridge.gateway.admission import MIDDLING_BYTES, Capacity, Lease
 
 T = TypeVar("T")
 
-# The largest document of a lane lets smaller ones pass that came so many seconds after it, others
+# The largest document of a queue lets smaller ones pass that came so many seconds after it, others
 # less in proportion: the small ones go first, and the large ones have their turn all the same.
 HANDICAP_SECONDS = 2.0
 
@@ -34,7 +34,7 @@ class _Document:
     answer: asyncio.Future[Any] = field(repr=False)
 
 
-class _Lane:
+class _Queue:
     """Documents that wait for one thread; which of them is next depends on itself alone."""
 
     def __init__(self, name: str, largest: int, capacity: Capacity) -> None:
@@ -95,12 +95,12 @@ class _Lane:
 
 
 class Reader:
-    """The lanes, and the capacity that documents which are read take up."""
+    """The queues, and the capacity that documents which are read take up."""
 
     def __init__(self, capacity: Capacity, max_body_bytes: int) -> None:
-        self._lanes = (
-            _Lane("middling", MIDDLING_BYTES, capacity),
-            _Lane("large", max(max_body_bytes, MIDDLING_BYTES), capacity),
+        self._queues = (
+            _Queue("middling", MIDDLING_BYTES, capacity),
+            _Queue("large", max(max_body_bytes, MIDDLING_BYTES), capacity),
         )
         capacity.freed = self._go_on
 
@@ -111,9 +111,9 @@ class Reader:
         read at all.
         """
         now = asyncio.get_running_loop().time()
-        lane = self._lanes[lease.bytes > MIDDLING_BYTES]
-        return await lane.read(work, weight, lease, deadline, now)
+        queue = self._queues[lease.bytes > MIDDLING_BYTES]
+        return await queue.read(work, weight, lease, deadline, now)
 
     def _go_on(self) -> None:
-        for lane in self._lanes:
-            lane.go_on()
+        for queue in self._queues:
+            queue.go_on()

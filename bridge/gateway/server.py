@@ -30,8 +30,6 @@ from bridge.observability.metrics import Metrics
 
 if TYPE_CHECKING:
     from bridge import inspector as inspectors
-
-if TYPE_CHECKING:
     from bridge.observability.tracing.spans import Tracing
 
 log = structlog.get_logger(__name__)
@@ -63,7 +61,7 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain. The metrics count the lines that the log drops.
 
-    Raises OSError where a port cannot be had. Kafka need not be there.
+    Raises OSError if a port cannot be had. Kafka need not be there.
     """
     # The thread that reads large documents gives way to the loop sooner: docs/reliability.md.
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -98,19 +96,15 @@ class _Gateway:
         self._inspector = _inspector(settings, self._health)
         refused = Refusals(metrics)
         limit = _public_connections(2 if settings.inspector else 1)
-        connections = _connections("server", limit, refused, metrics)
-        admin_connections = _connections("admin", ADMIN_CONNECTIONS, refused, metrics)
         self._public = _uvicorn(
             self._public_app(metrics),
-            connections,
+            _connections("server", limit, refused, metrics),
             keep_alive_seconds=settings.server.keep_alive_seconds,
             grace_seconds=_public_grace(settings.server),
         )
         self._admin = _uvicorn(
             admin_app(metrics, self._health),
-            admin_connections,
-            keep_alive_seconds=ADMIN_KEEP_ALIVE_SECONDS,
-            grace_seconds=ADMIN_SECONDS,
+            _connections("admin", ADMIN_CONNECTIONS, refused, metrics),
         )
 
     def _public_app(self, metrics: Metrics) -> ASGIApp:
@@ -135,8 +129,14 @@ class _Gateway:
         self._supervisor.start()
         self._public_task = asyncio.create_task(self._public.serve(_copies(public)))
         self._admin_task = asyncio.create_task(self._admin.serve([admin]))
-        self._page = _Page(self._inspector, inspector, public)
-        log.info("listening", server=_address(public), admin=_address(admin), **self._page.facts)
+        addresses = {"server": _address(public), "admin": _address(admin)}
+        if self._inspector is not None and inspector is not None:
+            host, port, *_ = public.getsockname()
+            self._inspector.listening(host, port)
+            self._page = _uvicorn(self._inspector.app, Connections(ADMIN_CONNECTIONS))
+            self._page_task = asyncio.create_task(self._page.serve([inspector]))
+            addresses["inspector"] = _address(inspector)
+        log.info("listening", **addresses)
 
     async def wait(self, stopped: "asyncio.Future[None]") -> None:
         """Serve until a signal comes, or a listener ends by itself.
@@ -150,7 +150,8 @@ class _Gateway:
         """Answer what is in flight, then end everything, the private listener last."""
         log.info("draining")
         self._health.draining = True
-        self._page.end()
+        if self._inspector is not None:
+            self._inspector.end()
         await asyncio.sleep(self._settings.server.drain_delay_seconds)
         self._public.should_exit = True
         await self._public_task
@@ -160,44 +161,11 @@ class _Gateway:
         spans = self._tracing.stop(grace) if self._tracing is not None else asyncio.sleep(0)
         await asyncio.gather(self._supervisor.stop(grace), spans)
         self._admin.should_exit = True
-        await asyncio.gather(self._admin_task, self._page.stop())
+        if self._inspector is not None:
+            self._page.should_exit = True
+            await asyncio.wait({self._page_task})  # however it ended
+        await self._admin_task
         log.info("stopped")
-
-
-class _Page:
-    """The inspector's listener, where there is an inspector; it serves until it is stopped."""
-
-    def __init__(
-        self,
-        inspector: "inspectors.Inspector | None",
-        listener: socket.socket | None,
-        gateway: socket.socket,
-    ) -> None:
-        self._inspector = inspector
-        self.facts: dict[str, str] = {}
-        if inspector is None or listener is None:
-            return
-        host, port, *_ = gateway.getsockname()
-        inspector.listening(host, port)
-        self.facts["inspector"] = _address(listener)
-        self._server = _uvicorn(
-            inspector.app,
-            Connections(ADMIN_CONNECTIONS),
-            keep_alive_seconds=ADMIN_KEEP_ALIVE_SECONDS,
-            grace_seconds=ADMIN_SECONDS,
-        )
-        self._task = asyncio.create_task(self._server.serve([listener]))
-
-    def end(self) -> None:
-        """Disconnect the pages that are open."""
-        if self._inspector is not None:
-            self._inspector.end()
-
-    async def stop(self) -> None:
-        """Close the listener. However it ended, the gateway goes on to its own end."""
-        if self._inspector is not None:
-            self._server.should_exit = True
-            await asyncio.wait({self._task})
 
 
 def _inspector(settings: Settings, health: Health) -> "inspectors.Inspector | None":
@@ -261,8 +229,13 @@ def _public_connections(private_listeners: int) -> int:
 
 
 def _uvicorn(
-    app: ASGIApp, connections: Connections, *, keep_alive_seconds: float, grace_seconds: float
+    app: ASGIApp,
+    connections: Connections,
+    *,
+    keep_alive_seconds: float = ADMIN_KEEP_ALIVE_SECONDS,
+    grace_seconds: float = ADMIN_SECONDS,
 ) -> _Uvicorn:
+    """A server; by default for a private listener."""
     return _Uvicorn(
         uvicorn.Config(
             app,

@@ -1,6 +1,6 @@
 """The inspector: a page that shows recent documents and what became of them, while they arrive.
 
-It is imported where it is switched on. Nothing here may reach a request: neither an error nor a
+It is imported if it is switched on. Nothing here may reach a request: neither an error nor a
 wait.
 """
 

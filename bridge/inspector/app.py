@@ -1,6 +1,6 @@
 """The inspector as an ASGI application, and its part in the gateway: it watches, and is read.
 
-Requests only enter what they were into the ring. Pages are made when somebody asks, on a thread
+Requests only enter what they were into the store. Pages are made when somebody asks, on a thread
 beside the loop, and open ones look for news by themselves: nobody is told, so nobody waits.
 """
 
@@ -59,9 +59,9 @@ class Inspector:
         not_ready: Callable[[], str | None],
         pulse_seconds: float = PULSE_SECONDS,
     ) -> None:
-        self.ring = Store()
+        self.store = Store()
         self._pages = Pages(targets, statuses, not_ready)
-        self._painter = ThreadPoolExecutor(1, thread_name_prefix="inspector")
+        self._renderer = ThreadPoolExecutor(1, thread_name_prefix="inspector")
         self._pulse_seconds = pulse_seconds
         self._ended = asyncio.Event()
         self._start = secrets.token_hex(4)
@@ -72,7 +72,7 @@ class Inspector:
     def observe(self, seen: FinishedRequest) -> None:
         """Remember a request. Whatever goes wrong here is not the request's business."""
         try:
-            self.ring.add(seen)
+            self.store.add(seen)
         except Exception:
             if self._errors.held_back(None) is not None:
                 log.exception("inspector missed a request", request_id=seen.request_id)
@@ -102,22 +102,22 @@ class Inspector:
 
     async def _index(self, request: Request) -> Response:
         wanted = Filter.of(request.query_params)
-        snapshot = Snapshot.of(self.ring, self.ring.entries())
+        snapshot = Snapshot.of(self.store, self.store.entries())
         cursor = self._cursor(snapshot.number)
-        page = await self._painted(lambda: self._pages.index(snapshot, wanted, cursor))
+        page = await self._rendered(lambda: self._pages.index(snapshot, wanted, cursor))
         return HTMLResponse(page)
 
     async def _document(self, request: Request) -> Response:
         number = request.path_params["number"]
-        entry = self.ring.get(number)
+        entry = self.store.get(number)
         if entry is None:
-            page = await self._painted(lambda: self._pages.gone(number))
+            page = await self._rendered(lambda: self._pages.gone(number))
             return HTMLResponse(page, HTTPStatus.NOT_FOUND)
-        elsewhere = others(self.ring, entry)
-        return HTMLResponse(await self._painted(lambda: self._pages.document(entry, elsewhere)))
+        elsewhere = others(self.store, entry)
+        return HTMLResponse(await self._rendered(lambda: self._pages.document(entry, elsewhere)))
 
     async def _body(self, request: Request) -> Response:
-        entry = self.ring.get(request.path_params["number"])
+        entry = self.store.get(request.path_params["number"])
         if entry is None:
             return PlainTextResponse("not kept any more\n", HTTPStatus.NOT_FOUND)
         # To be saved, never to be shown: what it is nobody knows.
@@ -130,13 +130,13 @@ class Inspector:
             return PlainTextResponse("no more pages\n", HTTPStatus.SERVICE_UNAVAILABLE)
         return _Stream(lambda receive, send: self._stream(request, receive, send))
 
-    async def _painted(self, paint: Callable[[], str]) -> str:
-        return await asyncio.get_running_loop().run_in_executor(self._painter, paint)
+    async def _rendered(self, render: Callable[[], str]) -> str:
+        return await asyncio.get_running_loop().run_in_executor(self._renderer, render)
 
     # --- what is new ---------------------------------------------------------------------
 
     async def _stream(self, request: Request, receive: Receive, send: Send) -> bool:
-        """Send news until the page is closed or the gateway drains; False where it takes none."""
+        """Send news until the page is closed or the gateway drains; False if it takes none."""
         wanted = Filter.of(request.query_params)
         left = asyncio.create_task(_left(receive))
         ended = asyncio.create_task(self._ended.wait())
@@ -154,14 +154,14 @@ class Inspector:
             ended.cancel()
 
     def _seen(self, request: Request) -> int | None:
-        """The number of the last document that the page has; None where it is of another life.
+        """The number of the last document that the page has; None if it is of another life.
 
         A page says it with its first request, the browser with those after an interruption.
         """
         given = request.headers.get("last-event-id") or request.query_params.get("since", "")
         start, _, number = given.partition("-")
         if not given:
-            return self.ring.number
+            return self.store.number
         # No longer than any number that was ever given out.
         usable = start == self._start and number.isdecimal() and len(number) < 20  # noqa: PLR2004
         return int(number) if usable else None
@@ -171,12 +171,12 @@ class Inspector:
     ) -> None:
         await _send_part(send, b": \n\n")
         if seen is None:
-            await _send_part(send, self._event("restart", "", self.ring.number))
-            seen = self.ring.number
+            await _send_part(send, self._event("restart", "", self.store.number))
+            seen = self.store.number
         changes, quiet = -1, 0
         while True:
-            if changes != self.ring.changes:
-                changes, number, quiet = self.ring.changes, self.ring.number, 0
+            if changes != self.store.changes:
+                changes, number, quiet = self.store.changes, self.store.number, 0
                 await _send_part(send, await self._news(wanted, seen, number))
                 seen = number
             elif quiet >= HEARTBEAT_PULSES:
@@ -191,15 +191,15 @@ class Inspector:
 
     async def _news(self, wanted: Filter, seen: int, number: int) -> bytes:
         """The rows after `seen` that are wanted, and the totals."""
-        fresh = [entry for entry in self.ring.after(seen) if wanted.matches(entry)]
-        snapshot = Snapshot.of(self.ring)
+        fresh = [entry for entry in self.store.after(seen) if wanted.matches(entry)]
+        snapshot = Snapshot.of(self.store)
 
-        def paint() -> str:
+        def render() -> str:
             skipped = len(fresh) - LIVE_ROWS
             rows = self._pages.rows(fresh[:LIVE_ROWS], max(skipped, 0)) if fresh else ""
             return rows + "\0" + self._pages.totals(snapshot)
 
-        rows, _, totals = (await self._painted(paint)).partition("\0")
+        rows, _, totals = (await self._rendered(render)).partition("\0")
         events = [self._event("rows", rows, number)] if rows else []
         return b"".join([*events, self._event("totals", totals, number)])
 

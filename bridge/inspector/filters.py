@@ -34,7 +34,7 @@ class Filter:
 
     @property
     def query(self) -> str:
-        """The query string that says the same; empty where everything passes."""
+        """The query string that says the same; empty if everything passes."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return urlencode({name: value for name, value in values.items() if value})
 
@@ -46,14 +46,14 @@ class Filter:
             return False
         if not (self.id or self.status or self.outcome):
             return True
-        return any(self._takes(fate) for fate in entry.fates) or (
+        return any(self._takes(row) for row in entry.rows) or (
             # Of a large document not every state is kept, but all of them are counted.
             not (self.id or self.status) and self.outcome in entry.counts
         )
 
-    def _takes(self, fate: StateRow) -> bool:
+    def _takes(self, row: StateRow) -> bool:
         return (
-            (not self.id or self.id in fate.id_sms)
-            and (not self.status or self.status == fate.status)
-            and (not self.outcome or self.outcome == fate.outcome)
+            (not self.id or self.id in row.id_sms)
+            and (not self.status or self.status == row.status)
+            and (not self.outcome or self.outcome == row.outcome)
         )

@@ -55,7 +55,7 @@ Line = list[Piece]
 
 
 def text_of(data: bytes) -> str:
-    """Bytes as text: UTF-16 where they look like it, else UTF-8; what is neither stays a byte.
+    """Bytes as text: UTF-16 if they look like it, else UTF-8; what is neither stays a byte.
 
     Such a byte becomes a lone surrogate (PEP 383), which `visible` and `pieces` write out.
     """
@@ -85,7 +85,7 @@ def document_lines(data: bytes, form: Form) -> list[Line]:
 
 
 def json_lines(data: bytes) -> list[Line]:
-    """A record's value, one field a line; as it is where it was cut."""
+    """A record's value, one field a line; as it is if it was cut."""
     with suppress(orjson.JSONDecodeError):
         data = orjson.dumps(orjson.loads(data), option=orjson.OPT_INDENT_2)
     return _lines(text_of(data), _JSON)

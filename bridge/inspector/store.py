@@ -22,9 +22,9 @@ KEPT_VALUE_BYTES = 8 * 1024
 KEPT_STATES = 200  # of one document
 KEPT_TEXT = 512  # characters of an id, a reason, an error
 OVERHEAD_BYTES = 1500  # of an entry without its states
-FATE_OVERHEAD_BYTES = 500  # of a state without its texts, with its place in the index
+ROW_OVERHEAD_BYTES = 500  # of a state without its texts, with its place in the index
 
-PUBLISHED, REPEATED, REJECTED, REFUSED = "published", "repeated", "rejected", "refused"
+PUBLISHED, REPEATED, REJECTED, UNREADABLE = "published", "repeated", "rejected", "unreadable"
 OUTCOMES = (
     PUBLISHED,
     REPEATED,
@@ -32,18 +32,18 @@ OUTCOMES = (
     Result.FAILED.value,
     Result.UNKNOWN.value,
     Result.DROPPED.value,
-    REFUSED,
+    UNREADABLE,
 )
 """What can become of a state: the words of the page, each once. `rejected` is a dead letter in
-Kafka, `refused` a whole body that is answered 400."""
+Kafka, `unreadable` a whole body that is answered 400."""
 FINE = frozenset({PUBLISHED, REPEATED})
 
 
 class StateRow(NamedTuple):
-    """What became of one state, or of a body that was refused as a whole (`refused`).
+    """What became of one state, or of a body that cannot be read (`unreadable`).
 
-    `value` is the record's, cut to KEPT_VALUE_BYTES of `value_size`; empty where nothing was to
-    be published. `event_id` is the record's, or made of the body; empty where there is none.
+    `value` is the record's, cut to KEPT_VALUE_BYTES of `value_size`; empty if nothing was to
+    be published. `event_id` is the record's, or made of the body; empty if there is none.
     """
 
     id_sms: str
@@ -63,22 +63,22 @@ class StateRow(NamedTuple):
     @property
     def mark(self) -> str:
         """By what a retry is told; empty for a state without an id, which anyone may send."""
-        return self.event_id if self.id_sms or self.outcome == REFUSED else ""
+        return self.event_id if self.id_sms or self.outcome == UNREADABLE else ""
 
     @property
     def size(self) -> int:
         """About as much memory as it takes."""
         texts = (self.id_sms, self.status, self.detail, self.event_id, self.error)
-        return FATE_OVERHEAD_BYTES + len(self.value) + sum(map(sys.getsizeof, texts))
+        return ROW_OVERHEAD_BYTES + len(self.value) + sum(map(sys.getsizeof, texts))
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One document, cut to what may be kept of it.
 
-    `fates` are those of the first KEPT_STATES states, those with trouble before the others;
-    `counts` are over all of them, by outcome. `line` is where a refused body is at fault.
-    `retried` counts the fates that were here before, `retry_of` is the newest document with one.
+    `rows` are those of the first KEPT_STATES states, those with trouble before the others;
+    `counts` are over all of them, by outcome. `line` is where an unreadable body is at fault.
+    `retried` counts the rows that were here before, `retry_of` is the newest document with one.
     """
 
     number: int
@@ -93,7 +93,7 @@ class Entry:
     body_size: int
     answer: bytes
     answer_size: int
-    fates: tuple[StateRow, ...]
+    rows: tuple[StateRow, ...]
     counts: Mapping[str, int]
     listed: int
     unlisted: int
@@ -104,7 +104,7 @@ class Entry:
     @property
     def states(self) -> int:
         """How many states the document has, those that are not kept too."""
-        return 0 if REFUSED in self.counts else sum(self.counts.values())
+        return 0 if UNREADABLE in self.counts else sum(self.counts.values())
 
     @property
     def troubled(self) -> bool:
@@ -114,12 +114,12 @@ class Entry:
     @property
     def size(self) -> int:
         """About as much memory as it takes."""
-        fates = sum(fate.size for fate in self.fates)
-        return OVERHEAD_BYTES + len(self.body) + len(self.answer) + fates
+        rows = sum(row.size for row in self.rows)
+        return OVERHEAD_BYTES + len(self.body) + len(self.answer) + rows
 
 
 class RefusalKind(NamedTuple):
-    """Why requests are refused, unread. `status` is None where they left.
+    """Why requests are refused, unread. `status` is None if they left.
 
     Few of them can exist: endpoints, statuses, and words of the program's own.
     """
@@ -141,7 +141,7 @@ class RefusalCount:
 
 @dataclass(slots=True)
 class _Shelf:
-    """Entries in order, the oldest to go where there are too many, or too large ones."""
+    """Entries in order, the oldest to go if there are too many, or too large ones."""
 
     limit: int
     limit_bytes: int
@@ -234,8 +234,8 @@ class Store:
         refused.last_at, refused.last_peer = seen.answered_at, seen.client or ""
 
     def _entry(self, seen: Request, body: bytes, status: int) -> Entry:
-        fates, counts = _fates(seen, body)
-        retried, retry_of = self._retries(fates)
+        rows, counts = _rows(seen, body)
+        retried, retry_of = self._retries(rows)
         return Entry(
             number=self.number,
             endpoint=seen.endpoint,
@@ -249,7 +249,7 @@ class Store:
             body_size=len(body),
             answer=seen.answer[:KEPT_VALUE_BYTES],
             answer_size=len(seen.answer),
-            fates=fates,
+            rows=rows,
             counts=counts,
             listed=len(seen.receipt.listed) if seen.receipt else 0,
             unlisted=len(seen.receipt.unlisted) if seen.receipt else 0,
@@ -258,11 +258,9 @@ class Store:
             retry_of=retry_of,
         )
 
-    def _retries(self, fates: Iterable[StateRow]) -> tuple[int, int | None]:
+    def _retries(self, rows: Iterable[StateRow]) -> tuple[int, int | None]:
         """How many of the events were here before, and the newest document with one of them."""
-        before = [
-            self._by_event[fate.event_id] for fate in fates if fate.event_id in self._by_event
-        ]
+        before = [self._by_event[row.event_id] for row in rows if row.event_id in self._by_event]
         return len(before), max((next(reversed(numbers)) for numbers in before), default=None)
 
     def _forget(self, entry: Entry) -> None:
@@ -274,17 +272,17 @@ class Store:
 
     def _places(self, entry: Entry) -> Iterator[tuple[dict[str, dict[int, None]], str]]:
         """Where the indexes have the entry; a place that its states share comes up more often."""
-        for fate in entry.fates:
-            if fate.id_sms:
-                yield self._by_id, fate.id_sms
-            if fate.mark:
-                yield self._by_event, fate.mark
+        for row in entry.rows:
+            if row.id_sms:
+                yield self._by_id, row.id_sms
+            if row.mark:
+                yield self._by_event, row.mark
 
 
-def _fates(seen: Request, body: bytes) -> tuple[tuple[StateRow, ...], Mapping[str, int]]:
-    """The fates that are kept, in the document's order, and how many there are of each outcome."""
+def _rows(seen: Request, body: bytes) -> tuple[tuple[StateRow, ...], Mapping[str, int]]:
+    """The rows that are kept, in the document's order, and how many there are of each outcome."""
     if seen.error is not None:
-        return (_of_body(seen, body),), Counter({REFUSED: 1})
+        return (_of_body(seen, body),), Counter({UNREADABLE: 1})
     items = seen.receipt.items if seen.receipt else ()
     outcomes = [_outcome(item) for item in items]
     kept = [_of_state(items[n], outcomes[n]) for n in _chosen(outcomes)]
@@ -292,7 +290,7 @@ def _fates(seen: Request, body: bytes) -> tuple[tuple[StateRow, ...], Mapping[st
 
 
 def _chosen(outcomes: Sequence[str]) -> Iterable[int]:
-    """The places of the fates that are kept: where there are too many, trouble first."""
+    """The places of the rows that are kept: if there are too many, trouble first."""
     if len(outcomes) <= KEPT_STATES:
         return range(len(outcomes))
     troubled = [n for n, outcome in enumerate(outcomes) if outcome not in FINE]
@@ -330,12 +328,12 @@ def _of_state(item: Item, word: str) -> StateRow:
 
 
 def _of_body(seen: Request, body: bytes) -> StateRow:
-    """A body that was refused as a whole: what is wrong with it, and where its dead letter is."""
+    """A body that cannot be read: what is wrong with it, and where its dead letter is."""
     error, letter = seen.error, seen.dead_letter or Outcome(Result.DROPPED)
     return StateRow(
         id_sms="",
         status="",
-        outcome=REFUSED,
+        outcome=UNREADABLE,
         reason=error.reason if error else "",
         detail=error.detail[:KEPT_TEXT] if error else "",
         event_id=f"body:{len(body)}:{hashlib.sha256(body[:KEPT_BODY_BYTES]).hexdigest()}",

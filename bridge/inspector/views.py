@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bridge.inspector import curl
-from bridge.inspector import highlight as paint
+from bridge.inspector import curl, highlight
 from bridge.inspector.filters import Filter
 from bridge.inspector.store import (
     FINE,
     OUTCOMES,
-    REFUSED,
+    UNREADABLE,
     Entry,
     RefusalCount,
     RefusalKind,
@@ -30,7 +29,7 @@ MAX_ROWS = 200  # of the table
 MAX_IDS = 3  # of one row
 MAX_RELATED_IDS = 50  # of one document: whose other documents are shown
 MAX_RELATED = 20  # documents of one id
-OPEN_FATES = 1  # whose events are unfolded
+OPEN_STATES = 1  # whose events are unfolded
 
 # What each word means, for the title of its label.
 MEANING = {
@@ -40,7 +39,7 @@ MEANING = {
     "failed": "not in Kafka: the provider sends it again",
     "unknown": "handed over, not answered in time: the provider sends it again",
     "dropped": "not valid, and no topic takes it",
-    "refused": "the whole body cannot be read",
+    "unreadable": "the whole body cannot be read",
 }
 WHY_REFUSED = {
     Disposition.NOT_FOUND: "no endpoint has this path",
@@ -98,17 +97,17 @@ class Pages:
             "MEANING": MEANING,
             "OUTCOMES": OUTCOMES,
             "FINE": FINE,
-            "REFUSED": REFUSED,
+            "UNREADABLE": UNREADABLE,
             "STATUSES": sorted(statuses),
             "phrase": _phrase,
         }
 
-    def index(self, ring: "Snapshot", wanted: Filter, cursor: str) -> str:
+    def index(self, snapshot: "Snapshot", wanted: Filter, cursor: str) -> str:
         """The table of documents, the newest first, with the form above it.
 
         `cursor` is where the news begin that this page does not have.
         """
-        found = [entry for entry in ring.entries if wanted.matches(entry)]
+        found = [entry for entry in snapshot.entries if wanted.matches(entry)]
         return self._render(
             "index.html",
             wanted=wanted,
@@ -116,18 +115,18 @@ class Pages:
             max_rows=MAX_ROWS,
             rows=found[:MAX_ROWS],
             found=len(found),
-            kept=len(ring.entries),
+            kept=len(snapshot.entries),
             endpoints=sorted(self._targets),
-            **self._totals(ring),
+            **self._totals(snapshot),
         )
 
     def rows(self, entries: Sequence[Entry], skipped: int) -> str:
         """Rows of the table, as the page takes them in while it is open."""
         return self._render("rows.html", rows=entries, skipped=skipped)
 
-    def totals(self, ring: "Snapshot") -> str:
+    def totals(self, snapshot: "Snapshot") -> str:
         """What has been counted since the start."""
-        return self._render("totals.html", **self._totals(ring))
+        return self._render("totals.html", **self._totals(snapshot))
 
     def document(self, entry: Entry, others: Iterable["Others"]) -> str:
         """One document: its body beside what became of it."""
@@ -136,10 +135,10 @@ class Pages:
         return self._render(
             "document.html",
             entry=entry,
-            body=paint.document_lines(entry.body, entry.form),
-            answer=paint.document_lines(entry.answer, entry.form),
-            fates=[(fate, paint.json_lines(fate.value)) for fate in entry.fates],
-            open_fates=OPEN_FATES,
+            body=highlight.document_lines(entry.body, entry.form),
+            answer=highlight.document_lines(entry.answer, entry.form),
+            rows=[(row, highlight.json_lines(row.value)) for row in entry.rows],
+            open_states=OPEN_STATES,
             curl=curl.command(target, self.gateway, entry.body) if target and whole else None,
             related=related(entry, others),
         )
@@ -148,11 +147,11 @@ class Pages:
         """What is said of a document that is not kept any more."""
         return self._render("gone.html", number=number)
 
-    def _totals(self, ring: "Snapshot") -> dict[str, Any]:
+    def _totals(self, snapshot: "Snapshot") -> dict[str, Any]:
         return {
-            "documents": ring.number,
-            "counts": ring.counts,
-            "refusals": [(door, _why(door), refusals) for door, refusals in ring.refusals],
+            "documents": snapshot.number,
+            "counts": snapshot.counts,
+            "refusals": [(kind, _why(kind), count) for kind, count in snapshot.refusals],
             "not_ready": self._not_ready(),
         }
 
@@ -161,7 +160,7 @@ class Pages:
 
 
 class Snapshot(NamedTuple):
-    """What a page needs of a ring that goes on changing."""
+    """What a page needs of a store that goes on changing."""
 
     entries: Sequence[Entry]
     number: int
@@ -169,10 +168,10 @@ class Snapshot(NamedTuple):
     refusals: Sequence[tuple[RefusalKind, RefusalCount]]
 
     @classmethod
-    def of(cls, ring: Store, entries: Sequence[Entry] = ()) -> "Snapshot":
+    def of(cls, store: Store, entries: Sequence[Entry] = ()) -> "Snapshot":
         """To be taken on the loop."""
-        refusals = sorted(ring.refusals.items(), key=lambda each: -each[1].count)
-        return cls(entries, ring.number, Counter(ring.counts), refusals)
+        refusals = sorted(store.refusals.items(), key=lambda each: -each[1].count)
+        return cls(entries, store.number, Counter(store.counts), refusals)
 
 
 class Others(NamedTuple):
@@ -183,23 +182,23 @@ class Others(NamedTuple):
     more: int
 
 
-def others(ring: Store, entry: Entry) -> list[Others]:
+def others(store: Store, entry: Entry) -> list[Others]:
     """Where else a document's ids are, as far as it is shown. To be taken on the loop."""
-    keys = dict.fromkeys(fate.id_sms or fate.mark for fate in entry.fates)
+    keys = dict.fromkeys(row.id_sms or row.mark for row in entry.rows)
     shown = [key for key in keys if key][:MAX_RELATED_IDS]
-    return [Others(key, *ring.others(key, entry.number, MAX_RELATED)) for key in shown]
+    return [Others(key, *store.others(key, entry.number, MAX_RELATED)) for key in shown]
 
 
 def related(entry: Entry, others: Iterable[Others]) -> list[Related]:
     """What those documents say of the ids; those that were nowhere else are left out."""
     found = []
     for key, entries, more in others:
-        marks = {fate.mark for fate in entry.fates if key in (fate.id_sms, fate.mark)}
+        marks = {row.mark for row in entry.rows if key in (row.id_sms, row.mark)}
         visits = [
-            (other, fate, bool(fate.mark) and fate.mark in marks)
+            (other, row, bool(row.mark) and row.mark in marks)
             for other in entries
-            for fate in other.fates
-            if key in (fate.id_sms, fate.mark)
+            for row in other.rows
+            if key in (row.id_sms, row.mark)
         ]
         if visits:
             found.append(Related(name_of(key), visits[-MAX_RELATED:], more))
@@ -207,7 +206,7 @@ def related(entry: Entry, others: Iterable[Others]) -> list[Related]:
 
 
 def name_of(key: str) -> str:
-    """What a page calls an id, or a body that was refused as a whole and has none."""
+    """What a page calls an id, or an unreadable body, which has none."""
     return "the same body" if key.startswith("body:") else key
 
 
@@ -216,7 +215,7 @@ def name_of(key: str) -> str:
 
 def _shown(value: Any) -> Any:
     # What is Markup already was escaped, and is a subclass.
-    return paint.visible(value) if type(value) is str else value
+    return highlight.visible(value) if type(value) is str else value
 
 
 def _clock(moment: datetime) -> str:
@@ -242,6 +241,6 @@ def _phrase(status: int) -> str:
         return ""
 
 
-def _why(door: RefusalKind) -> str:
-    why = WHY_REFUSED[door.disposition]
-    return f"{door.credentials} {why}" if door.credentials else why
+def _why(kind: RefusalKind) -> str:
+    why = WHY_REFUSED[kind.disposition]
+    return f"{kind.credentials} {why}" if kind.credentials else why

@@ -40,7 +40,7 @@ _WORDS: Mapping[str, str] = {
     "KafkaStorageError": "disk",
     "UnknownError": "broker_fault",
 }
-# What to do where a new producer is of no help, by the word.
+# What to do if a new producer is of no help, by the word.
 ADVICE: Mapping[str, str] = {
     "denied": "not authorized: allow Write on the topic",
     "too_large": "too large: raise the topic's max.message.bytes",
@@ -62,7 +62,7 @@ AWAY = frozenset({"stalled", "unreachable", "probe_failed"})
 
 
 def explained(cause: str) -> str:
-    """The cause, and what to do about it where that is known."""
+    """The cause, and what to do about it if that is known."""
     advice = ADVICE.get(word_of(cause))
     return cause if advice is None else f"{advice} ({cause})"
 

@@ -39,7 +39,7 @@ async def subscription(
 ) -> AsyncIterator[AsyncIterator[Record]]:
     """The records of topics that exist, from now on or from the beginning.
 
-    Where to begin is settled when the block is entered. Raises BridgeError where no broker
+    Where to begin is settled when the block is entered. Raises BridgeError if no broker
     answers within SUBSCRIBE_SECONDS.
     """
     async with (
@@ -56,7 +56,7 @@ async def stored(
     """What a topic that exists holds when the block is entered, each partition in its order.
 
     With `since`, only what has no older timestamp. Raises BridgeError as `subscription` does,
-    and where the brokers refuse to hand records out, or stop for STALL_SECONDS to answer.
+    and if the brokers refuse to hand records out, or stop for STALL_SECONDS to answer.
     """
     since_ms = 0 if since is None else int(since.timestamp() * 1000)
     async with _started(settings, [topic], from_beginning=True) as consumer:
@@ -100,7 +100,7 @@ async def _started(
 
 
 async def _skip(consumer: AIOKafkaConsumer, since_ms: int) -> None:
-    """Begin at the time, where the broker knows the place; older records are left out anyway."""
+    """Begin at the time, if the broker knows the place; older records are left out anyway."""
     if since_ms > 0:
         at = dict.fromkeys(consumer.assignment(), since_ms)
         for partition, found in (await consumer.offsets_for_times(at)).items():
@@ -117,7 +117,7 @@ async def _until(
         try:
             fetched = await consumer.getmany(*left, timeout_ms=FETCH_MS)
         except TopicAuthorizationFailedError as exc:
-            raise _not_authorized("Read", {where.topic for where in ends}) from exc
+            raise _not_authorized("Read", {place.topic for place in ends}) from exc
         except KafkaError as exc:
             raise BridgeError(f"the topic cannot be read: {exc or type(exc).__name__}") from exc
         for partition, records in fetched.items():
@@ -133,7 +133,7 @@ async def _unfinished(
     consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
 ) -> list[TopicPartition]:
     """The partitions that are not read to the end; their last offsets may hold no record."""
-    return [where for where, end in ends.items() if await consumer.position(where) < end]
+    return [place for place, end in ends.items() if await consumer.position(place) < end]
 
 
 async def _records(consumer: AIOKafkaConsumer) -> AsyncGenerator[Record, None]:

@@ -37,7 +37,7 @@ _LAST_WORDS = (errors.ClusterAuthorizationFailedError, errors.TopicAuthorization
 async def find_fault(settings: Kafka, files: TlsFiles | None = None) -> str | None:
     """Connect to the brokers one by one, and say what is wrong with the first that refuses.
 
-    None where nothing is wrong by now, or where nothing is said within DIAGNOSIS_SECONDS.
+    None if nothing is wrong by now, or if nothing is said within DIAGNOSIS_SECONDS.
     """
     refusals: list[str] = []
     try:
@@ -203,7 +203,7 @@ def _closed(security: Security) -> str:
 
 
 def _refused(exc: errors.KafkaError, security: Security) -> str | None:
-    """What an answer of the broker's means; None where the text says it already."""
+    """What an answer of the broker's means; None if the text says it already."""
     sasl = security.sasl
     if isinstance(exc, errors.SaslAuthenticationFailed) and sasl:
         return (

@@ -58,7 +58,7 @@ class Sequence:
     def give_back(self) -> bool:
         """Let the next batch have the numbers that a refused one has not used; whether it may.
 
-        That is so only where the batch went out once. Had an earlier sending of it been appended
+        That is so only if the batch went out once. Had an earlier sending of it been appended
         without an answer, the broker would take the next batch of as many records for that one,
         and acknowledge what it has not got.
         """

@@ -42,7 +42,7 @@ class _Refused:
 
 
 class Limits:
-    """`told` gives a topic's `max.message.bytes`, where that is known."""
+    """`told` gives a topic's `max.message.bytes`, if that is known."""
 
     def __init__(
         self,

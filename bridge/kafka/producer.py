@@ -156,7 +156,7 @@ class Producer:
     async def send(self, batch: Any, topic: str, partition: int) -> "asyncio.Future[int]":
         """Hand a batch over. The future holds the offset of its first record, or the failure.
 
-        That is AbandonedError where the producer ends before the broker has answered. One
+        That is AbandonedError if the producer ends before the broker has answered. One
         caller per partition at a time: aiokafka miscounts the time of concurrent ones. Raises
         KafkaError.
         """
@@ -202,7 +202,7 @@ class Producer:
     # --- brokers that ask to be left alone -----------------------------------------------
 
     def pause_seconds(self, topic: str, partition: int) -> float:
-        """For how long the partition's broker is not to be sent to; 0 where it may."""
+        """For how long the partition's broker is not to be sent to; 0 if it may."""
         return max(self._paused(topic, partition) - time.monotonic(), 0.0)
 
     @property
@@ -215,7 +215,7 @@ class Producer:
         return self._paused_until.get(leader, 0.0)
 
     async def wait_for(self, node: int) -> None:
-        """Wait until the broker may be sent to; raises KafkaError where that is never."""
+        """Wait until the broker may be sent to; raises KafkaError if that is never."""
         seconds = self._paused_until.get(node, 0.0) - time.monotonic()
         if seconds > 0:
             with contextlib.suppress(TimeoutError):
@@ -243,7 +243,7 @@ class Producer:
             self.failed.set_result(cause)
 
     def oldest_seconds(self) -> float:
-        """For how long the oldest batch could have been answered; 0 where there is none.
+        """For how long the oldest batch could have been answered; 0 if there is none.
 
         It could not while its broker has asked to be left alone, or answered others: it is sent
         one Produce at a time.
@@ -256,7 +256,7 @@ class Producer:
         return max(batch.since, min(paused, batch.since + MAX_PAUSE_SECONDS))
 
     def why_stalled(self) -> str:
-        """What a broker says of the oldest batch each time; `stalled` where it says nothing."""
+        """What a broker says of the oldest batch each time; `stalled` if it says nothing."""
         oldest = min(self.in_flight.values(), key=lambda batch: batch.since)
         return self._errors.get((oldest.topic, oldest.partition), "stalled")
 

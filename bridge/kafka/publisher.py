@@ -118,7 +118,7 @@ class _PartitionQueue:
 class Publisher:
     """Publishes messages through whatever producer the supervisor has at the moment.
 
-    `tracing` is None where batches are not traced.
+    `tracing` is None if batches are not traced.
     """
 
     def __init__(
@@ -194,13 +194,13 @@ class Publisher:
             elif len(value) > small and limits.too_large(messages[index]):
                 request.refuse([index])
             else:
-                where = topic, partition_of(key, count)
-                chunk = chunks.get(where)
+                place = topic, partition_of(key, count)
+                chunk = chunks.get(place)
                 if chunk is None:
-                    chunk = chunks[where] = _Chunk(request, [])
+                    chunk = chunks[place] = _Chunk(request, [])
                 chunk.indices.append(index)
-        for where, chunk in chunks.items():
-            queue = self._queues.setdefault(where, _PartitionQueue(*where))
+        for place, chunk in chunks.items():
+            queue = self._queues.setdefault(place, _PartitionQueue(*place))
             queue.chunks.append(chunk)
             if queue.task is None:
                 queue.task = asyncio.create_task(self._run(queue), name="kafka partition queue")
@@ -279,7 +279,7 @@ class Publisher:
         """Settle the records of a batch that has failed, or put them back for another try.
 
         Where one of them is to blame, the broker does not say which. They are sent again by
-        halves, or singly where each failure costs a producer.
+        halves, or singly if each failure costs a producer.
         """
         name = type(exc).__name__
         explanation = explained(name)

@@ -40,14 +40,14 @@ class TlsFiles:
         self.generation = 0  # of what was read
 
     def current(self) -> ssl.SSLContext:
-        """What new connections use now. Raises BridgeError where the files never were usable."""
+        """What new connections use now. Raises BridgeError if the files never were usable."""
         self.refresh()
         if self._in_use is None:
             raise BridgeError(self._problem)
         return self._in_use
 
     def refresh(self) -> None:
-        """Read the files where they have changed."""
+        """Read the files if they have changed."""
         try:
             digests = self._read()
             if self._latest and digests == self._digests and not self._problem:
@@ -101,7 +101,7 @@ class _Following(ssl.SSLContext):
 def client_arguments(settings: Kafka, files: TlsFiles | None = None) -> dict[str, Any]:
     """The arguments that every client of aiokafka takes: brokers, name, and credentials.
 
-    `files` are shared by clients that follow one another. Raises BridgeError where a file of TLS
+    `files` are shared by clients that follow one another. Raises BridgeError if a file of TLS
     cannot be used.
     """
     security = settings.security
@@ -163,7 +163,7 @@ def _load_pair(context: ssl.SSLContext, settings: Tls) -> None:
 
 
 def own_certificate_fault(settings: Tls) -> str | None:
-    """Why nobody can accept the certificate, whoever signed it: its time; None where that is fine.
+    """Why nobody can accept the certificate, whoever signed it: its time; None if that is fine.
 
     It is shown to a server in memory that trusts just this one, since the standard library reads
     no certificate by itself.

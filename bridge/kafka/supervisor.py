@@ -291,7 +291,7 @@ class Supervisor:
             log.info("ready")
 
     async def _update_descriptions(self) -> None:
-        """Say of each topic once what is at risk; again where that changes."""
+        """Say of each topic once what is at risk; again if that changes."""
         told = {name: topic for name, topic in self._topics.items() if not topic.denied}
         due = {name: topic for name, topic in told.items() if self._is_due(topic)}
         if not due:
@@ -335,7 +335,7 @@ class Supervisor:
                 probe = asyncio.create_task(self._probe(producer))
                 either: set[asyncio.Future[Any]] = {probe, producer.failed}
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                probe.cancel()  # where it is not done: nothing more is to be learnt of this one
+                probe.cancel()  # if it is not done: nothing more is to be learnt of this one
                 probed_at = time.monotonic()
 
     def _probe_interval(self) -> float:

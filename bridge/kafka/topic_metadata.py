@@ -53,7 +53,7 @@ class Leader:
 class Topic:
     """One topic that exists.
 
-    `id` is None where the broker is too old to say it; `writable` is None where it does not
+    `id` is None if the broker is too old to say it; `writable` is None if it does not
     say. `replicas` is the smallest number of a partition's. `leaders` are by partition, of those
     whose epoch is known. If `denied`, the bridge may not even describe it: whether it exists, and
     all else, is unknown.

@@ -64,7 +64,7 @@ class LogWriter:
             self._call_in(loop, FLUSH_SECONDS)
 
     def end(self) -> None:
-        """Write what is left; where nobody takes it, for no longer than END_SECONDS."""
+        """Write what is left; if nobody takes it, for no longer than END_SECONDS."""
         self._pour(END_SECONDS)
 
     def _call_in(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:

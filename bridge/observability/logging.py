@@ -1,13 +1,11 @@
-"""How the program logs: structlog and the standard library through one sink to stderr.
+"""How the program logs: structlog and the standard library through one writer to stderr.
 
 Tracebacks come without the values of variables: a request's head holds secrets.
 """
 
 import logging
-import math
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import islice
@@ -19,13 +17,14 @@ from structlog.typing import Processor
 
 from bridge.clip import clipped
 from bridge.observability.log_writer import LogWriter
-from bridge.ratelimit import Repeats as KindLimits
+from bridge.ratelimit import Repeats
 
 log = structlog.get_logger(__name__)
 
 Format = Literal["json", "console"]
 
 LIBRARIES = ("aiokafka", "asyncio", "uvicorn")  # that say the same of each of many requests
+LIBRARY_PER_SECOND = 0.1  # of each line of their code
 OWN_REPEATING = "bridge.kafka."  # ours that do so: webhook.py watches over its own lines
 OWN_PER_SECOND = 0.1
 OWN_AT_ONCE = 20
@@ -51,7 +50,7 @@ def configure(level: str, form: Format) -> LogWriter | None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderers = _renderers(form)
-    ours = [_json_line] if form == "json" else [*shared, *renderers, _as_bytes]
+    ours = [_json_line] if form == "json" else [*shared, *renderers, _encoded]
     writer, file, handler = _outlet()
     structlog.configure(
         processors=[OwnRepeats(), *ours],
@@ -61,15 +60,8 @@ def configure(level: str, form: Format) -> LogWriter | None:
     )
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[
-                *shared,
-                structlog.stdlib.ExtraAdder(),
-            ],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *renderers,
-                _as_text,
-            ],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
@@ -78,18 +70,17 @@ def configure(level: str, form: Format) -> LogWriter | None:
     # At debug it writes its requests, and the one that logs in holds the password.
     logging.getLogger("aiokafka.conn").setLevel(max(logging.INFO, logging.root.level))
     # With the brokers down aiokafka writes some forty lines a second.
-    for library in LIBRARIES:
-        handler.addFilter(Repeats(library))
+    handler.addFilter(LibraryRepeats())
     return writer
 
 
 def _outlet() -> tuple[LogWriter | None, BinaryIO, logging.Handler]:
     """Standard error, for our own lines and for the standard library's."""
     try:
-        sink = LogWriter(sys.stderr.fileno(), _tell_of_dropped)
+        writer = LogWriter(sys.stderr.fileno(), _tell_of_dropped)
     except OSError:  # no descriptor: somebody in this process collects it
         return None, sys.stderr.buffer, logging.StreamHandler(sys.stderr)
-    return sink, cast("BinaryIO", sink), _Lines(sink)
+    return writer, cast("BinaryIO", writer), _Lines(writer)
 
 
 def _tell_of_dropped(lines: int) -> None:
@@ -97,63 +88,45 @@ def _tell_of_dropped(lines: int) -> None:
 
 
 class _Lines(logging.Handler):
-    """Brings the records of the standard library to the same sink, the last of them at the end."""
+    """Brings the standard library's records to the same writer, the last of them at the end."""
 
-    def __init__(self, sink: LogWriter) -> None:
+    def __init__(self, writer: LogWriter) -> None:
         super().__init__()
-        self._sink = sink
+        self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
         try:
-            self._sink.write(self.format(record).encode(errors="backslashreplace") + b"\n")
-            self._sink.flush()
+            self._writer.write(self.format(record).encode(errors="backslashreplace") + b"\n")
+            self._writer.flush()
         except Exception:  # noqa: BLE001 -- as every handler has it
             self.handleError(record)
 
     def flush(self) -> None:
-        """Have what was written go out: at once where no loop is running."""
-        self._sink.flush()
+        """Have what was written go out: at once if no loop is running."""
+        self._writer.flush()
 
     def close(self) -> None:
         """Write what is left, of our own lines too; `logging.shutdown` comes here."""
-        self._sink.end()
+        self._writer.end()
         super().close()
 
 
-class Repeats(logging.Filter):
-    """Lets each message of a library through once per `seconds`, with a count of the others.
+class LibraryRepeats(logging.Filter):
+    """Lets each line of the libraries' code log once in ten seconds, with a count of the others."""
 
-    Messages are the same where they come from the same line of the library.
-    """
-
-    def __init__(
-        self,
-        library: str,
-        *,
-        seconds: float = 10.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._library = library
-        self._seconds = seconds
-        self._clock = clock
-        self._passed_at: dict[str, float] = {}
-        self._held_back: Counter[str] = Counter()
+        self._repeats = Repeats(per_second=LIBRARY_PER_SECOND, burst=1, clock=clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be written; it then counts those that were not."""
-        if record.name.split(".", 1)[0] != self._library:
+        if record.name.split(".", 1)[0] not in LIBRARIES:
             return True
-        place, now = f"{record.pathname}:{record.lineno}", self._clock()
-        if now - self._passed_at.get(place, -math.inf) < self._seconds:
-            self._held_back[place] += 1
-            return False
-        self._passed_at[place] = now
-        held_back = self._held_back.pop(place, 0)
+        held_back = self._repeats.held_back(f"{record.pathname}:{record.lineno}")
         if held_back:
             record.msg, record.args = f"{record.getMessage()} ({held_back} suppressed)", ()
-        return True
+        return held_back is not None
 
 
 class OwnRepeats:
@@ -163,13 +136,13 @@ class OwnRepeats:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._kinds = KindLimits(per_second=OWN_PER_SECOND, burst=OWN_AT_ONCE, clock=clock)
+        self._repeats = Repeats(per_second=OWN_PER_SECOND, burst=OWN_AT_ONCE, clock=clock)
 
     def __call__(self, logger: Any, _: str, line: structlog.typing.EventDict) -> Any:
         """The line, or structlog's word that there is to be none."""
         if not logger.name.startswith(OWN_REPEATING):
             return line
-        held_back = self._kinds.held_back(line["event"])
+        held_back = self._repeats.held_back(line["event"])
         if held_back is None:
             raise structlog.DropEvent
         if held_back:
@@ -178,15 +151,17 @@ class OwnRepeats:
 
 
 def _renderers(form: Format) -> list[Processor]:
-    if form == "console":
+    """What makes a line of text of an event."""
+    if form == "json":
         return [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=lambda line, **_: _dumps(line).decode()),
         ]
     return [
-        structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(serializer=_dumps),
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        ),
+        _short,
     ]
 
 
@@ -200,9 +175,8 @@ def _json_line(logger: Any, method: str, line: structlog.typing.EventDict) -> by
     return _dumps(line)
 
 
-def _dumps(line: Mapping[str, Any], **options: object) -> bytes:
+def _dumps(line: Mapping[str, Any]) -> bytes:
     """One line in JSON, no longer than a line may be, whatever it was to say."""
-    del options  # the standard library's, which the encoder does not know
     written = _written(line)
     for limit in CLIPPED_TO:
         if len(written) <= MAX_LINE_BYTES:
@@ -234,20 +208,15 @@ def _clipped(value: Any, limit: int) -> Any:
     return clipped(str(value), limit)
 
 
-def _as_text(_: object, __: str, line: Any) -> str:
-    return line.decode() if isinstance(line, bytes) else _short(str(line))
-
-
-def _as_bytes(_: object, __: str, line: Any) -> bytes:
-    if isinstance(line, bytes):
-        return line
-    return _short(str(line)).encode(errors="backslashreplace")
-
-
-def _short(text: str) -> str:
+def _short(_: object, __: str, line: Any) -> str:
     """A line for people, with what follows it of a traceback."""
+    text = str(line)
     raw = text.encode(errors="backslashreplace")
     if len(raw) <= MAX_LINE_BYTES:
         return text
     kept = raw[: MAX_LINE_BYTES - 64].decode(errors="ignore")
     return f"{kept}… ({len(text)} characters)"
+
+
+def _encoded(_: object, __: str, line: Any) -> bytes:
+    return str(line).encode(errors="backslashreplace")

@@ -15,6 +15,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0 as CONTENT_TYPE
 
 from bridge import __version__
+from bridge.event import FAR_FUTURE
 from bridge.model import OTHER_STATUS, REASONS, Result
 from bridge.observability.counters import Count, Counter, Histogram
 
@@ -29,6 +30,14 @@ MAX_NAMED_STATUSES = 10  # of those that are not known, for each endpoint
 # Close to 4 and 5 seconds: the default limit of a request, and the patience of many senders.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0)
 GAP_SECONDS = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
+FAR_AHEAD_SECONDS = FAR_FUTURE.total_seconds()
+# A time zone that is wrong moves all of them by whole hours: each is in the middle of a bucket.
+HOURS = (1800.0, 5400.0, 9000.0, 12600.0, 16200.0, 27000.0, 45000.0, 90000.0)
+DELAY_SECONDS = (
+    *(-seconds for seconds in reversed(HOURS[:-1])),
+    *(-FAR_AHEAD_SECONDS, 0.0, 1.0, 5.0, 15.0, 60.0, 300.0),
+    *HOURS,
+)
 BYTES = (256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0)
 STATES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1000.0, 5000.0, 10000.0)
 
@@ -109,11 +118,11 @@ class Metrics:
             "endpoint",
         )
         self.dead_letters = self._counter(
-            "dead_letters", "States and bodies refused, by reason.", "endpoint", "reason"
+            "dead_letters", "States and bodies rejected, by reason.", "endpoint", "reason"
         )
         self.lost_bodies = self._counter(
             "lost_bodies",
-            "Refused bodies whose dead letter is not in Kafka: failed, limited, or no topic.",
+            "Rejected bodies whose dead letter is not in Kafka: failed, limited, or no topic.",
             "endpoint",
         )
         self.unknown_statuses = self._counter(
@@ -134,7 +143,7 @@ class Metrics:
     def _make_sizes(self) -> None:
         self.request_seconds = self._histogram(
             "request_duration_seconds",
-            "From a request's head to its answer, where its body was read.",
+            "From a request's head to its answer, if its body was read.",
             SECONDS,
         )
         self.publish_seconds = self._histogram(
@@ -147,6 +156,11 @@ class Metrics:
         )
         self.document_states = self._histogram(
             "document_states", "States of documents that were read.", STATES
+        )
+        self.receipt_delay = self._histogram(
+            "receipt_delay_seconds",
+            "From a state's time to its receipt; below 0 if the time is ahead.",
+            DELAY_SECONDS,
         )
         self.gaps = self._histogram(
             "redelivery_gap_seconds",
@@ -310,11 +324,12 @@ class EndpointMetrics:
         self.suppressed_duplicates = metrics.suppressed_duplicates.labels(endpoint)
         self.foreign_documents = metrics.foreign_documents.labels(endpoint)
         self.unreadable_times = metrics.unreadable_times.labels(endpoint)
-        self.future_times = metrics.future_times.labels(endpoint)
+        self._future_times = metrics.future_times.labels(endpoint)
+        self._receipt_delay = metrics.receipt_delay.labels(endpoint)
         self.lost_bodies = metrics.lost_bodies.labels(endpoint)
 
     def answered(self, status: int, seconds: float | None) -> None:
-        """Count an answer; `seconds` it took, where the body was read."""
+        """Count an answer; `seconds` it took, if the body was read."""
         requests = self._requests.get(status)
         if requests is None:
             requests = self._requests[status] = self._all_requests.labels(self.endpoint, status)
@@ -348,6 +363,13 @@ class EndpointMetrics:
         self._document_states.observe(sum(states.values()))
         for key, count in states.items():
             self._states[key].inc(count)
+
+    def late(self, delays: Mapping[float, int]) -> None:
+        """Count states by the seconds from their time to their receipt; below 0 it is ahead."""
+        for seconds, count in delays.items():
+            self._receipt_delay.observe(seconds, count)
+            if seconds < -FAR_AHEAD_SECONDS:
+                self._future_times.inc(count)
 
     def ids(self, *, listed: int, unlisted: int) -> None:
         """Count the ids of a document."""

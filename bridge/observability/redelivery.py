@@ -44,7 +44,7 @@ class Redelivery:
         return gaps
 
     def oldest_seconds(self) -> float:
-        """The age of the one that came first; 0 where there is none."""
+        """The age of the one that came first; 0 if there is none."""
         now = self._expire()
         return now - min((first for first, _ in self._sightings.values()), default=now)
 

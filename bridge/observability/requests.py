@@ -57,11 +57,15 @@ class Disposition(Enum):
 
 
 _READ = frozenset({Disposition.UNREADABLE, Disposition.LATE, Disposition.READ})
-# Reasons for which an endpoint refuses a request.
-REFUSALS = tuple(
-    disposition.value
-    for disposition in Disposition
-    if disposition not in {Disposition.NOT_FOUND, Disposition.UNREADABLE, Disposition.READ}
+FOREIGN = "foreign"  # its document holds no state, but something else
+# Reasons for which nothing of a request of an endpoint is an event, beside those of its content.
+REFUSALS = (
+    *(
+        disposition.value
+        for disposition in Disposition
+        if disposition not in {Disposition.NOT_FOUND, Disposition.UNREADABLE, Disposition.READ}
+    ),
+    FOREIGN,
 )
 
 
@@ -129,9 +133,9 @@ class Request:
         if self.receipt is None or self.disposition is not Disposition.READ:
             return self.disposition.value
         rejected = self.receipt.rejected
-        return (
-            None if not rejected or self.receipt.valid else max(rejected, key=rejected.__getitem__)
-        )
+        if rejected and not self.receipt.valid:
+            return max(rejected, key=rejected.__getitem__)
+        return FOREIGN if self.receipt.is_foreign else None
 
     @property
     def unlisted(self) -> Sequence[str]:
@@ -342,8 +346,7 @@ class RequestMetrics:
             log.warning("unknown status", endpoint=metrics.endpoint, status=status)
         if receipt.unreadable_times:
             metrics.unreadable_times.inc(receipt.unreadable_times)
-        if receipt.future_times:
-            metrics.future_times.inc(receipt.future_times)
+        metrics.late(receipt.delays)
         if receipt.gaps or receipt.unlisted or self._redelivery:
             metrics.redelivered(self._gaps(receipt))
 

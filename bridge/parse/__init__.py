@@ -6,6 +6,6 @@ The formats' facts are the provider's (its pages on the webhook). `document.py` 
 
 from bridge.parse.around import is_blank
 from bridge.parse.document import form_of, parse, parse_state
-from bridge.parse.states import received
+from bridge.parse.states import is_id, received
 
-__all__ = ["form_of", "is_blank", "parse", "parse_state", "received"]
+__all__ = ["form_of", "is_blank", "is_id", "parse", "parse_state", "received"]

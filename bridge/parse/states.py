@@ -56,6 +56,11 @@ def id_of(element: Element) -> str:
     return id_sms.strip()
 
 
+def is_id(text: str) -> bool:
+    """Whether a message can have this id."""
+    return _ID_SMS.fullmatch(text) is not None
+
+
 def state_of(element: Element, statuses: Container[str]) -> State | InvalidState:
     """Read a state without a flaw; `statuses` are the words that are known."""
     id_sms = id_of(element)
@@ -83,7 +88,7 @@ def received(element: Element) -> Received:
 def _check_id(id_sms: str) -> None:
     if not id_sms:
         raise _Defect("missing_id", "id_sms is missing or blank")
-    if not _ID_SMS.fullmatch(id_sms):
+    if not is_id(id_sms):
         raise _Defect("invalid_id", "id_sms is not 1 to 64 of A-Z a-z 0-9 . _ -")
 
 

@@ -71,7 +71,7 @@ class Report:
     `unreadable_answers` are those that hold no list of ids; they acknowledge nothing.
     `foreign_ids` counts ids that were listed in answer to a post without them.
     `attempts` is how many states took how many attempts. `states_per_second` are acknowledged
-    ones. `latency` and `slowest` are None where no post was answered.
+    ones. `latency` and `slowest` are None if no post was answered.
     """
 
     plan: Plan

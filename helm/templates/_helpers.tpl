@@ -24,6 +24,21 @@ app.kubernetes.io/component: gateway
 {{- merge $own (deepCopy .Values.podLabels) (deepCopy .Values.commonLabels) | toYaml -}}
 {{- end }}
 
+{{/* A CronJob's name has at most 52 characters. */}}
+{{- define "sms.reconcileName" -}}
+{{- printf "%s-reconcile" (include "sms.fullname" . | trunc 42 | trimSuffix "-") -}}
+{{- end }}
+
+{{- define "sms.reconcileSelector" -}}
+{{- merge (dict "app.kubernetes.io/component" "reconcile") (include "sms.selectorLabels" . | fromYaml) | toYaml -}}
+{{- end }}
+
+{{/* Labels of the CronJob's pods; no selector of the gateway's finds them. */}}
+{{- define "sms.reconcileLabels" -}}
+{{- $own := include "sms.reconcileSelector" . | fromYaml -}}
+{{- merge $own (deepCopy .Values.podLabels) (deepCopy .Values.commonLabels) | toYaml -}}
+{{- end }}
+
 {{/* Labels of an object: (dict "root" $ "component" NAME "extra" LABELS). The chart's own win. */}}
 {{- define "sms.labels" -}}
 {{- $own := dict
@@ -171,6 +186,17 @@ What `config` leaves out has the program's default; a section that is off withou
 {{- $topics | toJson -}}
 {{- end }}
 
+{{/* The distinct ports of the provider's API, as a list of text in JSON. */}}
+{{- define "sms.providerPorts" -}}
+{{- $ports := list -}}
+{{- range include "sms.texts" (list . "config.endpoints[].provider.url") | fromJsonArray -}}
+{{- $authority := regexReplaceAll "^https?://([^/]*).*$" . "${1}" -}}
+{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $authority) -}}
+{{- $ports = append $ports (default (ternary "443" "80" (hasPrefix "https:" .)) $port) -}}
+{{- end -}}
+{{- uniq $ports | toJson -}}
+{{- end }}
+
 {{/* The distinct ports of the brokers, as a list of text in JSON. */}}
 {{- define "sms.brokerPorts" -}}
 {{- $servers := (.Values.config.kafka | default dict).bootstrap_servers -}}
@@ -182,6 +208,29 @@ What `config` leaves out has the program's default; a section that is off withou
 {{- $ports = append $ports (regexFind "[0-9]*$" (trim (toString .))) -}}
 {{- end -}}
 {{- uniq $ports | toJson -}}
+{{- end }}
+
+{{/* Where every pod may go: names, and the brokers. Rules of an `egress`. */}}
+{{- define "sms.egress" -}}
+# OpenShift's DNS pods listen on 5353, which is what a policy sees behind their Service.
+- ports:
+    {{- range $port := list 53 5353 }}
+    {{- range $protocol := list "UDP" "TCP" }}
+    - {port: {{ $port }}, protocol: {{ $protocol }}}
+    {{- end }}
+    {{- end }}
+  {{- with .Values.networkPolicy.dns }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+- ports:
+    {{- range default (include "sms.brokerPorts" . | fromJsonArray) .Values.networkPolicy.brokerPorts }}
+    - {port: {{ . | int }}, protocol: TCP}
+    {{- end }}
+  {{- with .Values.networkPolicy.brokers }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 {{- end }}
 
 {{/* The environment of the program, in its pods and in the test's. */}}

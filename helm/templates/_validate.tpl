@@ -117,6 +117,9 @@ the same as {{ $before.key }}, but with another {{ $.rule.other | splitList "." 
 {{- if gt (len (include "sms.config" .)) 100000 -}}
 {{- $problems = append $problems "config: longer than 100,000 bytes: the annotations of a pod hold 256 KiB in all" -}}
 {{- end -}}
+{{- if and .Values.reconcile.enabled (not (include "sms.texts" (list . "config.endpoints[].provider.url") | fromJsonArray)) -}}
+{{- $problems = append $problems "reconcile.enabled: needs a provider in config.endpoints[]: the API to ask" -}}
+{{- end -}}
 {{- $needed := include "sms.shutdownSeconds" . | float64 -}}
 {{- $given := include "sms.terminationGracePeriodSeconds" . | float64 -}}
 {{- if lt $given $needed -}}

@@ -76,7 +76,9 @@ class TestExample:
     def test_switched_off_settings_are_valid(self, tmp_path: Path) -> None:
         """What the example proposes can be used as it stands."""
         text = self.switched_on().replace("/run/secrets", str(tmp_path))
+        text = text.replace("      token: ${PROVIDER_TOKEN}\n", "")  # or login and password
         (tmp_path / "webhook-password").write_text("p\n")
+        (tmp_path / "provider-password").write_text("pp\n")
         environ = {"WEBHOOK_TOKEN": "t", "KAFKA_PASSWORD": "k", "KAFKA_KEY_PASSWORD": "kk"}
         parsed = parse(text, environ)
         auth = parsed.endpoints[0].auth
@@ -87,8 +89,11 @@ class TestExample:
         assert security.protocol == "SASL_SSL"
         assert security.sasl is not None
         assert security.sasl.password.get_secret_value() == "k"
-
         assert auth.allow == ("203.0.113.0/24", "2001:db8::/32")
+        provider = parsed.endpoints[0].provider
+        assert provider is not None
+        assert provider.password is not None
+        assert provider.password.get_secret_value() == "pp"
 
 
 class TestPositions:

@@ -27,6 +27,7 @@ SECURITY = {
     "sasl": {"mechanism": "PLAIN", "username": "u", "password": "p"},
     "tls": {"cert_file": "/tls.crt", "key_file": "/tls.key"},
 }
+PROVIDER = {"url": "https://provider.example.com/xml", "login": "l", "password": "p"}
 
 
 class TestReferences:
@@ -126,7 +127,7 @@ class TestPlaceholders:
     @pytest.mark.parametrize("value", ["${UNSET}", "a-${UNSET}", "${file:/nowhere/at/all}"])
     def test_stand_for_any_setting(self, place: Place, value: str) -> None:
         """Whatever its type, a missing value makes no further problem at its place."""
-        whole = yaml.safe_load(REQUIRED) | {"kafka": {"security": SECURITY}}
+        whole = yaml.safe_load(endpoint(provider=PROVIDER)) | {"kafka": {"security": SECURITY}}
         text = yaml.safe_dump(put(whole, place, value))
         found = problems(text, placeholders=True)
         assert [line for line in found if not line.endswith(": required")] == []

@@ -16,6 +16,7 @@ from bridge.config.settings import (
     Inspector,
     Kafka,
     Log,
+    Provider,
     Sasl,
     Section,
     Security,
@@ -30,7 +31,7 @@ from bridge.model import MEANINGS, Meaning
 
 SECTIONS = (
     *(Server, Admin, Inspector, Kafka, CreateTopics, Security, Sasl, Tls),
-    *(Endpoint, Auth, Basic, Events, Status, Log, Settings),
+    *(Endpoint, Provider, Auth, Basic, Events, Status, Log, Settings),
 )
 FIELDS = [(s, name, info) for s in SECTIONS for name, info in s.model_fields.items()]
 IDS = [f"{section.__name__}.{name}" for section, name, _ in FIELDS]
@@ -142,6 +143,7 @@ def test_defaults_are_the_documented_ones() -> None:
                 "timezone": "UTC",
                 "auth": None,
                 "topic": None,
+                "provider": None,
             },
         ),
         "events": {
@@ -191,11 +193,16 @@ def test_settings_cannot_be_changed() -> None:
         (Events, {"type_prefix": "a.b", "content_mode": "binary"}),
         (Events, {"type_prefix": "com.my-company.x1"}),
         (Log, {"level": "debug", "format": "console"}),
+        (Provider, {"url": "http://[::1]:8090/json/", "format": "json", "token": "t"}),
+        (Provider, {"url": "https://provider.example.com", "login": "l", "password": "p"}),
     ],
 )
 def test_valid(section: type[Section], given: dict[str, Any]) -> None:
     """Unusual and right."""
     assert isinstance(section.model_validate(given), section)
+
+
+API = {"url": "https://provider.example.com/xml"}
 
 
 @pytest.mark.parametrize(
@@ -260,6 +267,19 @@ def test_valid(section: type[Section], given: dict[str, Any]) -> None:
         (Events, {"type_prefix": "com.a."}),
         (Events, {"type_prefix": "com." + "a" * 128}),
         (Log, {"level": "INFO"}),
+        (Provider, {"url": "provider.example.com/xml", "token": "t"}),
+        (Provider, {"url": "https://user:password@provider.example.com/xml", "token": "t"}),
+        (Provider, {"url": "https://provider.example.com/xml?token=t", "token": "t"}),
+        (Provider, {"url": "https://provider.example.com/xml#t", "token": "t"}),
+        (Provider, {"url": "https://provider.example.com:65536/xml", "token": "t"}),
+        (Provider, API | {"format": "csv", "token": "t"}),
+        (Provider, API),
+        (Provider, API | {"token": "t", "login": "l"}),
+        (Provider, API | {"token": "t", "password": "p"}),
+        (Provider, API | {"token": "t", "login": "l", "password": "p"}),
+        (Provider, API | {"login": "l"}),
+        (Provider, API | {"password": "p"}),
+        (Provider, API | {"login": "", "password": "p"}),
     ],
 )
 def test_invalid(section: type[Section], given: dict[str, Any]) -> None:

@@ -78,6 +78,12 @@ FULL: dict[str, Any] = {
                 "allow": ["203.0.113.0/24", "2001:db8::1"],
             },
             "topic": "sms.status.brand",
+            "provider": {
+                "url": "https://provider.example.com/xml",
+                "format": "xml",
+                "login": "l",
+                "password": "p",
+            },
         }
     ],
     "events": {

@@ -98,7 +98,7 @@ EXTREMES = (
         *("1969-12-31T23:59:59Z", "1969-12-31 23:59:59", {}, {}),
     ),
     Source(
-        '<state id_sms="1e400" time="2100-02-29 00:00:00" viber="read" '
+        '<state id_sms="1e400" time="2100-02-29 00:00:00" viber="READ" '
         'note="Київстар &#x1F600; &quot;&lt;&amp;&#x2028;&#233; &#x65;&#x301;">deliver</state>',
         *("1e400", "deliver", "delivered", False, 2, None, "2100-02-29 00:00:00"),
         {"viber": "read"},

@@ -190,7 +190,7 @@ async def test_what_is_read_belongs_to_its_request(rig: Rig) -> None:
 
 
 async def test_a_document_waits_until_there_is_room_for_it() -> None:
-    """It takes no place meanwhile but that of its bytes, and those of the other lane go on."""
+    """It takes no place meanwhile but that of its bytes, and those of the other queue go on."""
     rig = Rig(max_states=100)
     await rig.ask("first", MAX_BODY_BYTES, weight=60)
     second = rig.ask("second", MAX_BODY_BYTES, weight=60)

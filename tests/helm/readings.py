@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from bridge.cli import main as cli
 from bridge.config import loader as config
 from bridge.config.settings import Settings
+from bridge.observability.metrics import Metrics
 from tests.helm import chart
 from tests.helm.chart import Object, one
 from tests.helm.variants import VARIANTS
@@ -24,8 +25,15 @@ def check_of(text: str, directory: Path) -> tuple[int, str]:
 
 
 def pods(objects: list[Object]) -> list[Object]:
-    """The template of the Deployment's pods, and each pod of its own."""
-    return [one(objects, "Deployment")["spec"]["template"], *of_kind(objects, "Pod")]
+    """The template of the Deployment's pods, those of jobs, and each pod of its own."""
+    jobs = [pod_of(each) for each in of_kind(objects, "CronJob")]
+    return [one(objects, "Deployment")["spec"]["template"], *jobs, *of_kind(objects, "Pod")]
+
+
+def pod_of(cron_job: Object) -> Object:
+    """The template of a CronJob's pods."""
+    template: Object = cron_job["spec"]["jobTemplate"]["spec"]["template"]
+    return template
 
 
 def of_kind(objects: list[Object], kind: str) -> list[Object]:
@@ -38,3 +46,9 @@ def pod_specs(objects: list[Object]) -> list[Object]:
 
 def settings_of(objects: list[Object]) -> Settings:
     return config.parse(chart.configuration(objects), file="f", environ={}, placeholders=True)
+
+
+def known_metrics() -> set[str]:
+    """Every series of the program."""
+    registry = Metrics().registry
+    return {name for names in registry._collector_to_names.values() for name in names}

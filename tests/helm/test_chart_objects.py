@@ -8,13 +8,21 @@ import pytest
 import yaml
 
 from bridge.cli.common import EXIT_CONFIG
-from bridge.observability.metrics import Metrics
 from tests.gateway.test_endurance import AWAY_BYTES
 from tests.gateway.test_hostile_senders import HOSTILE_BYTES
 from tests.helm import chart
 from tests.helm.chart import Helm, Object, merged, one
-from tests.helm.readings import EVERY, check_of, of_kind, pod_specs, settings_of
-from tests.helm.variants import MINIMAL, VARIANTS, Variant
+from tests.helm.readings import (
+    EVERY,
+    check_of,
+    known_metrics,
+    of_kind,
+    pod_of,
+    pod_specs,
+    settings_of,
+)
+from tests.helm.variants import MINIMAL, RECONCILE, STRIMZI, VARIANTS, Variant
+from tests.support.commands import command
 
 # --- pods --------------------------------------------------------------------------------
 
@@ -127,8 +135,11 @@ def test_recreating_needs_no_other_value(helm: Helm) -> None:
 
 @EVERY
 def test_selectors_find_the_gateway_s_pods_and_no_others(helm4: Helm, variant: Variant) -> None:
-    """The pod of `helm test` is none that gets the provider's requests."""
+    """The pods of `helm test` and of `reconcile` are none that get the provider's requests."""
     objects = helm4.objects(variant.whole)
+    jobs = [pod_of(o)["metadata"]["labels"] for o in objects if o["kind"] == "CronJob"]
+    of_jobs = [o for o in objects if o["metadata"]["name"].endswith("-reconcile")]
+    objects = [o for o in objects if o not in of_jobs]
     pod = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
     selectors = [one(objects, "Deployment")["spec"]["selector"]["matchLabels"]]
     selectors += [o["spec"]["selector"] for o in objects if o["kind"] == "Service"]
@@ -136,8 +147,11 @@ def test_selectors_find_the_gateway_s_pods_and_no_others(helm4: Helm, variant: V
         selectors += [o["spec"][key]["matchLabels"] for o in objects if o["kind"] == kind]
     for selector in selectors:
         assert selector.items() <= pod.items()
-        for other in (o for o in objects if o["kind"] == "Pod"):
-            assert not selector.items() <= other["metadata"]["labels"].items()
+        tests = [o["metadata"]["labels"] for o in objects if o["kind"] == "Pod"]
+        assert not any(selector.items() <= other.items() for other in (*tests, *jobs))
+    for policy in (o for o in of_jobs if o["kind"] == "NetworkPolicy"):
+        selector = policy["spec"]["podSelector"]["matchLabels"]
+        assert [selector.items() <= labels.items() for labels in (*jobs, pod)] == [True, False]
 
 
 def test_pods_spread_over_zones_and_nodes_by_their_own_labels(helm4: Helm) -> None:
@@ -315,7 +329,7 @@ def test_routes_carry_every_endpoint_s_path(helm4: Helm) -> None:
 
 @pytest.mark.parametrize("name", ["nginx", "nginx-internal", "", "alb", "azure", "traefik"])
 def test_an_ingress_has_the_annotations_of_its_class(helm: Helm, name: str) -> None:
-    """Twice the program's own limit where nginx has one: a near miss reaches the program."""
+    """Twice the program's own limit for nginx: a near miss reaches the program."""
     given = {"enabled": True, "hosts": ["a.example"], "className": name}
     values = {"config": {"server": {"max_body_bytes": 1000000}}, "ingress": given}
     annotations = one(helm.objects(merged(MINIMAL, values)), "Ingress")["metadata"].get(
@@ -367,17 +381,75 @@ def test_the_admin_port_is_never_on_the_public_service(helm4: Helm) -> None:
                 assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]
 
 
+# --- reconcile ---------------------------------------------------------------------------
+
+
+def test_runs_of_reconcile_never_meet_and_are_not_repeated(helm: Helm) -> None:
+    spec = one(helm.objects(VARIANTS["reconcile"].whole), "CronJob")["spec"]
+    assert spec["concurrencyPolicy"] == "Forbid"
+    job = spec["jobTemplate"]["spec"]
+    assert job["backoffLimit"] == 0
+    assert 0 < job["activeDeadlineSeconds"] < 3600
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+
+
+@pytest.mark.parametrize("name", ["reconcile", "reconcile, network policy"])
+def test_reconcile_is_called_as_the_program_takes_it(helm4: Helm, name: str) -> None:
+    cron_job = one(helm4.objects(VARIANTS[name].whole), "CronJob")
+    (container,) = pod_of(cron_job)["spec"]["containers"]
+    subcommand, *arguments = container["args"]
+    called = command(subcommand)
+    given = called.make_context(subcommand, list(arguments)).params
+    assert given["from_topic"]
+    assert given["in_json"]
+    wanted = RECONCILE if name != "reconcile" else {"since": "3d", "batch": 100, "rate": 2}
+    assert {key: given[key] for key in ("since", "batch", "rate")} == {
+        key: wanted[key] for key in ("since", "batch", "rate")
+    }
+    assert given["older_than"] == wanted.get("olderThan")
+    assert given["endpoint"] == wanted.get("endpoint")
+
+
+def test_reconcile_has_the_gateway_s_image_configuration_and_secrets(helm4: Helm) -> None:
+    gateway, job, _ = pod_specs(helm4.objects(VARIANTS["reconcile"].whole))
+    (serving,), (asking,) = gateway["containers"], job["containers"]
+    for key in ("image", "env", "envFrom", "volumeMounts", "securityContext"):
+        assert asking[key] == serving[key]
+    assert job["volumes"] == gateway["volumes"]
+    assert job["securityContext"] == gateway["securityContext"]
+
+
+def test_reconcile_reaches_names_brokers_and_the_provider_alone(helm4: Helm) -> None:
+    objects = helm4.objects(VARIANTS["reconcile, network policy"].whole)
+    policy = one(objects, "NetworkPolicy", "-reconcile")["spec"]
+    gateway = one(objects, "NetworkPolicy", "bridge")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in policy
+    dns, brokers, provider, extra = policy["egress"]
+    assert [dns, brokers, extra] == gateway["egress"]
+    assert {port["port"] for port in provider["ports"]} == {443, 8090}
+    assert provider["to"] == [{"ipBlock": {"cidr": "203.0.113.0/24"}}]
+
+
+def test_only_who_reconciles_may_read_the_topics(helm4: Helm) -> None:
+    """And of these not the dead letters."""
+    for values, readable in (
+        (VARIANTS["strimzi"].whole, set()),
+        (
+            merged(VARIANTS["reconcile"].whole, {"strimzi": STRIMZI}),
+            {"sms.status", "Sms_Status_Brand"},
+        ),
+    ):
+        acls = one(helm4.objects(values), "KafkaUser")["spec"]["authorization"]["acls"]
+        assert {a["resource"]["name"] for a in acls if "Read" in a["operations"]} == readable
+        assert len({a["resource"]["name"] for a in acls}) == len(acls) >= 2
+
+
 # --- monitoring --------------------------------------------------------------------------
 
 
 def metric_names(text: str) -> set[str]:
     return set(re.findall(r"\bsms_bridge_\w+", text))
-
-
-def known_metrics() -> set[str]:
-    """Every series of the program."""
-    registry = Metrics().registry
-    return {name for names in registry._collector_to_names.values() for name in names}
 
 
 def test_alerts_and_dashboard_ask_for_metrics_that_exist(helm4: Helm) -> None:

@@ -171,6 +171,10 @@ WRONG_VALUES: dict[str, dict[str, Any]] = {
     "value": {"extraEnv": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {}}}]},
     "name": {"extraEnv": [{"name": "1A", "value": "b"}]},
     "realState": {"helmTest": {"realState": "yes"}},
+    "schedule": {"reconcile": {"schedule": ""}},
+    "since": {"reconcile": {"since": "yesterday"}},
+    "rate": {"reconcile": {"rate": 0}},
+    "providerPorts": {"networkPolicy": {"providerPorts": ["https"]}},
 }
 
 
@@ -304,6 +308,30 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "password in the open": (
         {"config": endpoint(auth={"basic": [{"username": "u", "password": "hunter2"}]})},
         r"endpoints\[0\]\.auth\.basic\[0\]\.password: holds a secret itself",
+    ),
+    "the provider's token in the open": (
+        {"config": endpoint(provider={"url": "https://a.example/xml", "token": "hunter2"})},
+        r"endpoints\[0\]\.provider\.token: holds a secret itself",
+    ),
+    "the provider's password in the open": (
+        {
+            "config": endpoint(
+                provider={"url": "https://a.example/xml", "login": "l", "password": "hunter2"}
+            )
+        },
+        r"endpoints\[0\]\.provider\.password: holds a secret itself",
+    ),
+    "reconcile without a provider": (
+        {"reconcile": {"enabled": True}},
+        r"reconcile\.enabled: needs a provider in config\.endpoints",
+    ),
+    "provider by reference": (
+        {
+            "config": endpoint(provider={"url": "${PROVIDER_URL}", "token": "${T}"}),
+            "reconcile": {"enabled": True},
+            "networkPolicy": {"enabled": True},
+        },
+        r"provider\.url: must be written out .*networkPolicy\.providerPorts has to be set",
     ),
     "the same variable twice": (
         {"extraEnv": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]},

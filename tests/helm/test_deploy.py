@@ -15,6 +15,7 @@ from bridge.cli import main as cli
 from tests.helm import chart
 from tests.helm.chart import NEWEST, OLDEST, Helm, merged
 from tests.helm.models import Models
+from tests.helm.readings import known_metrics
 from tests.kafka.test_secured_kafka import CASES
 from tests.support.commands import command, options
 
@@ -140,6 +141,21 @@ def test_numbers_on_the_page_are_those_of_the_chart(helm4: Helm) -> None:
     spec = chart.one(helm4.objects(FILES["values.yaml"]), "Deployment")["spec"]["template"]["spec"]
     assert spec["terminationGracePeriodSeconds"] == sum(server.values()) + 5
     assert f"Kubernetes {OLDEST} or later" in PAGE
+
+
+def test_every_metric_on_the_page_is_the_program_s() -> None:
+    names = set(re.findall(r"\bsms_bridge_\w+", PAGE))
+    assert names
+    assert names <= known_metrics()
+
+
+def test_the_resources_for_production_can_be_installed(helm4: Helm) -> None:
+    """The block in the comments of values.yaml: a core is requested, and memory is reserved."""
+    text = (chart.CHART / "values.yaml").read_text(encoding="utf-8")
+    (commented,) = re.findall(r"^# In production.*?\n((?:#.*\n)*?)# -- ", text, re.MULTILINE)
+    values = yaml.safe_load(re.sub(r"^# ?", "", commented, flags=re.MULTILINE))
+    rendered = chart.container(helm4.objects(merged(FILES["values.yaml"], values)))["resources"]
+    assert rendered["requests"] == {"cpu": "1", "memory": rendered["limits"]["memory"]}
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from bridge.observability.log_writer import MAX_WAITING_BYTES
+from bridge.observability.metrics import DELAY_SECONDS
 from tests.helm.alerts import answers, series
 from tests.support.commands import command, options
 from tests.support.prometheus import (
@@ -94,6 +95,18 @@ def refused(values: str, **labels: str) -> list[dict[str, str]]:
 
 def valid(values: str, **labels: str) -> list[dict[str, str]]:
     return [series("sms_bridge_valid_documents_total", values, **labels)]
+
+
+def delays(states: Mapping[str, str], endpoint: str = "main") -> list[dict[str, str]]:
+    """States by the upper bound of their bucket, of which each series holds those below it too."""
+    found = []
+    for bound in [*map(str, DELAY_SECONDS), "+Inf"]:
+        within = [values for upper, values in states.items() if float(upper) <= float(bound)]
+        for number, values in enumerate(within or ["0x60"]):
+            pod = f"pod-{number}"
+            name = "sms_bridge_receipt_delay_seconds_bucket"
+            found.append(series(name, values, endpoint=endpoint, le=bound, instance=pod))
+    return found
 
 
 CRITICAL = {"namespace": NAMESPACE, "severity": "critical"}
@@ -207,6 +220,15 @@ CASES: dict[str, Case] = {
             series("sms_bridge_unreadable_times_total", "0x30", **MAIN),
             series("sms_bridge_future_times_total", "0+1x30", **MAIN),
         ],
+        {"namespace": NAMESPACE, "severity": "warning"} | MAIN,
+    ),
+    # Some are late, and an endpoint with a few; a time zone that is an hour too far east.
+    "SmsBridgeLate": Case(
+        [
+            *delays({"5.0": "0+6x30", "3600.0": "0+5x30"}),
+            *delays({"9000.0": "0x15 1x5 2x5 3x20"}, endpoint="few"),
+        ],
+        delays({"-600.0": "0+1x30", "5400.0": "0+8x30"}),
         {"namespace": NAMESPACE, "severity": "warning"} | MAIN,
     ),
     # A word's series begins with its first state, of which no increase can tell.

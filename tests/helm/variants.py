@@ -81,6 +81,32 @@ STRIMZI = {
     },
     "user": {"enabled": True},
 }
+PROVIDER = {"url": "https://provider.example.com/xml", "token": "${PROVIDER_TOKEN}"}
+ASKED = {
+    "endpoints": [
+        TWO_ENDPOINTS[0] | {"provider": PROVIDER},
+        TWO_ENDPOINTS[1]
+        | {
+            "provider": {
+                "url": "http://[2001:db8::1]:8090/json",
+                "format": "json",
+                "login": "l",
+                "password": "${file:/run/secrets/provider}",
+            }
+        },
+    ]
+}
+RECONCILE = {
+    "enabled": True,
+    "schedule": "*/10 * * * *",
+    "since": "12h",
+    "olderThan": "1h",
+    "endpoint": "main",
+    "batch": 50,
+    "rate": 0.5,
+    "labels": {"tier": "batch"},
+    "annotations": {"a": "b"},
+}
 AUTOSCALING = {
     "replicaCount": None,
     "autoscaling": {
@@ -373,12 +399,24 @@ VARIANTS: dict[str, Variant] = {
             }
         }
     ),
+    "reconcile": Variant(
+        {"config": ASKED, "reconcile": {"enabled": True}, **SECRETS}, more=("CronJob",)
+    ),
+    "reconcile, network policy": Variant(
+        {
+            "config": ASKED,
+            "reconcile": RECONCILE,
+            "networkPolicy": NETWORK_POLICY
+            | {"provider": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]},
+        },
+        more=("CronJob", "NetworkPolicy", "NetworkPolicy"),
+    ),
     "extra objects": Variant({"extraObjects": EXTRA_OBJECTS}, more=("ConfigMap", "ConfigMap")),
     "test with a real state": Variant({"helmTest": {"realState": True}}),
     "no test": Variant({"helmTest": {"enabled": False}}, less=("Pod",)),
     "everything": Variant(
         {
-            "config": {"endpoints": TWO_ENDPOINTS},
+            "config": ASKED,
             **SECRETS,
             **METADATA,
             **SCHEDULING,
@@ -389,13 +427,14 @@ VARIANTS: dict[str, Variant] = {
             "httpRoute": HTTP_ROUTE,
             "networkPolicy": NETWORK_POLICY,
             "strimzi": STRIMZI,
+            "reconcile": RECONCILE,
             "extraObjects": EXTRA_OBJECTS,
             "image": {"digest": f"sha256:{'0123456789abcdef' * 4}"},
         },
         more=(
-            *("ConfigMap", "ConfigMap", "ConfigMap", "HTTPRoute", "HorizontalPodAutoscaler"),
-            *("Ingress", "KafkaTopic", "KafkaTopic", "KafkaTopic", "KafkaUser", "NetworkPolicy"),
-            *("PrometheusRule", "ServiceMonitor"),
+            *("ConfigMap", "ConfigMap", "ConfigMap", "CronJob", "HTTPRoute"),
+            *("HorizontalPodAutoscaler", "Ingress", "KafkaTopic", "KafkaTopic", "KafkaTopic"),
+            *("KafkaUser", "NetworkPolicy", "NetworkPolicy", "PrometheusRule", "ServiceMonitor"),
         ),
     ),
 }

@@ -94,7 +94,7 @@ def meaning(element: Element) -> Meaning:
 
 def identity(source: str, element: Element, meant: Meaning) -> str:
     """The event id of a valid state."""
-    pairs = [(name, value) for name, value in _carried(element.attributes) if value]
+    pairs = [(name, value) for name, value in carried(element.attributes) if value]
     return event_id(source, element.id_sms, meant.status, meant.raw_time, pairs)
 
 
@@ -294,13 +294,13 @@ def _clean(text: str) -> str:
 
 
 def _split(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    carried = {name: value for name, value in _carried(given) if value}
-    channels = {n: v.lower() for n, v in carried.items() if n in ("sms", "viber")}
-    channels |= {n: v.lower() for n, v in carried.items() if v.lower() in STATUSES}
-    return channels, {name: value for name, value in carried.items() if name not in channels}
+    values = {name: value for name, value in carried(given) if value}
+    channels = {n: v.lower() for n, v in values.items() if n in ("sms", "viber")}
+    channels |= {n: v.lower() for n, v in values.items() if v.lower() in STATUSES}
+    return channels, {name: value for name, value in values.items() if name not in channels}
 
 
-def _carried(given: Mapping[str, str]) -> list[tuple[str, str]]:
+def carried(given: Mapping[str, str]) -> list[tuple[str, str]]:
     """What a state carries beside its id, its time and XML's own attributes; trimmed."""
     return [
         (name, value.strip())

@@ -48,11 +48,11 @@ def seen(what: dict[str, Any] | None = None, **changes: Any) -> Request:
     return Request(**given | (course((state(), OK)) if what is None else what) | changes)
 
 
-def ring_of(*observations: Request, **limits: int) -> Store:
-    ring = Store(**limits)
+def store_of(*observations: Request, **limits: int) -> Store:
+    store = Store(**limits)
     for each in observations:
-        ring.add(each)
-    return ring
+        store.add(each)
+    return store
 
 
 OPEN = Target("/webhook", "none")

@@ -110,7 +110,7 @@ async def test_a_state_that_is_too_large_shows_the_dead_letter_that_took_its_pla
     assert "sms.status.rejected" in page
 
 
-async def test_a_refused_body_shows_its_line_and_its_dead_letter() -> None:
+async def test_an_unreadable_body_shows_its_line_and_its_dead_letter() -> None:
     rig = Rig()
     await rig.post(b"<response>\n<state></response>")
     page = await rig.page("/documents/1")
@@ -193,7 +193,7 @@ async def test_no_secret_is_ever_in_a_page() -> None:
     page = await rig.page()
     assert "wrong credentials" in page
     assert "no endpoint has this path" in page
-    assert TOKEN not in repr([*rig.inspector.ring.refusals, *rig.inspector.ring.entries()])
+    assert TOKEN not in repr([*rig.inspector.store.refusals, *rig.inspector.store.entries()])
 
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/documents/9", "/static/script.js", "/live"])
@@ -263,7 +263,7 @@ async def test_an_error_in_the_inspector_never_reaches_a_request(
     def fail(_: Request) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(rig.inspector.ring, "add", fail)
+    monkeypatch.setattr(rig.inspector.store, "add", fail)
     with capture_logs() as logs:
         replies = [await rig.post(ONE) for _ in range(3)]
     assert [reply.status for reply in replies if reply] == [200, 200, 200]

@@ -7,7 +7,7 @@ import pytest
 from bridge.inspector.filters import Filter
 from bridge.inspector.store import KEPT_STATES
 from bridge.model import Outcome, Result
-from tests.inspector.observed import OK, course, ring_of, seen, state
+from tests.inspector.observed import OK, course, seen, state, store_of
 
 PAIRS = [(state("3234"), OK), (state("99", "send"), Outcome(Result.FAILED))]
 
@@ -33,13 +33,13 @@ PAIRS = [(state("3234"), OK), (state("99", "send"), Outcome(Result.FAILED))]
     ],
 )
 def test_filters(query: Mapping[str, str], matches: bool) -> None:
-    (entry,) = ring_of(seen(course(*PAIRS))).entries()
+    (entry,) = store_of(seen(course(*PAIRS))).entries()
     assert Filter.of(query).matches(entry) == matches
 
 
 def test_an_outcome_is_found_though_its_state_is_not_kept() -> None:
     pairs = [(state(str(n)), Outcome(Result.FAILED)) for n in range(KEPT_STATES)]
-    (entry,) = ring_of(seen(course(*pairs, (state("x"), OK)))).entries()
+    (entry,) = store_of(seen(course(*pairs, (state("x"), OK)))).entries()
     assert Filter.of({"outcome": "published"}).matches(entry)
 
 

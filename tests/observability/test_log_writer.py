@@ -22,7 +22,7 @@ from confluent_kafka import Producer
 
 from bridge.demo.child import HOST, free_ports, wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
-from bridge.observability import log_writer as sink
+from bridge.observability import log_writer
 from bridge.observability import logging as logs
 from bridge.observability.log_writer import LogWriter
 from tests.support.fake_kafka import until
@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 60  # of a test with a busy machine
 
 
 class Pipe:
-    """A pipe with a reader who reads when told to, and a sink at its other end."""
+    """A pipe with a reader who reads when told to, and a file at its other end."""
 
     def __init__(self, *, blocking: bool = True) -> None:
         self.reader, self.writer = os.pipe()
@@ -42,13 +42,13 @@ class Pipe:
         os.set_blocking(self.writer, blocking)
         self.lost: list[int] = []
         self.dropped: list[int] = []
-        self.sink = LogWriter(self.writer, self.lost.append)
-        self.sink.on_drop = self.dropped.append
+        self.file = LogWriter(self.writer, self.lost.append)
+        self.file.on_drop = self.dropped.append
 
     def say(self, *lines: bytes) -> None:
         for line in lines:
-            self.sink.write(line)
-            self.sink.flush()
+            self.file.write(line)
+            self.file.flush()
 
     def read(self) -> bytes:
         with suppress(BlockingIOError):
@@ -100,7 +100,7 @@ async def test_lines_that_follow_closely_go_out_together(pipe: Pipe) -> None:
 async def test_lines_wait_for_those_of_the_next_turns(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sink, "FLUSH_SECONDS", 3600)
+    monkeypatch.setattr(log_writer, "FLUSH_SECONDS", 3600)
     for _ in range(10):
         pipe.say(LINE)
         await asyncio.sleep(0)
@@ -118,7 +118,7 @@ def test_a_loop_that_ends_before_it_flushes_holds_up_no_later_line(
         return await pipe.next()
 
     with monkeypatch.context() as later:
-        later.setattr(sink, "FLUSH_SECONDS", 3600)
+        later.setattr(log_writer, "FLUSH_SECONDS", 3600)
         asyncio.run(say())
     assert pipe.read() == b""
     assert asyncio.run(say_and_wait()) == 2 * LINE
@@ -130,14 +130,14 @@ def test_a_line_of_a_loop_that_has_ended_goes_out_when_the_handler_is_flushed(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A command's last word must come after what the log says of it."""
-    monkeypatch.setattr(sink, "FLUSH_SECONDS", 3600)
+    monkeypatch.setattr(log_writer, "FLUSH_SECONDS", 3600)
 
     async def say() -> None:
         pipe.say(LINE)
 
     asyncio.run(say())
     assert pipe.read() == b""
-    logs._Lines(pipe.sink).flush()
+    logs._Lines(pipe.file).flush()
     assert pipe.read() == LINE
 
 
@@ -146,7 +146,7 @@ def test_what_is_left_goes_out_at_the_end(pipe: Pipe) -> None:
         pipe.say(LINE)
 
     asyncio.run(say())
-    pipe.sink.end()
+    pipe.file.end()
     assert pipe.read() == LINE
 
 
@@ -154,7 +154,7 @@ async def test_nobody_waits_for_a_reader_who_does_not_read(pipe: Pipe) -> None:
     """Who waited would do so for ever; once it is read, it gives every line."""
     lines = [b"%d\n" % number for number in range(10_000)]
     pipe.say(*lines)
-    await asyncio.sleep(3 * sink.FLUSH_SECONDS)
+    await asyncio.sleep(3 * log_writer.FLUSH_SECONDS)
     found = b""
 
     def read_all() -> bool:
@@ -164,7 +164,7 @@ async def test_nobody_waits_for_a_reader_who_does_not_read(pipe: Pipe) -> None:
 
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not read_all():
-            await asyncio.sleep(sink.FLUSH_SECONDS / 4)
+            await asyncio.sleep(log_writer.FLUSH_SECONDS / 4)
     assert found == b"".join(lines)
     assert pipe.lost == []
 
@@ -172,26 +172,26 @@ async def test_nobody_waits_for_a_reader_who_does_not_read(pipe: Pipe) -> None:
 def test_the_end_comes_though_nobody_reads(pipe: Pipe) -> None:
     """Who waited for the reader would do so for ever."""
     pipe.say(*[LINE] * 1000)
-    pipe.sink.end()
+    pipe.file.end()
     assert len(pipe.read()) < 1000 * len(LINE)
 
 
 def test_what_is_too_much_to_keep_is_counted_and_told(pipe: Pipe) -> None:
-    written = 2 * sink.MAX_WAITING_BYTES // len(LINE)
+    written = 2 * log_writer.MAX_WAITING_BYTES // len(LINE)
     pipe.say(*[LINE] * written)
     found = b""
     while piece := pipe.read():
         found += piece
-        pipe.sink.flush()
+        pipe.file.flush()
     assert set(found.splitlines(keepends=True)) == {LINE}
-    assert len(found) < sink.MAX_WAITING_BYTES + 8192
+    assert len(found) < log_writer.MAX_WAITING_BYTES + 8192
     assert pipe.lost == [sum(pipe.dropped)] == [written - len(found) // len(LINE)]
 
 
 def test_a_reader_who_has_gone_is_nobodys_error(pipe: Pipe) -> None:
     pipe.close_reader()
     pipe.say(*[LINE] * 1000)
-    pipe.sink.end()
+    pipe.file.end()
     assert pipe.lost == []  # there is nobody to tell
     assert sum(pipe.dropped) == 1000
 

@@ -84,7 +84,7 @@ def record(name: str, line: int, text: str) -> logging.LogRecord:
 
 def test_a_library_that_repeats_itself_is_counted_and_not_written() -> None:
     now = [0.0]
-    repeats = logs.Repeats("aiokafka", seconds=10, clock=lambda: now[0])
+    repeats = logs.LibraryRepeats(lambda: now[0])
     said = [record("aiokafka", 1, f"broker {n} is away") for n in range(40)]
     assert [repeats.filter(r) for r in said] == [True] + [False] * 39
     assert repeats.filter(record("aiokafka.client", 2, "something else"))
@@ -95,7 +95,7 @@ def test_a_library_that_repeats_itself_is_counted_and_not_written() -> None:
 
 
 def test_other_libraries_are_not_counted() -> None:
-    repeats = logs.Repeats("aiokafka")
+    repeats = logs.LibraryRepeats()
     assert all(repeats.filter(record("aiokafkaesque", 1, "another")) for _ in range(5))
     assert all(repeats.filter(record("bridge.gateway.webhook", 1, "document")) for _ in range(5))
 

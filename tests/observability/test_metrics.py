@@ -1,8 +1,10 @@
 """What is measured, and docs/metrics.md, which must say the same."""
 
 import asyncio
+import math
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from bridge.gateway.app import Health, admin_app
 from bridge.kafka import CAUSES
 from bridge.kafka.supervisor import Supervisor
 from bridge.model import REASONS, Message, Result
-from bridge.observability.metrics import CODES, MAX_NAMED_STATUSES, Metrics
+from bridge.observability.metrics import CODES, MAX_NAMED_STATUSES, EndpointMetrics, Metrics
 from bridge.observability.requests import REFUSALS
 from tests.support.application import Gateway
 from tests.support.asgi import Hang, Leave, request
@@ -178,6 +180,7 @@ REFUSED_REQUESTS: dict[str, dict[str, Any]] = {
     "empty": {"chunks": [b""]},
     "left": {"chunks": [b"<", Leave]},
     "not_xml": {"chunks": [b"<"]},
+    "foreign": {"chunks": [b"<response><error>no login</error></response>"]},
     "invalid_id": {"chunks": [document("b@d", "b@d", "")]},
     "missing_id": {"chunks": [document("b@d", "", "")]},
 }
@@ -253,6 +256,43 @@ async def test_times_that_are_none_or_far_ahead_are_counted(
     await gateway.post(document("1", time=time))
     assert value(gateway, "sms_bridge_unreadable_times_total") == unreadable
     assert value(gateway, "sms_bridge_future_times_total") == future
+
+
+@pytest.mark.parametrize("hours", [-4, -3, -2, -1, 1, 2, 3, 4])
+@pytest.mark.parametrize("seconds", [0, 1700])
+async def test_a_time_zone_that_is_wrong_by_hours_has_its_own_bucket(
+    hours: int, seconds: int
+) -> None:
+    """Above 0 if the endpoint's zone is east of the provider's, even if the provider is slow."""
+    gateway = Gateway(endpoints=[{"timezone": f"Etc/GMT{-hours:+}"}])
+    local = datetime.now(UTC) - timedelta(seconds=seconds)
+    states = document("1", "2", "b@d", time=f"{local:%Y-%m-%d %H:%M:%S}")
+    await gateway.post(states)
+    await gateway.post(document("3", time=""))
+    await gateway.post(document("4", time="yesterday"))
+    (bucket,) = [bound for bound, count in buckets(gateway).items() if count]
+    assert bucket == hours * 3600 + 1800
+    assert buckets(gateway)[bucket] == 2
+    assert value(gateway, "sms_bridge_future_times_total") == (2 if hours < 0 else 0)
+
+
+@pytest.mark.parametrize(
+    ("delay", "bound"),
+    [(0.5, 1), (30, 60), (1000, 1800), (-5, 0), (-900, -600), (90_001, math.inf)],
+)
+async def test_delays_of_seconds_and_minutes_are_told_apart(delay: float, bound: float) -> None:
+    gateway = Gateway()
+    EndpointMetrics(gateway.metrics, "main", (), ()).late({delay: 3})
+    assert {bound: 3} == {bound: count for bound, count in buckets(gateway).items() if count}
+
+
+def buckets(gateway: Gateway) -> dict[float, float]:
+    """States by the upper bound of the seconds from their time to their receipt."""
+    name = "sms_bridge_receipt_delay_seconds"
+    (family,) = [m for m in gateway.metrics.registry.collect() if m.name == name]
+    upto = {float(sample.labels["le"]): sample.value for sample in family.samples}
+    below = [0.0, *upto.values()]
+    return {bound: count - less for (bound, count), less in zip(upto.items(), below, strict=False)}
 
 
 async def test_an_event_that_comes_again_because_it_was_not_listed_is_a_redelivery() -> None:

@@ -1,6 +1,6 @@
 """Whether requests are traced: OpenTelemetry's own environment variables say so.
 
-Imports nothing of it where they do not: no start pays for what nobody asked for.
+Imports nothing of it if they do not: no start pays for what nobody asked for.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ NOT_INSTALLED = "opentelemetry is not installed: pip install 'sms-status-bridge[
 
 
 def start(environ: Mapping[str, str]) -> "Tracing | None":
-    """Tracing, where it is asked for and can be had; a line says why it cannot.
+    """Tracing, if it is asked for and can be had; a line says why it cannot.
 
     `environ` decides whether; the rest the library reads from the process's own environment.
     """

@@ -20,7 +20,7 @@ from bridge.ratelimit import Repeats
 
 log = structlog.get_logger(__name__)
 
-SERVICE = "sms-bridge"  # where the environment names none
+SERVICE = "sms-bridge"  # if the environment names none
 COMPLAINTS_PER_SECOND = 1 / 30
 
 # Of a URL: user and password, and the query.
@@ -47,7 +47,7 @@ def tracing(environ: Mapping[str, str]) -> Tracing:
 
 
 def resource() -> Resource:
-    """Who exports: as the environment says, and by the program's own name where it does not."""
+    """Who exports: as the environment says, and by the program's own name if it does not."""
     given = Resource.create({SERVICE_VERSION: __version__})
     if str(given.attributes[SERVICE_NAME]).startswith("unknown_service"):
         return given.merge(Resource({SERVICE_NAME: SERVICE}))

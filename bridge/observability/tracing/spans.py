@@ -96,7 +96,7 @@ class Tracing:
         """Await what sends a batch of `count` records, within a span.
 
         `headers` are those of a record of each request. The span is in the trace of the first
-        request that is sampled, and linked to every one that is; there is none where none is.
+        request that is sampled, and linked to every one that is; there is none if none is.
         """
         span = None
         with self._unheard():
