@@ -6,6 +6,7 @@ that they make. A document is plain data, ready for JSON.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import groupby
 from typing import Any, Final, Literal
 
 import orjson
@@ -263,8 +264,8 @@ _TRACE: Final[Mapping[str, Schema]] = {
 }
 _ID_SMS: Final = "^[A-Za-z0-9._-]{1,64}$"
 _MEANINGS: Final = "; ".join(
-    f"{word}: {meaning.outcome}, {'final' if meaning.final else 'not final'}, rank {meaning.rank}"
-    for word, meaning in MEANINGS.items()
+    f"{', '.join(words)}: {outcome}, {'final' if final else 'not final'}, rank {rank}"
+    for (final, outcome, rank), words in groupby(MEANINGS, MEANINGS.__getitem__)
 )
 _REASONS: Final = "; ".join(f"{word} ({said})" for word, said in REASONS.items())
 

@@ -72,8 +72,13 @@ class Source:
     @property
     def values(self) -> list[tuple[str, str]]:
         """What the identity is made of besides: channels and attributes as they were sent."""
-        sent = ET.fromstring(self.sent).attrib
-        return [(name, sent[name].strip()) for name in sent if name not in {"id_sms", "time"}]
+        sent = (
+            json.loads(self.sent, parse_int=str, parse_float=str)
+            if self.sent.startswith("{")
+            else ET.fromstring(self.sent).attrib
+        )
+        own = {"id_sms", "time", "state"}
+        return [(name, sent[name].strip()) for name in sent if name not in own and sent[name]]
 
 
 EXTREMES = (
@@ -110,6 +115,22 @@ EXTREMES = (
         *("9101", "delivrd", "delivered", False, 2, None, None),
         {"vk": "not_deliver"},
         {"rcs": "seen", "err": "000", "price": "0.55", "num_parts": "2"},
+    ),
+)
+EXTREMES_IN_JSON = (
+    Source(
+        '{"id_sms": 1234567890123456789012, "time": "2026-10-25 03:00:10", "state": "DELIVRD", '
+        '"viber": "not_deliver", "sms": " Deliver ", "price": 0.50, "num_parts": 2, "err": "000"}',
+        *("1234567890123456789012", "delivrd", "delivered", False, 2),
+        *("2026-10-25T03:00:10Z", "2026-10-25 03:00:10"),
+        {"viber": "not_deliver", "sms": "deliver"},
+        {"price": "0.50", "num_parts": "2", "err": "000"},
+    ),
+    Source(
+        '{"state": "\\u0073end", "id_sms": "00042", "time": null, "huge": 1E400, "minus": -0, '
+        '"note": "Київ \\ud83d\\ude00 \\"<&\\u2028.", "empty": "", "none": null}',
+        *("00042", "send", "pending", False, 0, None, None, {}),
+        {"huge": "1E400", "minus": "-0", "note": 'Київ \U0001f600 "<&\u2028.'},
     ),
 )
 
@@ -163,7 +184,8 @@ def posted(kafka: ExternalKafka, topics: tuple[str, str], mode: str) -> Samples:
             for event in (each["event"] for each in sample["events"]):
                 expected.setdefault((event["source"], event["id"]), event)
         gateway.post(f"<response>{''.join(source.sent for source in EXTREMES)}</response>".encode())
-    for source in EXTREMES:
+        gateway.post(f"[{','.join(source.sent for source in EXTREMES_IN_JSON)}]".encode())
+    for source in (*EXTREMES, *EXTREMES_IN_JSON):
         expected[SOURCE, source.event["id"]] = source.event
     recorded = {
         (event["source"], event["id"]): event

@@ -11,12 +11,15 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
+from bridge.model import Form
 from bridge.simulate import SentState, render
+from bridge.simulate.documents import listed_ids
 from tests.support.gateway import Gateway
 from tests.support.reference import event_id
 
 SHARE = 0.05  # of the states: so many come twice, and so many late
 PER_POST = 100
+FORMS = (Form.XML, Form.JSON)
 SOURCE = "urn:example:sms:main"
 ZONE = "Europe/Kyiv"  # of the provider's clock
 
@@ -154,12 +157,17 @@ def _arrivals(
 
 
 def post(gateways: Sequence[Gateway], postings: Iterable[Posting]) -> None:
-    """Post them in order, one document after the other; every id is acknowledged."""
-    for gateway, each in groupby(_turns(postings), key=lambda posting: posting.gateway):
+    """Post them in order, one document after the other; every id is acknowledged.
+
+    Each gateway has its documents in XML and in JSON by turns.
+    """
+    documents = groupby(_turns(postings), key=lambda posting: posting.gateway)
+    for number, (gateway, each) in enumerate(documents):
         states = [posting.state for posting in each]
-        answer = gateways[gateway].post(render(states))
+        form = FORMS[number // len(gateways) % len(FORMS)]
+        answer = gateways[gateway].post(render(states, form))
         assert answer.status == 200
-        assert set(answer.ids) == {state.id_sms for state in states}
+        assert set(listed_ids(answer.body, form) or ()) == {state.id_sms for state in states}
 
 
 def _turns(postings: Iterable[Posting]) -> Iterator[Posting]:
