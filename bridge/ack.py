@@ -4,15 +4,20 @@ The heart of the promise: an id is acknowledged if and only if every `<state>` t
 is durably in Kafka.
 """
 
+import re
 from collections.abc import Iterable
 from xml.sax.saxutils import escape
 
-from bridge.model import MAX_LISTED_CHARACTERS, Item, Result
+import orjson
+
+from bridge.model import MAX_LISTED_CHARACTERS, Form, Item, Result
 
 _HEAD = b'<?xml version="1.0" encoding="utf-8"?>\n<response>'
 _TAIL = b"</response>\n"
 # A bare carriage return would not survive the reader's line-end handling.
 _ENTITIES = {"\r": "&#13;"}
+_WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
+_TOO_LARGE_NUMBER = 2**63  # for the receivers' whole numbers
 
 
 def acknowledged(
@@ -40,14 +45,25 @@ def acknowledged(
     return listed, unlisted
 
 
-def answer(ids: Iterable[str]) -> bytes:
-    """The body that acknowledges these ids, as the provider's page on the webhook shows it."""
+def answer(ids: Iterable[str], form: Form = Form.XML) -> bytes:
+    """The body that acknowledges these ids, as the provider's pages on the webhook show it."""
+    if form is Form.JSON:
+        return orjson.dumps([{"id_sms": _number(id_sms)} for id_sms in ids])
     lines = "".join([f"\n  <id_sms>{escape(id_sms, _ENTITIES)}</id_sms>" for id_sms in ids])
     return _HEAD + lines.encode() + (b"\n" if lines else b"") + _TAIL
 
 
-def problem(status: int, title: str, detail: str) -> bytes:
-    """A refusal in the XML form of RFC 9457; it never holds an id."""
+def _number(id_sms: str) -> int | str:
+    """An id as the number that the provider wants back, if it is one that every reader can hold."""
+    if _WHOLE_NUMBER.fullmatch(id_sms) and int(id_sms) < _TOO_LARGE_NUMBER:
+        return int(id_sms)
+    return id_sms
+
+
+def problem(status: int, title: str, detail: str, form: Form = Form.XML) -> bytes:
+    """A refusal in the XML or JSON form of RFC 9457; it never holds an id."""
+    if form is Form.JSON:
+        return orjson.dumps({"title": title, "status": status, "detail": detail})
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n'
         '<problem xmlns="urn:ietf:rfc:7807">\n'

@@ -7,7 +7,7 @@ third of the time.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Literal, NamedTuple
 
 
@@ -44,25 +44,37 @@ REASONS: Mapping[str, str] = {
     "invalid_id": "id_sms is not 1 to 64 of A-Z a-z 0-9 . _ -",
     "missing_status": "the state has no text, and not just one channel to take its place",
     "invalid_status": "the status is not 1 to 64 of a-z 0-9 _",
-    "child_elements": "the state holds elements",
-    "too_many_attributes": "the state, or the body, has far too many attributes",
+    "child_elements": "the state holds elements, or in JSON an array or an object",
+    "invalid_field": "in JSON a field is there twice, is NaN or an infinity, or holds a character "
+    "that XML does not have",
+    "not_an_object": "in JSON an item of the array is not an object",
+    "too_many_attributes": "the state, or the body, has far too many attributes or fields",
     "attribute_too_long": "an attribute's name or value is too long",
     "text_too_long": "the state's text is too long",
     "too_large": "the event is over the size limit of the topic",
     "not_xml": "the body is not well-formed XML",
+    "not_json": "the body begins as JSON does, and is not well-formed",
     "encoding": "the body's encoding is not accepted, or its bytes do not match it",
     "doctype": "the body has a document type declaration",
     "wrong_root": "the body's root is neither <response> nor <request>",
     "misplaced_state": "a <state> is not right under the root",
-    "too_deep": "the body's elements are nested too deep",
-    "too_many_elements": "the body has too many elements",
+    "too_deep": "the body's elements, arrays or objects are nested too deep",
+    "too_many_elements": "the body has too many elements, arrays or objects",
 }
+
+
+class Form(Enum):
+    """How a document is written, and its answer."""
+
+    XML = "xml"
+    JSON = "json"
 
 
 class Received(NamedTuple):
     """One state as it came, untouched: what a dead letter shows.
 
-    `children` are its child elements: everything from the first one's tag to the state's end.
+    `children` is what attributes and text cannot show: in XML everything from the first child
+    element to the state's end, in JSON the whole item of the array.
     """
 
     attributes: Mapping[str, str]

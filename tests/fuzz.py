@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import sys
 import time
 import xml.etree.ElementTree as ET
@@ -42,7 +43,7 @@ MAX_LISTED = 256  # characters of an id
 TOPIC, REJECTED = "sms.status", "sms.status.rejected"
 BODY_REASONS = frozenset(
     {"not_xml", "encoding", "doctype", "misplaced_state", "wrong_root", "too_deep"}
-    | {"too_many_attributes", "too_many_elements"}
+    | {"too_many_attributes", "too_many_elements", "not_json"}
 )
 HEADS: Sequence[tuple[dict[str, Any], int]] = (
     ({"path": "/webhook/"}, 0),
@@ -163,7 +164,7 @@ class Fuzzer:
         if refused:
             assert reply.status == refused, reply.status
             assert not target.publisher.messages, "published in spite of its head"
-            return _problem(reply)
+            return _problem(reply, in_json=False)
         word = judge(given.body, reply, target)
         if given.again:
             await self._again(given, target, reply)
@@ -189,30 +190,57 @@ def judge(body: bytes, reply: Reply, target: Target) -> str:
     if len(body) > MAX_BODY_BYTES or reading.is_empty(body):
         assert reply.status == (413 if len(body) > MAX_BODY_BYTES else 400), reply.status
         assert not messages, "a dead letter of no document"
-        return _problem(reply)
+        return _problem(reply, in_json=False)
+    in_json = reading.is_json(body)
     try:
         elements = reading.elements(body)
     except RefusedError:
-        return _judge_refusal(reply, events)
+        return _judge_refusal(reply, events, in_json=in_json)
     assert reply.status in (200, 503), f"{reply.status} to a document: {reply.body!r}"
-    assert reply.headers["content-type"] == "text/xml; charset=utf-8"
     expected = _Expectation(target, dict(zip((m.event_id for m in messages), events, strict=True)))
     for number, element in enumerate(elements):
         expected.add(element, processed=number < target.shape.max_states)
-    return expected.compare(reply)
+    return expected.compare(reply, _listed_in_json(reply) if in_json else _listed(reply))
 
 
-def _judge_refusal(reply: Reply, events: list[dict[str, Any]]) -> str:
+def _listed(reply: Reply) -> list[str]:
+    """The ids of an answer in XML."""
+    assert reply.headers["content-type"] == "text/xml; charset=utf-8"
+    root = ET.fromstring(reply.body)
+    assert root.tag == "response"
+    assert all(child.tag == "id_sms" and not child.attrib for child in root)
+    return [child.text or "" for child in root]
+
+
+def _listed_in_json(reply: Reply) -> list[str]:
+    """The ids of an answer in JSON: numbers where they are some that every reader can hold."""
+    assert reply.headers["content-type"] == "application/json"
+    items = json.loads(reply.body)
+    assert all(list(item) == ["id_sms"] for item in items)
+    ids = [item["id_sms"] for item in items]
+    for id_sms in ids:
+        is_number = re.fullmatch("0|[1-9][0-9]*", str(id_sms)) and int(id_sms) < 2**63
+        assert isinstance(id_sms, int if is_number else str), id_sms
+    return [str(id_sms) for id_sms in ids]
+
+
+def _judge_refusal(reply: Reply, events: list[dict[str, Any]], *, in_json: bool) -> str:
     assert reply.status == 400, f"{reply.status} to what is no document"
     assert len(events) <= 1, "more than one dead letter"
     for event in events:
         assert event["type"] == f"{PREFIX}.rejected"
         assert event["data"]["reason"] in BODY_REASONS
-    return _problem(reply)
+    return _problem(reply, in_json=in_json)
 
 
-def _problem(reply: Reply) -> str:
+def _problem(reply: Reply, *, in_json: bool) -> str:
     """A problem document, and no id in it."""
+    if in_json:
+        assert reply.headers["content-type"] == "application/problem+json"
+        problem = json.loads(reply.body)
+        assert list(problem) == ["title", "status", "detail"]
+        assert problem["status"] == reply.status
+        return str(reply.status)
     assert reply.headers["content-type"] == "application/problem+xml"
     root = ET.fromstring(reply.body)
     assert root.tag == "{urn:ietf:rfc:7807}problem"
@@ -265,13 +293,10 @@ class _Expectation:
         if element.id_sms:
             self._whole[element.id_sms] = durable and self._whole.get(element.id_sms, True)
 
-    def compare(self, reply: Reply) -> str:
-        """Whether this is the answer; a word for it."""
+    def compare(self, reply: Reply, found: list[str]) -> str:
+        """Whether this is the answer, `found` the ids in it; a word for it."""
         listed = [id_sms for id_sms, durable in self._whole.items() if durable]
-        root = ET.fromstring(reply.body)
-        assert root.tag == "response"
-        assert all(child.tag == "id_sms" and not child.attrib for child in root)
-        assert [child.text for child in root] == listed, (listed, reply.body)
+        assert found == listed, (listed, reply.body)
         refused = not listed and self._may_help_to_retry
         assert reply.status == (503 if refused else 200), reply.status
         assert self._used == self._events.keys(), "an event of no state"

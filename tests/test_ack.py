@@ -1,3 +1,4 @@
+import json
 import xml.etree.ElementTree as ET
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from bridge import ack
 from bridge.ack import answer, problem
-from bridge.model import InvalidState, Item, Outcome, Received, Result, State
+from bridge.model import Form, InvalidState, Item, Outcome, Received, Result, State
 
 NOTHING = Received({}, "")
 # What an XML 1.0 document can hold (its production 2, Char).
@@ -208,3 +209,49 @@ def test_a_problem_is_well_formed_and_holds_no_ids(detail: str) -> None:
     assert [child.tag.rpartition("}")[2] for child in root] == ["title", "status", "detail"]
     assert root.findtext("{urn:ietf:rfc:7807}status") == "400"
     assert b"<id_sms" not in body
+
+
+# --- the answer in JSON ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("id_sms", "written"),
+    [
+        ("3234", b"3234"),
+        ("0", b"0"),
+        ("9223372036854775807", b"9223372036854775807"),
+        ("9223372036854775808", b'"9223372036854775808"'),
+        ("1234567890123456789012", b'"1234567890123456789012"'),
+        ("0042", b'"0042"'),
+        ("00", b'"00"'),
+        ("-5", b'"-5"'),
+        ("1e3", b'"1e3"'),
+        ("1.0", b'"1.0"'),
+        ("a-1", b'"a-1"'),
+        ("\u0661", '"\u0661"'.encode()),
+        ('"}]', rb'"\"}]"'),
+        ("1\n", rb'"1\n"'),
+    ],
+)
+def test_an_id_is_a_number_in_json_where_every_reader_can_hold_it(
+    id_sms: str, written: bytes
+) -> None:
+    assert answer([id_sms], Form.JSON) == b'[{"id_sms":' + written + b"}]"
+
+
+def test_no_ids_are_an_empty_array_in_json() -> None:
+    assert answer([], Form.JSON) == b"[]"
+
+
+@settings(deadline=None)  # a loaded machine is no failure
+@given(st.lists(XML_TEXT.filter(bool), unique=True))
+def test_an_answer_in_json_lists_exactly_its_ids(ids: list[str]) -> None:
+    assert [str(item["id_sms"]) for item in json.loads(answer(ids, Form.JSON))] == ids
+
+
+def test_a_problem_in_json_is_rfc_9457_s() -> None:
+    assert json.loads(problem(400, "Bad Request", 'not "JSON"', Form.JSON)) == {
+        "title": "Bad Request",
+        "status": 400,
+        "detail": 'not "JSON"',
+    }

@@ -16,7 +16,7 @@ from bridge.cli.dead_letters import as_json, as_line, as_verdict
 from bridge.config.settings import Settings, route_of
 from bridge.errors import DocumentError
 from bridge.event import MAX_RECEIVED_BYTES, rejected_state, status_message
-from bridge.model import InvalidState, Message, State
+from bridge.model import InvalidState, Message, Received, State
 from bridge.model import Result as KafkaResult
 from bridge.parse import parse, received
 from bridge.pipeline import prepare
@@ -200,7 +200,7 @@ def refusal(body: bytes) -> DocumentError | None:
     return None
 
 
-NAMES = sorted(path.name for path in SAMPLES.glob("*.xml"))
+NAMES = sorted(path.name for path in SAMPLES.iterdir() if path.suffix in (".xml", ".body"))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if states_of(name)])
@@ -317,6 +317,14 @@ async def test_what_kafka_does_not_take_has_failed(fate: KafkaResult) -> None:
 )
 async def test_what_is_not_all_there_is_not_replayed(message: Message, word: str) -> None:
     assert (await verdict(message)).word == word
+
+
+async def test_children_that_are_not_what_they_were_are_an_invalid_state_and_no_fault() -> None:
+    """Whoever may write to the topic may write anything, with a digest that fits."""
+    for children in ("[", "{", "x", "[" * 5000):
+        invalid = InvalidState("1", "child_elements", "", Received({"id_sms": "1"}, "", children))
+        said = await verdict(rejected_state(ROUTE, TOPIC, invalid, RECEIVED_AT))
+        assert said.word == "still_invalid"
 
 
 async def test_letters_of_the_same_content_are_replayed_once() -> None:

@@ -1,8 +1,8 @@
 """Recorded bodies, through all pure stages, against the events and the answer beside each.
 
-A sample is `NAME.xml`, the bytes as they were posted, and `NAME.json`: the answer, the events
-in order, and `outcomes` by event id where a record was not simply published. An event's
-`detail` is for people and is not recorded.
+A sample is `NAME.xml`, or `NAME.body` where it is JSON: the bytes as they were posted; and
+`NAME.json`: the answer, the events in order, and `outcomes` by event id where a record was not
+simply published. An event's `detail` is for people and is not recorded.
 """
 
 import json
@@ -19,13 +19,15 @@ import pytest
 from bridge.ack import answer, problem
 from bridge.errors import DocumentError
 from bridge.model import Message, Result, Route
-from bridge.parse import is_blank
+from bridge.parse import form_of, is_blank
 from bridge.pipeline import Pipeline, prepare
+from tests.hostile import reading
 from tests.support.fakes import RecordingPublisher, Verdict
 from tests.support.reference import event_id
 
 SAMPLES = Path(__file__).parent / "samples"
-NAMES = sorted(path.stem for path in SAMPLES.glob("*.xml"))
+BODIES = {path.stem: path for kind in ("xml", "body") for path in SAMPLES.glob(f"*.{kind}")}
+NAMES = sorted(BODIES)
 RECEIVED_AT = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
 RECEIVED_AT_MS = 1795425302123
 MAX_STATES = 10_000
@@ -66,15 +68,20 @@ async def answered(body: bytes, outcomes: dict[str, str] | None = None) -> Answe
         prepared = prepare(ROUTE, body, RECEIVED_AT, max_states=MAX_STATES)
     except DocumentError as error:
         await pipeline.publish_dead_letter(ROUTE, error, body, RECEIVED_AT, deadline=0.0)
-        refused = problem(400, "Bad Request", str(error))
+        refused = problem(400, "Bad Request", str(error), form_of(body))
         return Answered(400, refused, publisher.messages, len(publisher.calls))
     receipt = await pipeline.accept(ROUTE, prepared, RECEIVED_AT, deadline=0.0)
     status = 503 if receipt.refused else 200
-    return Answered(status, answer(receipt.listed), publisher.messages, len(publisher.calls))
+    listing = answer(receipt.listed, form_of(body))
+    return Answered(status, listing, publisher.messages, len(publisher.calls))
 
 
 def listed(body: bytes) -> list[str]:
-    """The ids of an answer, as any XML reader finds them."""
+    """The ids of an answer, as any reader of XML or JSON finds them."""
+    if body.startswith(b"["):
+        return [str(item["id_sms"]) for item in json.loads(body)]
+    if body.startswith(b"{"):
+        return []
     return [element.text or "" for element in ET.fromstring(body).iter("id_sms")]
 
 
@@ -93,7 +100,7 @@ async def test_a_sample_becomes_the_events_and_the_answer_beside_it(name: str) -
     """Every field of every event, every key, in order; the ids and the status of the answer."""
     expected = json.loads((SAMPLES / f"{name}.json").read_text(encoding="utf-8"))
 
-    got = await answered((SAMPLES / f"{name}.xml").read_bytes(), expected.get("outcomes"))
+    got = await answered(BODIES[name].read_bytes(), expected.get("outcomes"))
 
     assert [recorded(message) for message in got.messages] == expected["events"]
     assert listed(got.body) == expected["answer"]["ids"]
@@ -105,7 +112,7 @@ async def test_the_records_of_a_sample_say_what_they_are(name: str) -> None:
     """Event id, time of receipt and header stand on the record as they do in the event."""
     expected = json.loads((SAMPLES / f"{name}.json").read_text(encoding="utf-8"))
 
-    got = await answered((SAMPLES / f"{name}.xml").read_bytes(), expected.get("outcomes"))
+    got = await answered(BODIES[name].read_bytes(), expected.get("outcomes"))
 
     assert [m.event_id for m in got.messages] == [e["event"]["id"] for e in expected["events"]]
     for message in got.messages:
@@ -116,13 +123,44 @@ async def test_the_records_of_a_sample_say_what_they_are(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_retry_of_a_sample_has_the_same_identities(name: str) -> None:
     """What is sent again is recognised: the same ids and keys, whatever the hour."""
-    body = (SAMPLES / f"{name}.xml").read_bytes()
+    body = BODIES[name].read_bytes()
 
     first, second = await answered(body), await answered(body)
 
     assert [(m.topic, m.key, m.event_id) for m in first.messages] == [
         (m.topic, m.key, m.event_id) for m in second.messages
     ]
+
+
+def twin(body: bytes) -> bytes | None:
+    """The same states in JSON; None where a document has none there, or is refused."""
+    try:
+        elements = reading.elements(body)
+    except reading.RefusedError:
+        return None
+    if any(element.children or "state" in element.attributes for element in elements):
+        return None
+    return json.dumps([{**each.attributes, "state": each.text} for each in elements]).encode()
+
+
+TWINS = {n: body for n in NAMES if (body := twin(BODIES[n].read_bytes())) is not None}
+
+
+@pytest.mark.parametrize("name", TWINS)
+async def test_a_sample_in_json_has_the_same_records_and_the_same_answer(name: str) -> None:
+    """Byte for byte the same records, their ids with them: the form is no part of a state."""
+    outcomes = json.loads((SAMPLES / f"{name}.json").read_text(encoding="utf-8")).get("outcomes")
+
+    in_xml = await answered(BODIES[name].read_bytes(), outcomes)
+    in_json = await answered(TWINS[name], outcomes)
+
+    assert in_json.messages == in_xml.messages
+    assert (in_json.status, listed(in_json.body)) == (in_xml.status, listed(in_xml.body))
+    assert in_json.body.startswith(b"[")
+
+
+def test_nearly_every_sample_that_is_read_has_a_twin() -> None:
+    assert len(TWINS) > 70
 
 
 def test_every_sample_has_both_files_and_a_description() -> None:

@@ -18,8 +18,8 @@ from bridge.clip import printable
 from bridge.config.settings import Server, Settings
 from bridge.console import table
 from bridge.errors import DocumentError
-from bridge.model import InvalidState, Message, Route
-from bridge.parse import is_blank
+from bridge.model import Form, InvalidState, Message, Route
+from bridge.parse import form_of, is_blank
 from bridge.pipeline import DryRun, Pipeline, Prepared, prepare
 
 PARTITION = "murmur2 of the key, modulo the topic's number of partitions (as in Java)"
@@ -95,6 +95,7 @@ def dry_run(body: bytes, route: Route, server: Server, received_at: datetime) ->
         return _refused(route, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error)
     if is_blank(body):
         return _refused(route, HTTPStatus.BAD_REQUEST, DocumentError("empty", "the body is empty"))
+    form = form_of(body)
     published: list[Message] = []
     pipeline = Pipeline(DryRun(published.append))
     try:
@@ -102,12 +103,12 @@ def dry_run(body: bytes, route: Route, server: Server, received_at: datetime) ->
     except DocumentError as exc:
         letter = pipeline.publish_dead_letter(route, exc, body, received_at, NO_DEADLINE)
         asyncio.run(letter)
-        return _refused(route, HTTPStatus.BAD_REQUEST, exc, tuple(published))
+        return _refused(route, HTTPStatus.BAD_REQUEST, exc, tuple(published), form)
     receipt = asyncio.run(pipeline.accept(route, prepared, received_at, NO_DEADLINE))
     return Conversion(
         route=route,
         status=HTTPStatus.OK,
-        answer=answer(receipt.listed),
+        answer=answer(receipt.listed, form),
         messages=tuple(published),
         numbers=_numbers(prepared, published),
         prepared=prepared,
@@ -125,9 +126,13 @@ def _numbers(prepared: Prepared, published: list[Message]) -> tuple[tuple[int, .
 
 
 def _refused(
-    route: Route, status: HTTPStatus, error: DocumentError, messages: tuple[Message, ...] = ()
+    route: Route,
+    status: HTTPStatus,
+    error: DocumentError,
+    messages: tuple[Message, ...] = (),
+    form: Form = Form.XML,
 ) -> Conversion:
-    body = problem(status, status.phrase, str(error))
+    body = problem(status, status.phrase, str(error), form)
     return Conversion(route, status, body, messages, error=error)
 
 

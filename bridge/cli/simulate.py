@@ -15,6 +15,7 @@ import uvloop
 from bridge.cli.common import EXIT_FAILED, EXIT_INTERRUPTED, fail
 from bridge.clip import printable
 from bridge.console import Progress, progress, table
+from bridge.model import Form
 from bridge.simulate import Plan, Report, Tally, states, write_report
 from bridge.simulate import simulate as post_states
 from bridge.simulate.api import Api, ApiFault
@@ -42,6 +43,14 @@ NOWHERE = "http://127.0.0.1/"  # nothing is posted
     default=5.0,
     show_default=True,
     help="Seconds to wait for an answer.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([form.value for form in Form]),
+    default=Form.XML.value,
+    show_default=True,
+    help="Form of the documents.",
 )
 @click.option("--seed", type=int, help="Makes the states repeatable.  [default: random]")
 @click.option(
@@ -74,7 +83,7 @@ def simulate(url: str | None, report: Path | None, serve_api: str | None, **opti
     if url is None and serve_api is None:
         raise click.UsageError("--url or --serve-api: there is nothing to do")
     api_options = {name: options.pop(f"api_{name}") for name in ("token", "timezone", "faults")}
-    plan = _plan({"url": url or NOWHERE, **options})
+    plan = _plan(url=url or NOWHERE, **options)
     with _api(serve_api, plan, api_options) if serve_api else nullcontext() as api:
         if api is not None:
             click.echo(f"the provider's API is at {api.url}/xml and {api.url}/json, until Ctrl-C")
@@ -125,9 +134,9 @@ def _failed(plan: Plan, report: Path | None) -> bool:
     return not result.ok
 
 
-def _plan(options: dict[str, Any]) -> Plan:
+def _plan(form: str, **options: Any) -> Plan:
     try:
-        return Plan(**options)
+        return Plan(**options, form=Form(form))
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
 
@@ -175,7 +184,7 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
     yield "no answer", _counts(report.faults)
     yield "last fault", printable(report.last_fault or "")
     if report.unreadable_answers:
-        yield "unreadable", f"{report.unreadable_answers:,} answers without a <response>"
+        yield "unreadable", f"{report.unreadable_answers:,} answers without a list of ids"
     if report.foreign_ids:
         sample = printable(", ".join(report.foreign_id_sample))
         yield "foreign ids", _good(f"{report.foreign_ids:,}: {sample}", False)

@@ -326,11 +326,14 @@ _REJECTED_FIELDS: Final[Mapping[str, Schema]] = {
         "description": "The invalid state as it came: present if a state was rejected.",
         **_object(
             {
-                "attributes": _words("The element's attributes, verbatim."),
-                "text": {"description": "The element's text, verbatim.", "type": "string"},
+                "attributes": _words(
+                    "The attributes, or in JSON the fields that are text, verbatim."
+                ),
+                "text": {"description": "The text, verbatim.", "type": "string"},
                 "children": {
-                    "description": "Everything from the first child element to the end of the "
-                    "element, verbatim: present if it has child elements.",
+                    "description": "What attributes and text cannot show, verbatim: in XML all "
+                    "from the first child element to the end of the state, in JSON the whole item "
+                    "of the array. Present if there is any.",
                     "type": "string",
                 },
             },

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from bridge.model import Form
+
 SMALL_BYTES = 32 * 1024  # some 350 states, 10 ms: docs/reliability.md has the measurement
 MIDDLING_BYTES = 256 * 1024
 # Of the bytes and the states in flight, how much there may be once a document of a size is in.
@@ -38,10 +40,14 @@ def weight(states: int, attributes: int, characters: int) -> int:
     return max(states, cost // STATE_BYTES)
 
 
-def weight_unread(body: bytes, *, max_states: int) -> int:
+def weight_unread(body: bytes, form: Form, *, max_states: int) -> int:
     """As how many states a document counts while it is read: any element may be one."""
-    elements = body.count(b"<") - body.count(b"</")
-    states = weight(min(elements, max_states), body.count(b"="), len(body))
+    if form is Form.JSON:
+        elements = body.count(b"[") + body.count(b"{")
+        attributes = body.count(b",") + elements
+    else:
+        elements, attributes = body.count(b"<") - body.count(b"</"), body.count(b"=")
+    states = weight(min(elements, max_states), attributes, len(body))
     return states + elements * _BYTES_OF_AN_ELEMENT // STATE_BYTES
 
 

@@ -1,14 +1,17 @@
 """What the ASGI applications share: an answer, and a refusal."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from starlette.types import Receive, Scope, Send
 
 from bridge.ack import answer, problem
+from bridge.model import Form
 
 XML = b"text/xml; charset=utf-8"
-_PROBLEM_XML = b"application/problem+xml"
+_TYPES = {Form.XML: XML, Form.JSON: b"application/json"}
+_PROBLEM_TYPES = {Form.XML: b"application/problem+xml", Form.JSON: b"application/problem+json"}
 
 Headers = tuple[tuple[bytes, bytes], ...]
 RETRY_AFTER: Headers = ((b"retry-after", b"5"),)
@@ -39,19 +42,27 @@ class Answer:
         await send({"type": "http.response.body", "body": self.body})
 
 
-def refusal(status: HTTPStatus, detail: str, headers: Headers = ()) -> Answer:
-    """A problem document (RFC 9457)."""
-    return Answer(status, problem(status, status.phrase, detail), _PROBLEM_XML, headers)
+def refusal(
+    status: HTTPStatus, detail: str, headers: Headers = (), form: Form = Form.XML
+) -> Answer:
+    """A problem document (RFC 9457), in XML unless the body is known to be JSON."""
+    body = problem(status, status.phrase, detail, form)
+    return Answer(status, body, _PROBLEM_TYPES[form], headers)
 
 
-def overloaded() -> Answer:
+def overloaded(form: Form = Form.XML) -> Answer:
     """503: too much is in flight."""
-    return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too much in flight", RETRY_AFTER)
+    return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too much in flight", RETRY_AFTER, form)
 
 
-def nothing_taken() -> Answer:
+def acknowledgement(ids: Iterable[str], form: Form) -> Answer:
+    """200 that lists these ids."""
+    return Answer(HTTPStatus.OK, answer(ids, form), _TYPES[form])
+
+
+def nothing_taken(form: Form) -> Answer:
     """503 that lists no id: nothing was published, and trying again may help."""
-    return Answer(HTTPStatus.SERVICE_UNAVAILABLE, answer(()), headers=RETRY_AFTER)
+    return Answer(HTTPStatus.SERVICE_UNAVAILABLE, answer((), form), _TYPES[form], RETRY_AFTER)
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:

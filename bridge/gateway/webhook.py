@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Scope, Send
 
-from bridge.ack import answer
 from bridge.errors import DocumentError, RequestError
 from bridge.gateway.admission import SMALL_BYTES, Capacity, Lease, weight, weight_unread
 from bridge.gateway.checks import Check, Decision, too_large
@@ -22,13 +21,14 @@ from bridge.gateway.responses import (
     ABOUT,
     RETRY_AFTER,
     Answer,
+    acknowledgement,
     nothing_taken,
     overloaded,
     refusal,
 )
 from bridge.model import Route
 from bridge.observability.requests import Disposition, Observers, Request
-from bridge.parse import is_blank
+from bridge.parse import form_of, is_blank
 from bridge.pipeline import Pipeline, Prepared, prepare
 from bridge.ratelimit import RateLimit
 from bridge.timeouts import Timeouts
@@ -156,7 +156,8 @@ class Webhook:
                 raise  # by the server: the drain's time is over
             request.exception = exc
             fault = "a fault of the gateway's own"
-            return Disposition.FAULT, refusal(HTTPStatus.INTERNAL_SERVER_ERROR, fault)
+            reply = refusal(HTTPStatus.INTERNAL_SERVER_ERROR, fault, form=request.form)
+            return Disposition.FAULT, reply
 
     def _is_stopping(self) -> bool:
         """Whether the server has asked for the end of this task; else a fault of ours ends it."""
@@ -226,7 +227,7 @@ class Webhook:
     async def _process(self, request: Request, body: bytes, lease: Lease) -> Decision:
         deadline = asyncio.get_running_loop().time() + self._limits.publish_timeout_seconds
         received_at = self._shared.clock()
-        request.body = body
+        request.body, request.form = body, form_of(body)
         if is_blank(body):
             empty = refusal(HTTPStatus.BAD_REQUEST, f"the body is empty: {ABOUT}")
             return Disposition.EMPTY, empty
@@ -236,7 +237,7 @@ class Webhook:
         try:
             prepared = await self._prepare(route, body, received_at, deadline, lease)
         except TimeoutError:
-            return Disposition.LATE, nothing_taken()
+            return Disposition.LATE, nothing_taken(request.form)
         except DocumentError as error:
             lease.take_states(0)
             request.error = error
@@ -244,19 +245,20 @@ class Webhook:
                 request.dead_letter = await self._shared.pipeline.publish_dead_letter(
                     route, error, body, received_at, deadline
                 )
-            return Disposition.UNREADABLE, refusal(HTTPStatus.BAD_REQUEST, str(error))
+            reply = refusal(HTTPStatus.BAD_REQUEST, str(error), form=request.form)
+            return Disposition.UNREADABLE, reply
         request.prepared = prepared
         if prepared is None or not lease.take_states(
             weight(len(prepared.items), prepared.attributes, prepared.characters)
         ):
-            return Disposition.OVERLOADED, overloaded()
+            return Disposition.OVERLOADED, overloaded(request.form)
         began = time.perf_counter()
         receipt = await self._shared.pipeline.accept(route, prepared, received_at, deadline)
         request.receipt = receipt
         request.publish_seconds = time.perf_counter() - began
         if receipt.refused:
-            return Disposition.READ, nothing_taken()
-        return Disposition.READ, Answer(HTTPStatus.OK, answer(receipt.listed))
+            return Disposition.READ, nothing_taken(request.form)
+        return Disposition.READ, acknowledgement(receipt.listed, request.form)
 
     async def _prepare(
         self, route: Route, body: bytes, received_at: datetime, deadline: float, lease: Lease
@@ -269,6 +271,6 @@ class Webhook:
         work = partial(prepare, route, body, received_at, max_states=max_states)
         if len(body) <= SMALL_BYTES:
             return work() if lease.take_post() else None
-        unread = weight_unread(body, max_states=max_states)
+        unread = weight_unread(body, form_of(body), max_states=max_states)
         with self._timeouts.at(deadline):
             return await self._shared.reader.read(work, unread, lease, deadline)

@@ -5,6 +5,8 @@ from typing import Literal, NamedTuple
 
 from bridge.config.settings import Auth
 from bridge.inspector.highlight import is_clean
+from bridge.model import Form
+from bridge.parse import form_of
 
 MAX_TEXT_BYTES = 8192  # of a body that is written out: more is no command for a person
 
@@ -36,7 +38,8 @@ def command(target: Target, gateway: str, body: bytes) -> str:
     A body with anything in it that a terminal could act on goes through Base64.
     """
     url = _quoted(gateway + target.path)
-    curl = f"curl -i{_OPTIONS[target.credentials]} -H 'Content-Type: text/xml'"
+    kind = "application/json" if form_of(body) is Form.JSON else "text/xml"
+    curl = f"curl -i{_OPTIONS[target.credentials]} -H 'Content-Type: {kind}'"
     if len(body) <= MAX_TEXT_BYTES and is_clean(body) and b"\t" not in body:
         # Not --data-binary, which takes what begins with @ for the name of a file.
         return f"{curl} --data-raw {_quoted(body.decode())} \\\n  {url}"

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import orjson
 
+from bridge.model import Form
+
 MARK = "mark"  # the kind of a piece that stands for something that cannot be seen
 
 _BYTE_ORDER_MARKS = (
@@ -76,9 +78,10 @@ def visible(text: str) -> str:
     return _HIDDEN.sub(_written_out, text)
 
 
-def xml_lines(data: bytes) -> list[Line]:
-    """A document of the provider's, or whatever came in its place; CRLF ends a line, too."""
-    return _lines(text_of(data).replace("\r\n", "\n"), _XML)
+def document_lines(data: bytes, form: Form) -> list[Line]:
+    """A document as it came, or whatever came in its place; CRLF ends a line, too."""
+    grammar = _JSON if form is Form.JSON else _XML
+    return _lines(text_of(data).replace("\r\n", "\n"), grammar)
 
 
 def json_lines(data: bytes) -> list[Line]:

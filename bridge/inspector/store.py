@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from bridge.model import InvalidState, Item, Outcome, Result, State
+from bridge.model import Form, InvalidState, Item, Outcome, Result, State
 from bridge.observability.requests import Disposition, Request
 
 KEPT_DOCUMENTS = 300  # of those without trouble, and as many of those with
@@ -88,6 +88,7 @@ class Entry:
     answered_at: datetime
     seconds: float
     status: int
+    form: Form
     body: bytes
     body_size: int
     answer: bytes
@@ -243,6 +244,7 @@ class Store:
             answered_at=seen.answered_at,
             seconds=seen.seconds,
             status=status,
+            form=seen.form,
             body=body[:KEPT_BODY_BYTES],
             body_size=len(body),
             answer=seen.answer[:KEPT_VALUE_BYTES],

@@ -135,8 +135,8 @@ class Pages:
         return self._render(
             "document.html",
             entry=entry,
-            body=highlight.xml_lines(entry.body),
-            answer=highlight.xml_lines(entry.answer),
+            body=highlight.document_lines(entry.body, entry.form),
+            answer=highlight.document_lines(entry.answer, entry.form),
             rows=[(row, highlight.json_lines(row.value)) for row in entry.rows],
             open_states=OPEN_STATES,
             curl=curl.command(target, self.gateway, entry.body) if target and whole else None,

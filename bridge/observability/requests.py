@@ -18,7 +18,7 @@ import structlog
 
 from bridge.clip import ID_CHARACTERS, beginning, clipped
 from bridge.errors import DocumentError
-from bridge.model import MAX_LISTED_CHARACTERS, Outcome, Result, Trace
+from bridge.model import MAX_LISTED_CHARACTERS, Form, Outcome, Result, Trace
 from bridge.observability.metrics import EndpointMetrics
 from bridge.observability.redelivery import Redelivery
 from bridge.pipeline import Prepared, Receipt
@@ -104,6 +104,7 @@ class Request:
     declared_bytes: int | None = None
     detail: str | None = None
     body: bytes | None = None
+    form: Form = Form.XML
     error: DocumentError | None = None
     dead_letter: Outcome | None = None
     prepared: Prepared | None = None

@@ -14,17 +14,14 @@ import xmltodict
 
 from bridge.errors import DocumentError
 from bridge.parse import limits
+from bridge.parse.around import trimmed
 from bridge.parse.states import TEXT, Elements, Flaw, is_of_xml
 
 ROOTS = ("response", "request")  # the provider's page has the one, its posts have the other
-EXPECTED = "expected is XML with the root <response> or <request>"
 _STATE = "state"
 _STATE_DEPTH = 2
 
 _BLANK = b" \t\r\n\0"
-# Possessive: a body full of these must not cost a place to come back to for each.
-_BEFORE = re.compile(rb"(?:[ \t\r\n\0]++|(?:\xef\xbb\xbf)++)*+")
-_BEFORE_REVERSED = re.compile(rb"(?:[ \t\r\n\0]++|(?:\xbf\xbb\xef)++)*+")
 _CHILD_NAME = re.compile(r"<([^\s/>]+)")
 _DECLARATION = re.compile(rb"<\?xml\s[^>]*?\bencoding\s*=\s*[\"']([A-Za-z0-9._:-]*)[\"']")
 
@@ -75,13 +72,8 @@ def _decoded(body: bytes) -> tuple[bytes, str]:
     codec = _utf16_codec(body)
     if codec is not None:
         return _from_utf16(body, codec), "UTF-8"
-    document = _without(_BEFORE_REVERSED, _without(_BEFORE, body)[::-1])[::-1]
+    document = trimmed(body)
     return document, _eight_bit_encoding(document)
-
-
-def _without(around: re.Pattern[bytes], body: bytes) -> bytes:
-    found = around.match(body)
-    return body[found.end() :] if found else body
 
 
 def _utf16_codec(body: bytes) -> str | None:
@@ -195,7 +187,7 @@ class _GuardedParser:
         if name == _STATE:
             raise self._refusal("misplaced_state", "<state> is not right under the root")
         if depth == 1 and name not in ROOTS:
-            raise self._refusal("wrong_root", f"the root is <{name[:64]}>; {EXPECTED}")
+            raise self._refusal("wrong_root", f"the root is <{name[:64]}>; {limits.EXPECTED}")
         if depth > limits.MAX_DEPTH:
             what = f"elements are nested more than {limits.MAX_DEPTH} deep"
             raise self._refusal("too_deep", what)
@@ -236,10 +228,10 @@ def _root(document: bytes, encoding: str) -> tuple[Mapping[str, Any], Mapping[in
             strip_whitespace=False,
         )
     except expat.ExpatError as exc:
-        what = f"not well-formed XML: {exc}; {EXPECTED}"
+        what = f"not well-formed XML: {exc}; {limits.EXPECTED}"
         raise DocumentError("not_xml", what, exc.lineno) from exc
     except (ValueError, LookupError) as exc:
-        raise DocumentError("not_xml", f"not readable as XML: {exc}; {EXPECTED}") from exc
+        raise DocumentError("not_xml", f"not readable as XML: {exc}; {limits.EXPECTED}") from exc
     (root,) = tree.values()
     return _mapping(root), parser.flaws
 

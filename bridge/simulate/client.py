@@ -13,7 +13,10 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from bridge.model import Form
+
 _MAX_ANSWER_BYTES = 16 * 2**20
+_CONTENT_TYPES = {Form.XML: "text/xml; charset=utf-8", Form.JSON: "application/json"}
 
 
 class FaultError(Exception):
@@ -42,7 +45,7 @@ class Target:
     head: bytes = field(repr=False)
 
     @classmethod
-    def of(cls, url: str) -> Self:
+    def of(cls, url: str, form: Form = Form.XML) -> Self:
         """Read an http or https URL; raises ValueError without repeating it."""
         try:
             split = urlsplit(url)
@@ -53,10 +56,10 @@ class Target:
         if split.scheme not in ("http", "https") or not host:
             raise ValueError("url is not http:// or https:// with a host")
         tls = split.scheme == "https"
-        return cls(host, port or (443 if tls else 80), tls, _head(split, host))
+        return cls(host, port or (443 if tls else 80), tls, _head(split, host, form))
 
 
-def _head(url: SplitResult, host: str) -> bytes:
+def _head(url: SplitResult, host: str, form: Form) -> bytes:
     path = quote(url.path or "/", safe="/%:@!$&'()*+,;=~")
     query = "?" + quote(url.query, safe="/%:@!$&'()*+,;=~?") if url.query else ""
     authority = f"[{host}]" if ":" in host else host
@@ -64,7 +67,7 @@ def _head(url: SplitResult, host: str) -> bytes:
         f"POST {path}{query} HTTP/1.1",
         f"Host: {authority}" if url.port is None else f"Host: {authority}:{url.port}",
         "User-Agent: sms-bridge-simulate",
-        "Content-Type: text/xml; charset=utf-8",
+        f"Content-Type: {_CONTENT_TYPES[form]}",
     ]
     if url.username is not None:
         pair = f"{unquote(url.username)}:{unquote(url.password or '')}"

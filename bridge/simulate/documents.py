@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from html import escape
 
+import orjson
+
+from bridge.model import Form
 from bridge.simulate.plan import Plan
 
 # How often (in a hundred), status, sms, viber: SMS alone, Viber alone, Viber sent again as SMS.
@@ -53,8 +56,10 @@ def states(plan: Plan) -> Iterator[SentState]:
         yield SentState(str(id_sms), status, "" if status == "send" else str(moment), sms, viber)
 
 
-def render(states: Iterable[SentState]) -> bytes:
-    """Return the XML document that the provider posts: UTF-8, one line a state."""
+def render(states: Iterable[SentState], form: Form = Form.XML) -> bytes:
+    """Return the document that the provider posts: UTF-8, in XML one line a state."""
+    if form is Form.JSON:
+        return orjson.dumps([_object(state) for state in states])
     lines = "".join(map(_line, states))
     document = f'<?xml version="1.0" encoding="utf-8" ?>\n<response>\n{lines}</response>\n'
     return document.encode()
@@ -69,8 +74,29 @@ def _line(state: SentState) -> str:
     )
 
 
-def listed_ids(body: bytes) -> frozenset[str] | None:
-    """Return the ids that an answer acknowledges, or None if it is no `<response>`."""
+def _object(state: SentState) -> dict[str, str]:
+    channels = {"sms": state.sms, "viber": state.viber}
+    return {
+        "id_sms": state.id_sms,
+        "time": state.time,
+        **{name: word for name, word in channels.items() if word is not None},
+        "state": state.status,
+    }
+
+
+def listed_ids(body: bytes, form: Form = Form.XML) -> frozenset[str] | None:
+    """Return the ids that an answer acknowledges, or None if it is no answer in that form."""
+    return _ids_in_json(body) if form is Form.JSON else _ids_in_xml(body)
+
+
+def _ids_in_json(body: bytes) -> frozenset[str] | None:
+    try:
+        return frozenset(str(listed["id_sms"]) for listed in orjson.loads(body))
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _ids_in_xml(body: bytes) -> frozenset[str] | None:
     try:
         root = ET.fromstring(body)  # noqa: S314 - expat bounds entity expansion
     except (ET.ParseError, ValueError, LookupError):

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from bridge.model import Form
 from bridge.simulate.client import Target
 
 _IDS_PER_SEED = 10**9
@@ -19,10 +20,10 @@ class Plan:
 
     `url` is http or https; `user:password@` in it becomes basic authentication. `messages`
     states, each with an id of its own, go out in posts of up to `per_post`, `concurrency` posts
-    at once. `rate` counts new states per second over the whole run (retries come on top; after
-    a stall it catches up); None is as fast as answers come. A state that is not listed is
-    posted again `retry_seconds` after its post has ended, `attempts` times in all. A post ends
-    `timeout_seconds` after its start, connecting included.
+    at once, in the form that `form` says. `rate` counts new states per second over the whole run
+    (retries come on top; after a stall it catches up); None is as fast as answers come. A state
+    that is not listed is posted again `retry_seconds` after its post has ended, `attempts` times
+    in all. A post ends `timeout_seconds` after its start, connecting included.
 
     A run keeps nine bytes a state, and the states that are in flight or to be sent again.
     `seed` (0 to 2^32-1) fixes the states; None draws one. The ids count up from `first_id`, by
@@ -40,6 +41,7 @@ class Plan:
     timeout_seconds: float = 5.0
     seed: int | None = None
     first_id: int | None = None
+    form: Form = Form.XML
     ids: range = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

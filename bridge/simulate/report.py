@@ -68,7 +68,7 @@ class Report:
 
     `answers` counts posts by HTTP status, `faults` posts without an answer by kind (`connect`,
     `tls`, `timeout`, `closed`, `protocol`) and `last_fault` says what the newest one was.
-    `unreadable_answers` are those that hold no `<response>`; they acknowledge nothing.
+    `unreadable_answers` are those that hold no list of ids; they acknowledge nothing.
     `foreign_ids` counts ids that were listed in answer to a post without them.
     `attempts` is how many states took how many attempts. `states_per_second` are acknowledged
     ones. `latency` and `slowest` are None if no post was answered.

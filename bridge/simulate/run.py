@@ -26,7 +26,7 @@ async def simulate(
     exception. `on_progress` is called after every post. `ssl_context` is for https; by default
     the system's authorities are trusted. Cancelled, it closes its connections first.
     """
-    return await deliver(plan, Pool(Target.of(plan.url), ssl_context), on_progress)
+    return await deliver(plan, Pool(Target.of(plan.url, plan.form), ssl_context), on_progress)
 
 
 async def deliver(
@@ -102,13 +102,13 @@ class _Run:
         started = perf_counter()  # an event loop's own clock may tick in milliseconds
         try:
             async with asyncio.timeout(self._plan.timeout_seconds):
-                answer = await self._pool.post(render(batch))
+                answer = await self._pool.post(render(batch, self._plan.form))
         except TimeoutError:
             return self._ledger.fault("timeout", f"no answer in {self._plan.timeout_seconds} s")
         except FaultError as exc:
             return self._ledger.fault(exc.kind, str(exc))
         self._ledger.answered(answer.status, len(batch), started, perf_counter())
-        return self._ledger.read(batch, listed_ids(answer.body))
+        return self._ledger.read(batch, listed_ids(answer.body, self._plan.form))
 
 
 class _Queue:

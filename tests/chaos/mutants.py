@@ -63,7 +63,17 @@ REMEMBERS_TOO_EARLY = Mutant(
     "        outcomes = await self._publisher.publish(fresh, deadline, on_too_large)\n",
     faults=("records-cut",),
 )
-MUTANTS = (ACKNOWLEDGES_PENDING, ACKNOWLEDGES_ANY, NEVER_REPLACES, REMEMBERS_TOO_EARLY)
+SUPPRESSES_BY_ID = Mutant(
+    "suppresses states by their id alone",
+    "event.py",
+    "headers, timestamp_ms, identity)",
+    "headers, timestamp_ms, id_sms)",
+    faults=("records-cut",),
+)
+MUTANTS = (
+    *(ACKNOWLEDGES_PENDING, ACKNOWLEDGES_ANY, NEVER_REPLACES, REMEMBERS_TOO_EARLY),
+    SUPPRESSES_BY_ID,
+)
 
 
 def attack(

@@ -59,6 +59,27 @@ def test_a_state_becomes_its_event_and_is_acknowledged() -> None:
     assert b"<id_sms>3234</id_sms>" in conversion.answer
 
 
+def test_json_becomes_the_same_event_and_is_answered_in_json() -> None:
+    body = (
+        '[{"id_sms": 3234, "time": "2011-01-01 12:57:46", "sms": "deliver", "viber": "read", '
+        '"state": "read"}]'
+    )
+    conversion = converted(body)
+
+    assert [message.event_id for message in conversion.messages] == [GOLDEN_ID]
+    assert conversion.answer == b'[{"id_sms":3234}]'
+
+
+def test_broken_json_shows_the_error_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "body"
+    file.write_text('[\n{"id_sms": 1,\n}]')
+    result = CliRunner().invoke(main, ["convert", str(file)])
+
+    assert result.exit_code == 1
+    assert f"{file}:3: not_json: " in result.stderr
+    assert '"status":400' in result.stdout
+
+
 def test_identical_states_are_shown_as_one_event() -> None:
     conversion = converted(f"<response>{READ}<state id_sms='1'>read</state>{READ}</response>")
 

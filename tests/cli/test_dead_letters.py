@@ -219,7 +219,9 @@ def test_a_topic_with_too_small_a_limit_is_mended_and_its_letters_are_replayed(
     for written in read_topic(servers, topic, expect=len(small) + 2 * len(buried)):
         values.setdefault(json.loads(written.value or b"")["id"], set()).add(written.value)
     assert set(values) == {
-        event_id(SOURCE, str(n), "read", "2011-01-01 12:57:46", [("sms", "read")])
+        event_id(
+            SOURCE, str(n), "read", "2011-01-01 12:57:46", [("sms", "read"), ("x", "y" * 100 * n)]
+        )
         for n in range(1, 25)
     }
     # The second replay has written the same events, to the byte.

@@ -174,7 +174,7 @@ def test_every_reason_of_a_dead_letter_is_described() -> None:
             if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
                 called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
                 called = node.func.id if isinstance(node.func, ast.Name) else called
-                if called in {"DocumentError", "Flaw", "_Defect", "_refusal"}:
+                if called in {"DocumentError", "Flaw", "_Defect", "_Fault", "_refusal"}:
                     said.add(str(node.args[0].value))
 
     assert said == set(REASONS)

@@ -129,7 +129,7 @@ class Samples:
 def sample_files() -> Iterator[Path]:
     """Those that become events, of whole bodies no more than are buried at once."""
     refused = 0
-    for file in sorted(SAMPLES.glob("*.xml")):
+    for file in sorted(path for path in SAMPLES.iterdir() if path.suffix in (".xml", ".body")):
         sample = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
         refused += sample["answer"]["status"] == 400
         simulated = "too_large" in sample.get("outcomes", {}).values()

@@ -1,6 +1,7 @@
 import pytest
 
 from bridge.gateway.admission import Capacity, Lease, weight, weight_unread
+from bridge.model import Form
 
 
 def capacity(posts: int = 2, size: int = 100, states: int = 10) -> Capacity:
@@ -332,6 +333,16 @@ def test_while_a_document_is_read_each_element_counts() -> None:
     states = b'<state id_sms="1">read</state>' * 100
     other = b"<a/>" * 90_000
 
-    plain = weight_unread(b"<response>" + states + b"</response>", max_states=1000)
+    plain = weight_unread(b"<response>" + states + b"</response>", Form.XML, max_states=1000)
     assert 100 <= plain <= 120
-    assert weight_unread(states + other, max_states=1000) > plain + 90_000 * 500 // 4096
+    assert weight_unread(states + other, Form.XML, max_states=1000) > plain + 90_000 * 500 // 4096
+
+
+def test_in_json_each_array_and_object_counts_and_each_value() -> None:
+    states = b"[" + b'{"id_sms":"1","state":"read"},' * 100 + b"{}]"
+    nested = b"[" + b"[]," * 90_000 + b"{}]"
+    values = b"[[" + b"1," * 90_000 + b"1]]"
+
+    assert 100 <= weight_unread(states, Form.JSON, max_states=1000) <= 120
+    assert weight_unread(nested, Form.JSON, max_states=1000) > 90_000 * 500 // 4096
+    assert weight_unread(values, Form.JSON, max_states=1000) > 90_000 * 180 // 4096

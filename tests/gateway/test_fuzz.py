@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import bridge.ack
-import bridge.gateway.webhook
+import bridge.gateway.responses
 import bridge.pipeline
-from bridge.model import Document, Item, Outcome, Result, State
+from bridge.model import Document, Form, Item, Outcome, Result, State
 from bridge.parse import parse
 from tests.fuzz import Input, fuzz
 
@@ -63,22 +63,23 @@ def _unprocessed_are_forgotten(
     return bridge.ack.acknowledged(items)
 
 
-def _unescaped(ids: Iterable[str]) -> bytes:
+def _unescaped(ids: Iterable[str], form: Form = Form.XML) -> bytes:
+    del form
     inner = "".join(f"<id_sms>{id_sms}</id_sms>" for id_sms in ids)
     return f'<?xml version="1.0" encoding="utf-8"?><response>{inner}</response>'.encode()
 
 
-def _lower_cased(body: bytes, *, max_states: int) -> Document:
+def _lower_cased(body: bytes, **options: Any) -> Document:
     """Reads ids in another case than they came in."""
-    document = parse(body, max_states=max_states)
+    document = parse(body, **options)
     valid = [s for s in document.states if isinstance(s, State)]
     states = tuple(s._replace(id_sms=s.id_sms.lower()) for s in valid)
     return dataclasses.replace(document, states=states)
 
 
-def _failing(body: bytes, *, max_states: int) -> Document:
+def _failing(body: bytes, **options: Any) -> Document:
     """Lets something escape that nobody expects."""
-    document = parse(body, max_states=max_states)
+    document = parse(body, **options)
     if len(document.states) > 4:
         raise RecursionError
     return document
@@ -91,7 +92,7 @@ def _failing(body: bytes, *, max_states: int) -> Document:
         (bridge.pipeline, "acknowledged", _any_state_is_enough),
         (bridge.pipeline, "acknowledged", _all_are_durable),
         (bridge.pipeline, "acknowledged", _unprocessed_are_forgotten),
-        (bridge.gateway.webhook, "answer", _unescaped),
+        (bridge.gateway.responses, "answer", _unescaped),
         (bridge.pipeline, "parse", _lower_cased),
         (bridge.pipeline, "parse", _failing),
     ],

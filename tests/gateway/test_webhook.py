@@ -9,6 +9,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from bridge.gateway import webhook
 from bridge.model import Message, Result
 from tests.support.application import TOKEN, TWO, Gateway, ids, is_problem, reasons
 from tests.support.asgi import Hang
@@ -92,6 +93,77 @@ async def test_endpoints_have_their_own_source_and_topic() -> None:
         ("sms.status", "urn:example:sms:main"),
         ("status.b", "urn:b"),
     }
+
+
+# --- in JSON -----------------------------------------------------------------------------
+
+TWO_IN_JSON = b'[{"id_sms": "1", "state": "read"}, {"id_sms": 2, "state": "send"}]'
+
+
+async def test_json_is_answered_in_json() -> None:
+    """The records are those of the same states in XML, byte for byte."""
+    gateway, other = Gateway(), Gateway()
+    reply = await gateway.post(TWO_IN_JSON)
+    await other.post(TWO)
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+    assert reply.body == b'[{"id_sms":1},{"id_sms":2}]'
+    assert [m.event_id for m in gateway.publisher.messages] == [
+        m.event_id for m in other.publisher.messages
+    ]
+
+
+async def test_an_empty_array_is_acknowledged_by_one() -> None:
+    reply = await Gateway().post(b"\xef\xbb\xbf [ ] \0")
+    assert (reply.status, reply.body) == (200, b"[]")
+
+
+async def test_nothing_taken_of_json_is_a_503_with_an_empty_array() -> None:
+    reply = await Gateway(RecordingPublisher(lambda _: Result.FAILED)).post(TWO_IN_JSON)
+    assert (reply.status, reply.body) == (503, b"[]")
+    assert reply.headers["content-type"] == "application/json"
+    assert int(reply.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("body", [b"[", b'[{"id_sms": "1"', b"[1,]", b'[{"a": "\xff"}]'])
+async def test_broken_json_is_a_problem_in_json_and_a_dead_letter(body: bytes) -> None:
+    gateway = Gateway()
+    reply = await gateway.post(body)
+    problem = orjson.loads(reply.body)
+    assert (reply.status, problem["status"]) == (400, 400)
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert "expected is" in problem["detail"]
+    assert set(problem) == {"title", "status", "detail"}
+    assert len(reasons(gateway)) == 1
+
+
+async def test_a_state_that_json_cannot_hold_costs_itself_alone() -> None:
+    gateway = Gateway()
+    body = b'[{"id_sms": 1, "state": "read", "a": NaN}, {"id_sms": 2, "state": "read"}, 3]'
+    reply = await gateway.post(body)
+    assert (reply.status, reply.body) == (200, b'[{"id_sms":1},{"id_sms":2}]')
+    assert sorted(reasons(gateway)) == ["invalid_field", "not_an_object"]
+
+
+async def test_a_fault_of_the_gateway_s_own_is_told_in_the_form_of_the_body(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gateway = Gateway()
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise LookupError("injected")
+
+    monkeypatch.setattr(webhook, "prepare", broken)
+    reply = await gateway.post(TWO_IN_JSON)
+    assert (reply.status, reply.headers["content-type"]) == (500, "application/problem+json")
+
+
+@pytest.mark.parametrize("content_type", [None, "text/xml", "application/x-www-form-urlencoded"])
+async def test_the_first_character_decides_on_the_form(content_type: str | None) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+    reply = await Gateway().post(TWO_IN_JSON, headers=headers)
+    assert reply.headers["content-type"] == "application/json"
+    reply = await Gateway().post(TWO, headers={"content-type": "application/json"})
+    assert ids(reply) == ["1", "2"]
 
 
 # --- what Kafka has not taken ------------------------------------------------------------

@@ -219,6 +219,132 @@ STRUCTURES: Mapping[str, Case] = {
     "zip": (b"PK\x03\x04\x14\x00\x00\x00", REFUSED),
 }
 
+
+def _item(*fields: str, id_sms: str = '"1"') -> bytes:
+    """An array of one state with these fields, as written."""
+    return ("[{" + ", ".join((f'"id_sms": {id_sms}', '"state": "read"', *fields)) + "}]").encode()
+
+
+def _held(value: str) -> bytes:
+    return _item(f'"note": {value}')
+
+
+GOOD = '{"id_sms": "7", "state": "read"}'
+SEVEN = Expected(200, ("7",))
+
+JSON: Mapping[str, Case] = {
+    "empty": (b"[]", NOTHING),
+    "one": (f"[{GOOD}]".encode(), SEVEN),
+    "marks_and_nuls_around": (b"\0\xef\xbb\xbf [" + GOOD.encode() + b"]\n\0\xef\xbb\xbf", SEVEN),
+    "mark_within": (b"[\xef\xbb\xbf" + GOOD.encode() + b"]", REFUSED),
+    "utf_16": (f"[{GOOD}]".encode("utf-16"), REFUSED),
+    "utf_16_no_mark": (f"[{GOOD}]".encode("utf-16-le"), REFUSED),
+    "utf_32": (f"[{GOOD}]".encode("utf-32-le"), REFUSED),
+    "latin_1": (_held('"%"').replace(b"%", b"\xe9"), REFUSED),
+    "surrogates_in_utf_8": (_held('"%"').replace(b"%", b"\xed\xa0\x80"), REFUSED),
+    "overlong_quote": (_held('"%"').replace(b"%", b"\xc0\xa2"), REFUSED),
+    "an_object": (GOOD.encode(), REFUSED),
+    "a_text": (b'"read"', REFUSED),
+    "two_arrays": (f"[{GOOD}][{GOOD}]".encode(), REFUSED),
+    "lines_of_objects": (f"{GOOD}\n{GOOD}".encode(), REFUSED),
+    "array_in_array": (f"[[{GOOD}], {GOOD}]".encode(), SEVEN),
+    "xml_within": (f'["{STATE}", {GOOD}]'.replace('"1"', "1").encode(), SEVEN),
+    "no_comma": (f"[{GOOD} {GOOD}]".encode(), REFUSED),
+    "comma_at_the_end": (f"[{GOOD},]".encode(), REFUSED),
+    "comma_at_the_beginning": (f"[,{GOOD}]".encode(), REFUSED),
+    "commas_alone": (b"[,]", REFUSED),
+    "comment": (f"[/* */{GOOD}]".encode(), REFUSED),
+    "single_quotes": (f"[{GOOD}]".replace('"', "'").encode(), REFUSED),
+    "names_without_quotes": (b'[{id_sms: "1", state: "read"}]', REFUSED),
+    "cut_in_a_text": (f'[{GOOD}, {{"id_sms": "2'.encode(), REFUSED),
+    "cut_after_an_escape": (b'[{"id_sms": "2\\', REFUSED),
+    "cut_after_the_state": (f"[{GOOD}".encode(), REFUSED),
+    "bracket_alone": (b"[", REFUSED),
+    "brackets_at_the_end": (f"[{GOOD}]]]".encode(), REFUSED),
+    "line_end_in_a_text": (_held('"a\nb"'), REFUSED),
+    "tab_in_a_text": (_held('"a\tb"'), REFUSED),
+    "nul_in_a_text": (_held('"a\0b"'), REFUSED),
+    "unknown_escape": (_held(r'"\x41"'), REFUSED),
+    "short_escape": (_held(r'"\u41"'), REFUSED),
+    "escape_with_a_sign": (_held(r'"\u+041"'), REFUSED),
+    "python_words": (_held("None"), REFUSED),
+    "leading_zero": (_held("01"), REFUSED),
+    "plus_sign": (_held("+1"), REFUSED),
+    "number_without_a_fraction": (_held("1."), REFUSED),
+    "hexadecimal": (_held("0x10"), REFUSED),
+    "underscore": (_held("1_000"), REFUSED),
+    "other_digits": (_held("\u0661"), REFUSED),
+    "minus_alone": (_held("-"), REFUSED),
+    "minus_nan": (_held("-NaN"), REFUSED),
+    "depth_at_limit": (_held("[" * 6 + "]" * 6), ONE),
+    "depth_beyond": (_held("[" * 7 + "]" * 7), REFUSED),
+    "depth_of_objects_beyond": (_held('{"a":' * 7 + "1" + "}" * 7), REFUSED),
+    "depth_in_a_field_that_is_overwritten": (
+        _item('"note": ' + "[" * 7 + "]" * 7, '"note": 1'),
+        REFUSED,
+    ),
+    "depth_beyond_in_an_item": (b"[" * 9 + b"]" * 9, REFUSED),
+    "depth_bomb": (b"[" * 50_000 + b"]" * 50_000, REFUSED),
+    "depth_bomb_of_objects": (b'[{"a":' + b'{"a":' * 50_000, REFUSED),
+    "depth_bomb_unclosed": (b"[" * 90_000, REFUSED),
+    "brackets_in_a_text": (_held('"' + "[{" * 2000 + '"'), ONE),
+    "id_of_22_digits": (_item(id_sms="12345" * 4 + "67"), Expected(200, ("12345" * 4 + "67",))),
+    "id_of_65_digits": (_item(id_sms="9" * 65), Expected(200, ("9" * 65,))),
+    "id_of_5000_digits": (_item(id_sms="9" * 5000), NOTHING),
+    "id_negative": (_item(id_sms="-5"), Expected(200, ("-5",))),
+    "id_minus_zero": (_item(id_sms="-0"), Expected(200, ("-0",))),
+    "id_with_a_fraction": (_item(id_sms="1.0"), Expected(200, ("1.0",))),
+    "id_with_an_exponent": (_item(id_sms="1e400"), Expected(200, ("1e400",))),
+    "id_nan": (_item(id_sms="NaN"), Expected(200, ("NaN",))),
+    "id_true": (_item(id_sms="true"), Expected(200, ("true",))),
+    "id_null": (_item(id_sms="null"), NOTHING),
+    "id_array": (_item(id_sms="[1]"), NOTHING),
+    "id_empty": (_item(id_sms='""'), NOTHING),
+    "id_below_2_to_63": (_item(id_sms=f'"{2**63 - 1}"'), Expected(200, (str(2**63 - 1),))),
+    "id_2_to_63": (_item(id_sms=f'"{2**63}"'), Expected(200, (str(2**63),))),
+    "id_with_half_a_pair": (_item(id_sms=r'"1\ud800"'), NOTHING),
+    "id_with_a_nul": (_item(id_sms=r'"1\u0000"'), NOTHING),
+    "id_with_markup": (_item(id_sms='"</id_sms>"'), Expected(200, ("</id_sms>",))),
+    "id_with_quotes": (_item(id_sms=r'"\"}]"'), Expected(200, ('"}]',))),
+    "id_with_line_ends": (_item(id_sms=r'"a\r\nb"'), Expected(200, ("a\r\nb",))),
+    "id_too_long_to_be_listed": (_item(id_sms=f'"{"x" * 257}"'), NOTHING),
+    "id_twice": (_item('"id_sms": "2"'), NOTHING),
+    "id_twice_the_same": (_item('"id_sms": "1"'), NOTHING),
+    "id_twice_once_null": (_item('"id_sms": null'), NOTHING),
+    "id_by_an_escaped_name": (_item(r'"\u0069d_sms": "2"'), NOTHING),
+    "field_twice": (_item('"sms": "read"', '"sms": "send"'), ONE),
+    "state_twice": (_item('"state": "send"'), ONE),
+    "number_of_5000_digits": (_held("9" * 5000), ONE),
+    "number_with_5000_digits_of_a_fraction": (_held("0." + "9" * 4000), ONE),
+    "exponent_beyond_a_double": (_held("1e999999"), ONE),
+    "nan": (_held("NaN"), ONE),
+    "infinity": (_held("-Infinity"), ONE),
+    "half_a_pair": (_held(r'"\ud83d"'), ONE),
+    "reversed_pair": (_held(r'"\ude00\ud83d"'), ONE),
+    "pair": (_held(r'"\ud83d\ude00"'), ONE),
+    "half_a_pair_in_a_name": (_item(r'"\udead": "x"'), ONE),
+    "nul": (_held(r'"\u0000"'), ONE),
+    "noncharacter": (_held('"\uffff"'), ONE),
+    "control": (_held(r'"\b\f\u001b"'), ONE),
+    "delete_and_c1": (_held('"\x7f\x9f"'), ONE),
+    "prototype": (_item('"__proto__": {"id_sms": "2"}', '"constructor": 1'), ONE),
+    "text_as_a_name": (_item('"#text": "send"', '"@id_sms": "2"'), ONE),
+    "empty_name": (_item('"": "x"'), ONE),
+    "name_too_long": (_item(f'"{"n" * 257}": "x"'), ONE),
+    "64_fields": (_item(*(f'"k{n}": "v"' for n in range(63))), ONE),
+    "65_fields": (_item(*(f'"k{n}": "v"' for n in range(64))), ONE),
+    "10000_fields": (_item(*(f'"k{n}": 1' for n in range(9_998))), ONE),
+    "10001_fields": (_item(*(f'"k{n}": 1' for n in range(9_999))), REFUSED),
+    "an_invalid_state_beside_a_good_one": (
+        f'[{{"id_sms": "1", "state": "read", "note": NaN}}, {GOOD}]'.encode(),
+        Expected(200, ("1", "7")),
+    ),
+    "an_invalid_state_of_the_same_id": (
+        f'[{GOOD}, {{"id_sms": 7, "id_sms": 8, "state": "read"}}]'.encode(),
+        SEVEN,
+    ),
+}
+
 SMALL: Mapping[str, Case] = {
     f"{kind}-{name}": case
     for kind, cases in (
@@ -227,6 +353,7 @@ SMALL: Mapping[str, Case] = {
         ("encoding", ENCODINGS),
         ("id", IDS),
         ("structure", STRUCTURES),
+        ("json", JSON),
     )
     for name, case in cases.items()
 }
@@ -262,6 +389,19 @@ def _attributes(each: int, value: str = "") -> bytes:
     return _flood(f"<state{names}/>".encode())
 
 
+def _flood_json(unit: bytes, before: bytes = b"[", after: bytes = b"]") -> bytes:
+    return _flood(unit, before, after)
+
+
+def _objects(count: int, unit: str) -> bytes:
+    """So many items, each padded so that together they fill a body."""
+    room = (LARGE_BYTES - 30) // count - 1
+    made = [(unit % number).encode() for number in range(count)]
+    return b"[" + b",".join(m.ljust(room)[:room] for m in made) + b"]"
+
+
+_ONE_ITEM = b'[{"id_sms":"1","state":"'
+_END_ITEM = b'"}]'
 _ONE_STATE = b'<response><state id_sms="1">'
 _TIME = 'time="2011-01-01 12:57:46"'
 _END_STATE = b"</state></response>"
@@ -276,6 +416,11 @@ FULL = frozenset(
         "most_names",
         "most_states",
         "states_of_one_id",
+        "json_flawed_states",
+        "json_full_states",
+        "json_invalid_states",
+        "json_most_fields",
+        "json_most_states",
     }
 )
 
@@ -364,6 +509,69 @@ LARGE: Mapping[str, tuple[Callable[[], bytes], int]] = {
     "attributes_of_one": (
         lambda: _numbered(' b%x=""', b"<response><state", b"/></response>"),
         400,
+    ),
+    "json_blanks": (lambda: _flood_json(b" "), 200),
+    "json_brackets": (lambda: _flood_json(b"["), 400),
+    "json_nested": (lambda: b"[" * 50_000 + b"]" * 50_000, 400),
+    "json_nested_objects": (lambda: _flood_json(b'{"a":', b"[")[: 5 * 99_000], 400),
+    "json_empty_objects": (lambda: _flood_json(b"{},", after=b"{}]"), 400),
+    "json_empty_arrays": (lambda: _flood_json(b"[],", after=b"[]]"), 400),
+    "json_most_empty_objects": (lambda: b"[" + b"{}," * 99_998 + b"{}]", 200),
+    "json_numbers": (lambda: _flood_json(b"1,", after=b"1]"), 400),
+    "json_numbers_for_states": (lambda: b"[" + b"1," * 249_999 + b"1]", 400),
+    "json_most_numbers": (
+        lambda: b'[{"id_sms":"1","state":"read","a":[' + b"1," * 249_990 + b"1]}]",
+        200,
+    ),
+    "json_fields_of_one": (lambda: _numbered('"%x":1,', b"[{", b'"":1}]'), 400),
+    "json_one_field_again": (lambda: b"[{" + b'"a":1,' * 249_999 + b'"a":1}]', 400),
+    "json_most_states": (lambda: _objects(99_999, '{"id_sms":"%x","state":"read"}'), 200),
+    "json_most_fields": (
+        lambda: _objects(60_000, '{"id_sms":"%x","state":"read","a":"","b":"","c":1,"d":""}'),
+        200,
+    ),
+    "json_flawed_states": (
+        lambda: _objects(49_999, '{"id_sms":"%x","state":"read","sms":"read","a":[1,"2"]}'),
+        200,
+    ),
+    "json_invalid_states": (lambda: _objects(99_999, '{"id_sms":"%x","a":1,"b":2,"c":3}'), 200),
+    "json_full_states": (
+        lambda: _objects(
+            33_000,
+            '{"id_sms":"%07x","time":"2011-01-01 12:57:46","sms":"read","viber":"deliver",'
+            '"state":"read"}',
+        ),
+        200,
+    ),
+    "json_items_that_are_none": (lambda: b"[" + b"[]," * 99_998 + b"1]", 200),
+    "json_one_text": (lambda: _flood_json(b"s", _ONE_ITEM, _END_ITEM), 200),
+    "json_one_name": (
+        lambda: _flood_json(b"n", b'[{"id_sms":"1","state":"read","', b'":1}]'),
+        200,
+    ),
+    "json_emoji": (lambda: _flood_json("\U0001f600".encode(), _ONE_ITEM, _END_ITEM), 200),
+    "json_escaped_emoji": (
+        lambda: _flood_json(rb"\ud83d\ude00", _ONE_ITEM, _END_ITEM),
+        200,
+    ),
+    "json_half_pairs": (lambda: _flood_json(rb"\ud83d", _ONE_ITEM, _END_ITEM), 200),
+    "json_escapes": (lambda: _flood_json(rb"\u0041", _ONE_ITEM, _END_ITEM), 200),
+    "json_backslashes": (lambda: _flood_json(b"\\\\", _ONE_ITEM, _END_ITEM), 200),
+    "json_commas_in_a_text": (lambda: _flood_json(b",", _ONE_ITEM, _END_ITEM), 400),
+    "json_brackets_in_a_text": (lambda: _flood_json(b"[", _ONE_ITEM, _END_ITEM), 400),
+    "json_unclosed_text": (lambda: _flood_json(b"s", _ONE_ITEM, b""), 400),
+    "json_one_number": (lambda: _flood_json(b"9", b'[{"state":"read","id_sms":', b"}]"), 200),
+    "json_one_fraction": (lambda: _flood_json(b"9", b'[{"state":"read","id_sms":0.', b"}]"), 200),
+    "json_one_exponent": (lambda: _flood_json(b"9", b'[{"state":"read","id_sms":1e', b"}]"), 200),
+    "json_cut": (lambda: _objects(60_000, '{"id_sms":"%x","state":"read"}')[:-1], 400),
+    "json_values_4096": (
+        lambda: _flood_json(
+            b'{"id_sms":"1","state":"read",'
+            + b",".join(b'"k%d":"%b"' % (n, b"v" * 4096) for n in range(9))
+            + b"},",
+            after=b"{}]",
+        ),
+        200,
     ),
     "values_4096": (lambda: _attributes(60, "v" * 4096), 200),
     "emoji_values": (lambda: _attributes(60, "\U0001f600" * 4096), 200),

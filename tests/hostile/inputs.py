@@ -3,15 +3,16 @@
 Each comes from a `random.Random` alone, so that a seed and a number name it for good.
 """
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from xml.sax.saxutils import quoteattr
 
-SAMPLES = tuple(
-    path.read_bytes() for path in sorted((Path(__file__).parent.parent / "samples").glob("*.xml"))
-)
+_SAMPLES = Path(__file__).parent.parent / "samples"
+SAMPLES = tuple(path.read_bytes() for path in sorted(_SAMPLES.glob("*.xml")))
+JSON_SAMPLES = tuple(path.read_bytes() for path in sorted(_SAMPLES.glob("*.body")))
 
 WORDS = (
     "send", "partly_deliver", "deliver", "not_deliver", "expired", "read", "DELIVRD", "undeliv",
@@ -83,9 +84,10 @@ AROUND = (b"", b"", b"", b"\n", b"\0", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n\xef\xbb
 
 
 def body(rng: Random) -> bytes:
-    """One input: half of them documents of the grammar, the others mutated samples."""
+    """One input: half in JSON; of each half, half documents of the grammar, or else samples."""
     makers: Sequence[Callable[[Random], bytes]] = (document, soft, rough)
-    (maker,) = rng.choices(makers, (55, 33, 12))
+    in_json: Sequence[Callable[[Random], bytes]] = (json_document, soft_json, rough_json)
+    (maker,) = rng.choices((*makers, *in_json), (55, 33, 12, 60, 25, 15))
     made = maker(rng)
     return _roughened(rng, made) if rng.random() < 0.03 else made
 
@@ -178,6 +180,72 @@ def _wrapped(rng: Random, raw: bytes) -> bytes:
     return rng.choice(AROUND) + raw + rng.choice(AROUND)
 
 
+# --- the grammar of JSON -----------------------------------------------------------------
+
+# As written: what Python's writer would not write, or not so.
+JSON_VALUES = (
+    "null", "true", "false", "0", "-0", "12", "0012", "-5", "1.0", "1e5", "1E+400", "0.550", "1.",
+    "9223372036854775807", "9223372036854775808", "1234567890123456789012", "9" * 65, "NaN",
+    "Infinity", "-Infinity", "-NaN", "[]", "{}", "[1,2.50]", '{"a":{"b":null}}', "[" * 6 + "]" * 6,
+    "[" * 7 + "]" * 7, r'"\ud83d\ude00"', r'"\ud83d"', r'"\ude00\ud83d"', r'"\u0000"', r'"\b"',
+    r'"\uFFFE"', r'"\/\"\\"', r'"\x"', r'"\u12"', '"a\tb"', '"', "", "read", r'"\u0072ead"', "\v1",
+)  # fmt: skip
+JSON_POISON = (
+    "[" * 3000, "]", "}", ",", ":", "//", "/* */", "'", "\ufeff", "\0", "[[[[[[[[[[", "<response/>",
+    '{"id_sms":', "\ud7ff", "\x7f", "\ufffe",
+)  # fmt: skip
+JSON_ITEMS = (
+    "null",
+    "1",
+    '"read"',
+    "[]",
+    '[{"id_sms": "1", "state": "read"}]',
+    "true",
+    "NaN",
+    "{}",
+)
+
+
+def json_document(rng: Random) -> bytes:
+    """An array that is mostly well-formed, of states that are mostly odd."""
+    items = [_item(rng) for _ in range(_count(rng))]
+    between = rng.choice((",", ", ", ",\n  ", " ,"))
+    text = rng.choice(("[", "[ ", "[\n")) + between.join(items) + rng.choice(("]", " ]", "\n]"))
+    if rng.random() < 0.05:
+        at = rng.randint(0, len(text))
+        text = text[:at] + rng.choice(JSON_POISON) + text[at:]
+    raw = text.encode("utf-8" if rng.random() < 0.98 else rng.choice(DECLARED[:20]), "replace")
+    return _wrapped(rng, raw)
+
+
+def _item(rng: Random) -> str:
+    if rng.random() < 0.03:
+        return rng.choice(JSON_ITEMS)
+    fields = [("time", _json_text(rng.choice(TIMES)))] if rng.random() < 0.8 else []
+    if rng.random() < 0.95:
+        status = rng.choice(WORDS) if rng.random() < 0.7 else rng.choice(STATUSES)
+        fields.append(("state", _json_text(status)))
+    if rng.random() < 0.97:
+        number = str(rng.randint(1, 12))
+        written = rng.choice((number, f'"{number}"', _json_text(rng.choice(IDS))))
+        fields.append(("id_sms", written))
+    fields += [
+        (rng.choice(NAMES), _json_text(rng.choice(STATUSES))) for _ in range(rng.randint(0, 3))
+    ]
+    if rng.random() < 0.15:
+        name = rng.choice((*NAMES, "id_sms", "time", "state"))
+        fields.append((name, rng.choice(JSON_VALUES)))
+    if rng.random() < 0.02:
+        fields += [(name, _json_text(value)) for name, value in _many(rng).items()]
+    rng.shuffle(fields)
+    colon = rng.choice((":", ": ", " : "))
+    return "{" + ", ".join(f"{_json_text(name)}{colon}{value}" for name, value in fields) + "}"
+
+
+def _json_text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=len(text) % 2 == 0)
+
+
 # --- mutation ----------------------------------------------------------------------------
 
 _VALUE = re.compile(rb'"([^"<]*)"|>([^<]*)<')
@@ -208,9 +276,31 @@ def _doubled_states(rng: Random, sample: bytes) -> bytes:
     return sample.replace(states[0], extra + states[0], 1)
 
 
+_JSON_VALUE = re.compile(rb'(?<=:) *("[^"]*"|[-0-9.eE]+)')
+
+
+def soft_json(rng: Random) -> bytes:
+    """A sample in JSON with other values in its fields."""
+    sample = rng.choice(JSON_SAMPLES)
+    places = list(_JSON_VALUE.finditer(sample))
+    for place in sorted(rng.sample(places, min(len(places), rng.randint(1, 3))), key=_from_the_end):
+        text = _json_text(rng.choice((*IDS, *STATUSES, *TIMES)))
+        value = (text if rng.random() < 0.7 else rng.choice(JSON_VALUES)).encode("utf-8", "replace")
+        sample = sample[: place.start(1)] + value + sample[place.end(1) :]
+    return sample
+
+
+def rough_json(rng: Random) -> bytes:
+    """A sample in JSON with its bytes in disorder."""
+    return _disordered(rng, rng.choice(JSON_SAMPLES))
+
+
 def rough(rng: Random) -> bytes:
     """A sample with its bytes in disorder."""
-    made = rng.choice(SAMPLES)
+    return _disordered(rng, rng.choice(SAMPLES))
+
+
+def _disordered(rng: Random, made: bytes) -> bytes:
     for _ in range(rng.randint(1, 4)):
         made = _roughened(rng, made)
     return made

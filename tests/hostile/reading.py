@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 from xml.parsers import expat
 
+from tests.hostile.json_reading import NotJsonError, Value, array
 from tests.support.reference import digest, event_id
 
 STATUSES = frozenset(
@@ -38,11 +39,12 @@ class RefusedError(Exception):
 
 @dataclass(slots=True)
 class Element:
-    """One `<state>` as it stands in the document."""
+    """One state as it stands in the document."""
 
     attributes: Mapping[str, str]
     text: str = ""
     children: str = ""
+    flaws: frozenset[str] = frozenset()  # of its form
 
     @property
     def id_sms(self) -> str:
@@ -65,9 +67,14 @@ def is_empty(body: bytes) -> bool:
     return not re.sub(rb"\xef\xbb\xbf|\xff\xfe|\xfe\xff|[ \t\r\n\0]", b"", body)
 
 
+def is_json(body: bytes) -> bool:
+    """Whether the first character of the body is JSON's."""
+    return _cut(body, b"\xef\xbb\xbf")[:1] == b"["
+
+
 def elements(body: bytes) -> list[Element]:
-    """Every `<state>` of the body, in order; RefusedError where the body is no document."""
-    return _Reader().read(*_readable(body))
+    """Every state of the body, in order; RefusedError where the body is no document."""
+    return _in_json(_without_marks(body)) if is_json(body) else _Reader().read(*_readable(body))
 
 
 def meaning(element: Element) -> Meaning:
@@ -87,7 +94,7 @@ def meaning(element: Element) -> Meaning:
 
 def identity(source: str, element: Element, meant: Meaning) -> str:
     """The event id of a valid state."""
-    pairs = [(name, value) for name, value in _carried(element.attributes) if value]
+    pairs = [(name, value) for name, value in carried(element.attributes) if value]
     return event_id(source, element.id_sms, meant.status, meant.raw_time, pairs)
 
 
@@ -211,6 +218,7 @@ class _Reader:
         if name == "state" and self._children_from:
             held = self._document[self._children_from : self._offset]
             self._found[-1].children = held.decode(self._codec)
+            self._found[-1].flaws = frozenset({"child_elements"})
         self._path.pop()
 
     def _characters(self, text: str) -> None:
@@ -222,17 +230,77 @@ def _refuse(*_: object) -> NoReturn:
     raise RefusedError
 
 
+# --- JSON --------------------------------------------------------------------------------
+
+
+def _in_json(document: bytes) -> list[Element]:
+    count = len(re.findall(rb"[\[{]", document))
+    if count > MAX_ELEMENTS or document.count(b",") > max(250_000, 10 * count):
+        raise RefusedError
+    try:
+        items = array(document.decode())
+    except (UnicodeDecodeError, NotJsonError) as exc:
+        raise RefusedError from exc
+    if len(items) > MAX_ELEMENTS:
+        raise RefusedError
+    return [_of_item(item) for item in items]
+
+
+def _of_item(item: Value) -> Element:
+    if item.kind != "object":
+        return Element({}, children=item.raw, flaws=frozenset({"not_an_object"}))
+    if len(item.fields) > MAX_ELEMENT_ATTRIBUTES:
+        raise RefusedError
+    names = [name for name, _ in item.fields]
+    flaws = {"invalid_field"} if len(set(names)) < len(names) else set()
+    held: dict[str, str] = {}
+    for name, value in item.fields:
+        found, text = _of_field(name, value)
+        flaws |= found
+        if text is not None:
+            held[_clean(name)] = text
+        else:
+            held.pop(_clean(name), None)
+    if names.count("id_sms") > 1:
+        held.pop("id_sms", None)
+    text = held.pop("state", "")
+    return Element(held, text, item.raw if flaws else "", frozenset(flaws))
+
+
+def _of_field(name: str, value: Value) -> tuple[set[str], str | None]:
+    """What is wrong with a field, and what it says; None if it says nothing."""
+    if value.kind in ("array", "object"):
+        return {"child_elements"}, None
+    if value.text == "null" and value.kind == "word":
+        return set(), None
+    flaws = {"invalid_field"} if value.kind == "no_number" else set()
+    if name == "id_sms" and (value.kind == "word" or _is_fraction(value)):
+        flaws.add("invalid_id")
+    if _clean(name) != name or _clean(value.text) != value.text:
+        return flaws | {"invalid_field"}, None if name == "id_sms" else _clean(value.text)
+    return flaws, value.text
+
+
+def _is_fraction(value: Value) -> bool:
+    return value.kind == "number" and not re.fullmatch("-?[0-9]+", value.text)
+
+
+def _clean(text: str) -> str:
+    """Without the characters that XML does not have."""
+    return re.sub("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
+
+
 # --- states ------------------------------------------------------------------------------
 
 
 def _split(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    carried = {name: value for name, value in _carried(given) if value}
-    channels = {n: v.lower() for n, v in carried.items() if n in ("sms", "viber")}
-    channels |= {n: v.lower() for n, v in carried.items() if v.lower() in STATUSES}
-    return channels, {name: value for name, value in carried.items() if name not in channels}
+    values = {name: value for name, value in carried(given) if value}
+    channels = {n: v.lower() for n, v in values.items() if n in ("sms", "viber")}
+    channels |= {n: v.lower() for n, v in values.items() if v.lower() in STATUSES}
+    return channels, {name: value for name, value in values.items() if name not in channels}
 
 
-def _carried(given: Mapping[str, str]) -> list[tuple[str, str]]:
+def carried(given: Mapping[str, str]) -> list[tuple[str, str]]:
     """What a state carries beside its id, its time and XML's own attributes; trimmed."""
     return [
         (name, value.strip())
@@ -250,9 +318,8 @@ def _defects(element: Element, status: str) -> list[str]:
         "attribute_too_long": any(len(n) > MAX_NAME for n in names)
         or any(len(v) > MAX_VALUE for v in values),
         "too_many_attributes": len(names) > MAX_ATTRIBUTES,
-        "child_elements": bool(element.children),
         "text_too_long": len(element.text) > MAX_VALUE,
         "missing_status": not status,
         "invalid_status": status and not re.fullmatch(r"[a-z0-9_]{1,64}", status),
     }
-    return [reason for reason, does in applies.items() if does]
+    return [*element.flaws, *(reason for reason, does in applies.items() if does)]

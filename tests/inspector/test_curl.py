@@ -42,6 +42,11 @@ async def test_the_command_posts_the_very_bytes(body: bytes) -> None:
     assert is_clean(line.encode())
 
 
+def test_json_is_posted_as_json() -> None:
+    assert "-H 'Content-Type: application/json'" in command(OPEN, URL, b' [{"id_sms": 1}]')
+    assert "-H 'Content-Type: text/xml'" in command(OPEN, URL, b"<response/>")
+
+
 @pytest.mark.parametrize(
     ("auth", "part"),
     [

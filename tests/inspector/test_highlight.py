@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from bridge.inspector.highlight import MARK, Piece, json_lines, visible, xml_lines
+from bridge.inspector.highlight import MARK, Piece, document_lines, json_lines, visible
 from bridge.inspector.store import KEPT_BODY_BYTES, KEPT_VALUE_BYTES
+from bridge.model import Form
 
 LEAST_SECONDS = 0.001  # of what is measured
 
@@ -26,15 +27,27 @@ def test_what_is_hidden_is_written_out(text: str, shown: str) -> None:
 
 
 def test_bytes_that_are_no_text_are_marked() -> None:
-    (line,) = xml_lines(b"<a b='\xff'>")
+    (line,) = document_lines(b"<a b='\xff'>", Form.XML)
     assert Piece(MARK, "\\xff") in line
     assert "".join(piece.text for piece in line) == "<a b='\\xff'>"
 
 
 @pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be"])
 def test_utf_16_is_read_as_such(codec: str) -> None:
-    (line,) = xml_lines("<a/>".encode(codec))
+    (line,) = document_lines("<a/>".encode(codec), Form.XML)
     assert "".join(piece.text for piece in line).endswith("<a/>")
+
+
+def test_json_is_shown_as_it_came_with_its_digits() -> None:
+    """Not as a program would write it again: a number of 22 digits stays one."""
+    body = b'[{"id_sms": 1234567890123456789012,\r\n "state": "read\xff", "sms": true}]\n'
+
+    first, second = document_lines(body, Form.JSON)
+
+    assert Piece("name", '"id_sms"') in first
+    assert Piece("tag", "1234567890123456789012") in first
+    assert Piece(MARK, "\\xff") in second
+    assert "".join(piece.text for piece in second) == ' "state": "read\\xff", "sms": true}]'
 
 
 def test_a_cut_record_is_shown_as_it_is() -> None:
@@ -58,6 +71,7 @@ def test_no_body_takes_long_to_show(unit: str) -> None:
 
 def _seconds_to_show(text: bytes) -> float:
     began = time.process_time()
-    xml_lines(text)
+    for form in Form:
+        document_lines(text, form)
     json_lines(b'"' + text[: KEPT_VALUE_BYTES * len(text) // KEPT_BODY_BYTES])
     return time.process_time() - began

@@ -1,6 +1,7 @@
 """A receiver of documents that answers as its script says."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -28,7 +29,7 @@ class Request:
     @property
     def ids(self) -> list[str]:
         """The ids in order."""
-        return re.findall(r'id_sms="([^"]*)"', self.body.decode())
+        return re.findall(r'id_sms"?[=:]"([^"]*)"', self.body.decode())
 
     @property
     def lines(self) -> dict[str, bytes]:
@@ -51,6 +52,11 @@ def listing(*ids: str) -> bytes:
 
 def everything(request: Request) -> bytes:
     return http(listing(*request.ids))
+
+
+def everything_in_json(request: Request) -> bytes:
+    """As the provider's page has it: ids as numbers."""
+    return http(json.dumps([{"id_sms": int(id_sms)} for id_sms in request.ids]).encode())
 
 
 class Receiver:

@@ -1,9 +1,12 @@
 """The documents that are sent: the same for the same seed, and as the provider describes them."""
 
+import json
 import re
 from itertools import islice, pairwise
 from xml.etree import ElementTree as ET
 
+from bridge.model import Form, State
+from bridge.parse import parse
 from bridge.simulate import (
     Plan,
     SentState,
@@ -77,6 +80,30 @@ def test_render_is_the_providers_document() -> None:
         b'     <state id_sms="3235" time="" viber="send">send</state>\n'
         b"</response>\n"
     )
+
+
+def test_render_in_json_is_the_providers_document() -> None:
+    both = SentState("3234", "read", "2011-01-01 12:57:46", "deliver", "read")
+    viber = SentState("3235", "send", "", None, "send")
+    assert json.loads(render([both, viber], Form.JSON)) == [
+        {
+            "id_sms": "3234",
+            "time": "2011-01-01 12:57:46",
+            "sms": "deliver",
+            "viber": "read",
+            "state": "read",
+        },
+        {"id_sms": "3235", "time": "", "viber": "send", "state": "send"},
+    ]
+
+
+def test_both_forms_of_a_document_are_the_same_states() -> None:
+    some = list(states(plan("http://h/", 200)))
+    in_xml, in_json = (parse(render(some, form), max_states=200).states for form in Form)
+    assert [s._replace(element={}) for s in in_xml if isinstance(s, State)] == [
+        s._replace(element={}) for s in in_json if isinstance(s, State)
+    ]
+    assert len(in_xml) == 200
 
 
 def test_render_escapes() -> None:

@@ -10,6 +10,7 @@ from time import perf_counter
 import orjson
 import pytest
 
+from bridge.model import Form
 from bridge.simulate import (
     Plan,
     SentState,
@@ -25,6 +26,7 @@ from tests.simulate.receiver import (
     Request,
     assert_adds_up,
     everything,
+    everything_in_json,
     http,
     listing,
     plan,
@@ -48,6 +50,26 @@ async def test_everything_acknowledged_at_once() -> None:
     assert report.acknowledged_ids == {state.id_sms for state in states(chosen)}
     sent = {i: line for request in receiver.requests for i, line in request.lines.items()}
     assert sent == {s.id_sms: render([s]).splitlines()[2] for s in states(chosen)}
+
+
+async def test_a_run_in_json_posts_arrays_and_reads_numbers() -> None:
+    async with receiving(everything_in_json) as receiver:
+        chosen = plan(receiver.url, 25, per_post=10, form=Form.JSON)
+        report = await simulate(chosen)
+    assert report.ok
+    assert report.acknowledged_ids == {state.id_sms for state in states(chosen)}
+    first = min(receiver.requests, key=lambda request: request.ids)
+    assert "Content-Type: application/json" in first.head
+    assert orjson.loads(first.body)[0].keys() >= {"id_sms", "time", "state"}
+
+
+@pytest.mark.parametrize(
+    "answer", [b"<response/>", b"{}x", b'{"id_sms": 1}', b"[1]", b'[{"id": 1}]']
+)
+async def test_what_is_no_array_of_ids_acknowledges_nothing_in_json(answer: bytes) -> None:
+    async with receiving(lambda _: http(answer)) as receiver:
+        report = await simulate(plan(receiver.url, 1, attempts=1, form=Form.JSON))
+    assert (report.acknowledged, report.unreadable_answers) == (0, 1)
 
 
 async def test_connections_are_kept_alive() -> None:
