@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
 
-from bridge.cli.common import config_option, fail, load_settings, run_with_kafka
+from bridge.cli.common import config_option, fail, load_settings, now, run_with_kafka
 from bridge.config.settings import Endpoint, Settings
 from bridge.config.warnings import warnings
 from bridge.errors import BridgeError
@@ -76,7 +76,7 @@ def _clock_problem(endpoint: Endpoint) -> str:
         compared = asyncio.run(_compared(endpoint))
     except BridgeError as exc:
         return f"endpoint {endpoint.name}: {exc}"
-    for line in clock_findings(endpoint, compared, datetime.now(UTC)):
+    for line in clock_findings(endpoint, compared, now()):
         click.echo(line)
     if compared.fits:
         return ""
@@ -88,7 +88,7 @@ async def _compared(endpoint: Endpoint) -> Comparison:
         raise BridgeError("no provider")
     async with connected(endpoint.provider, PROVIDER_SECONDS) as client:
         text = await client.clock()
-    return compare(text, endpoint.tzinfo, datetime.now(UTC))
+    return compare(text, endpoint.tzinfo, now())
 
 
 # --- for people --------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def clock_findings(endpoint: Endpoint, compared: Comparison, now: datetime) -> Iterator[str]:
+def clock_findings(endpoint: Endpoint, compared: Comparison, at: datetime) -> Iterator[str]:
     """What an account's clock says of the endpoint's time zone, and what it does not say."""
     of = f"endpoint {endpoint.name}: the account's clock"
     zones = [zone for zone in compared.zones if zone != endpoint.timezone]
@@ -146,7 +146,7 @@ def clock_findings(endpoint: Endpoint, compared: Comparison, now: datetime) -> I
         fits = click.style("fits", fg="green")
         skew = f", {_seconds(compared.skew)} off" if abs(compared.skew) >= MINUTE else ""
         yield f"{of} {fits} {endpoint.timezone} now, {_utc(compared.offset)}{skew}"
-        zones = differing(zones, endpoint.timezone, now)
+        zones = differing(zones, endpoint.timezone, at)
         also = "so do the clocks of zones that differ from it in half a year"
     else:
         way = "ahead of" if compared.ahead > timedelta(0) else "behind"
