@@ -1,5 +1,6 @@
 """Marks what needs something from outside, and has the brokers; a folder's conftest the rest."""
 
+import logging
 import os
 import signal
 import uuid
@@ -7,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 
 import pytest
+import structlog
 
 from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.support.brokers import ExternalKafka, KafkaCluster
@@ -78,6 +80,15 @@ def _signals_are_left_alone() -> Iterator[None]:
     for number, handler in before.items():
         signal.signal(number, handler)
     assert changed == []
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_left_alone() -> Iterator[None]:
+    """A command that was run in this process has set what is logged, and where."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        logging.basicConfig(handlers=[], level=logging.WARNING, force=True)
 
 
 @pytest.fixture(scope="session")

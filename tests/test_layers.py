@@ -124,6 +124,16 @@ def test_only_the_server_knows_the_inspector() -> None:
     assert users == {"gateway"}
 
 
+def test_the_provider_s_api_is_asked_without_a_thought_of_kafka() -> None:
+    assert parts_of("provider") <= {"clip", "config", "errors", "parse"}
+
+
+def test_reconcile_knows_neither_http_nor_the_terminal() -> None:
+    """It takes the stages of `serve`, and adds none of its own."""
+    parts = {"clip", "config", "errors", "kafka", "model", "parse", "pipeline"}
+    assert parts_of("reconcile") <= {*parts, "provider", "subscriber"}
+
+
 def test_the_replay_knows_neither_http_nor_the_terminal() -> None:
     parts = {"config", "errors", "event", "kafka", "model", "parse", "pipeline"}
     assert parts_of("replay") <= parts

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
 
-from bridge.cli.common import config_option, fail, load_settings, run_with_kafka
+from bridge.cli.common import config_option, fail, load_settings, now, run_with_kafka
 from bridge.config.settings import Endpoint, Settings
 from bridge.config.warnings import warnings
 from bridge.errors import BridgeError
@@ -54,15 +54,10 @@ def _check_kafka(settings: Settings) -> None:
         fail("a topic is missing")
     if any(each.topic.must_allow for each in found.values()):
         fail("a topic is not authorized")
-    if _not_durable(settings, found):
-        fail("a topic is not durable enough, and durability is require")
-
-
-def _not_durable(settings: Settings, found: Mapping[str, TopicDescription]) -> bool:
-    """Whether `durability: require` would keep the gateway from being ready."""
-    return settings.kafka.durability == "require" and any(
+    if settings.kafka.durability == "require" and any(
         found[name].at_risk for name in settings.topics if name in found
-    )
+    ):
+        fail("a topic is not durable enough, and durability is require")
 
 
 def _check_clocks(settings: Settings) -> None:
@@ -81,7 +76,7 @@ def _clock_problem(endpoint: Endpoint) -> str:
         compared = asyncio.run(_compared(endpoint))
     except BridgeError as exc:
         return f"endpoint {endpoint.name}: {exc}"
-    for line in clock_findings(endpoint, compared, datetime.now(UTC)):
+    for line in clock_findings(endpoint, compared, now()):
         click.echo(line)
     if compared.fits:
         return ""
@@ -93,7 +88,7 @@ async def _compared(endpoint: Endpoint) -> Comparison:
         raise BridgeError("no provider")
     async with connected(endpoint.provider, PROVIDER_SECONDS) as client:
         text = await client.clock()
-    return compare(text, endpoint.tzinfo, datetime.now(UTC))
+    return compare(text, endpoint.tzinfo, now())
 
 
 # --- for people --------------------------------------------------------------------------
@@ -143,7 +138,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def clock_findings(endpoint: Endpoint, compared: Comparison, now: datetime) -> Iterator[str]:
+def clock_findings(endpoint: Endpoint, compared: Comparison, at: datetime) -> Iterator[str]:
     """What an account's clock says of the endpoint's time zone, and what it does not say."""
     of = f"endpoint {endpoint.name}: the account's clock"
     zones = [zone for zone in compared.zones if zone != endpoint.timezone]
@@ -151,7 +146,7 @@ def clock_findings(endpoint: Endpoint, compared: Comparison, now: datetime) -> I
         fits = click.style("fits", fg="green")
         skew = f", {_seconds(compared.skew)} off" if abs(compared.skew) >= MINUTE else ""
         yield f"{of} {fits} {endpoint.timezone} now, {_utc(compared.offset)}{skew}"
-        zones = differing(zones, endpoint.timezone, now)
+        zones = differing(zones, endpoint.timezone, at)
         also = "so do the clocks of zones that differ from it in half a year"
     else:
         way = "ahead of" if compared.ahead > timedelta(0) else "behind"

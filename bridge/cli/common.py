@@ -57,24 +57,29 @@ def named_route(settings: Settings, endpoint: str | None) -> Route:
     raise click.BadParameter(f"{endpoint!r} is none of {known}", param_hint="--endpoint")
 
 
-def moment(text: str, now: datetime) -> datetime:
+def now() -> datetime:
+    """The time in UTC, which commands tell, and measure nothing with."""
+    return datetime.now(UTC)
+
+
+def moment(text: str, at: datetime) -> datetime:
     """A time in ISO 8601 (in UTC unless it says otherwise), or how long ago: 90s, 30m, 12h, 7d.
 
     Raises ValueError.
     """
     try:
         if ago := _AGO.fullmatch(text):
-            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            return at - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         found = datetime.fromisoformat(text)
     except (ValueError, OverflowError):
         raise ValueError("must be a time such as 2026-11-23T09:15 or 12h") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def moment_option(option: str, text: str | None, now: datetime) -> datetime | None:
+def moment_option(option: str, text: str | None) -> datetime | None:
     """What an option says, as `moment` reads it; click's usage error if it is none."""
     try:
-        return moment(text, now) if text else None
+        return moment(text, now()) if text else None
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint=option) from exc
 

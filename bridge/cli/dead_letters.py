@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from bridge.cli.common import (
     json_option,
     load_settings,
     moment_option,
+    now,
     run_with_kafka,
 )
 from bridge.clip import printable
@@ -84,7 +84,7 @@ def replay_letters(config_file: Path, dry_run: bool, **chosen: Any) -> None:
     settings = load_settings(config_file)
     logs.configure("error", "console")
     replaying = replay(
-        settings, wanted, lambda v: click.echo(as_verdict(v)), dry_run=dry_run, clock=_now
+        settings, wanted, lambda v: click.echo(as_verdict(v)), dry_run=dry_run, clock=now
     )
     tally = run_with_kafka(replaying)
     click.echo(f"{'dry run: ' * dry_run}{tally}")
@@ -95,13 +95,9 @@ def replay_letters(config_file: Path, dry_run: bool, **chosen: Any) -> None:
 
 
 def _wanted(chosen: dict[str, Any]) -> Filter:
-    since = moment_option("--since", chosen["since"], _now())
+    since = moment_option("--since", chosen["since"])
     reasons, endpoints = frozenset(chosen["reasons"]), frozenset(chosen["endpoints"])
     return Filter(reasons, endpoints, since, chosen["limit"])
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 # --- for people and programs -----------------------------------------------------------------

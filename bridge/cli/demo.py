@@ -25,15 +25,11 @@ def demo(messages: int, keep: bool) -> None:
     Starts an in-memory broker, the gateway and a simulated provider, each as a process on
     loopback ports. Freezes the broker, kills the gateway, and counts what is in Kafka.
     """
+    called = Path(sys.argv[0])
+    program = f"{sys.executable} -m bridge" if called.name == "__main__.py" else str(called)
     try:
-        whole = story.demo(messages, keep=keep, program=_program())
+        whole = story.demo(messages, keep=keep, program=program)
     except (BridgeError, TimeoutError) as exc:
         fail(str(exc))
     if not whole:
         sys.exit(EXIT_FAILED)
-
-
-def _program() -> str:
-    """How this program was called, for the commands that the story suggests."""
-    called = Path(sys.argv[0])
-    return f"{sys.executable} -m bridge" if called.name == "__main__.py" else str(called)

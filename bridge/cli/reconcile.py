@@ -5,7 +5,6 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,6 +17,7 @@ from bridge.cli.common import (
     json_option,
     load_settings,
     moment_option,
+    now,
     run_with_kafka,
 )
 from bridge.clip import printable
@@ -116,13 +116,12 @@ def _wanted(file: TextIO | None, options: Mapping[str, Any]) -> Wanted:
         raise click.UsageError("--since and --older-than are about --from-topic")
     if options["dry_run"] and options["resume"]:
         raise click.UsageError("a --dry-run settles nothing that --resume could keep")
-    now = _now()
     return Wanted(
         endpoint=options["endpoint"],
         work=None if file is None else read_work_list(file),
         from_topic=from_topic,
-        since=moment_option("--since", since, now),
-        older_than=moment_option("--older-than", older, now),
+        since=moment_option("--since", since),
+        older_than=moment_option("--older-than", older),
         called_with=(since, older),
     )
 
@@ -143,7 +142,7 @@ async def _run(
             tell=lambda line: bar.say(f"sms-bridge: {line}"),
             show=lambda settled, total: bar.at(settled, of=total),
             note=lambda message: click.echo(as_json(message) if in_json else as_line(message)),
-            clock=_now,
+            clock=now,
             stopped=stopped,
             dry_run=options["dry_run"],
             resume=options["resume"],
@@ -172,10 +171,6 @@ def _signals() -> Iterator[tuple[asyncio.Event, list[int]]]:
     finally:
         for each in SIGNALS:
             loop.remove_signal_handler(each)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _say(line: str) -> None:
@@ -241,6 +236,9 @@ def _some(what: str, ids: Sequence[str]) -> str:
 def _say_where(report: Report, resume: Path | None) -> None:
     """Say what is left to do, and how to go on."""
     left = report.not_asked + len(report.unanswered) + len(report.unpublished)
+    if report.interrupted and not left:
+        _say("interrupted before anything was asked for")
+        return
     where = f"{report.settled:,} of {report.settled + left:,} messages settled"
     then = (
         f"go on with --resume {resume}"

@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         signal.signal(signal.SIGINT, _leave)
         cluster = _start_cluster()
         _make_topics(cluster, topics)
-        print(_address(cluster), flush=True)  # noqa: T201
+        (broker,) = cluster.list_topics(timeout=START_TIMEOUT_SECONDS).brokers.values()
+        print(f"{broker.host}:{broker.port}", flush=True)  # noqa: T201
     except BridgeError as exc:
         sys.exit(str(exc))
     sys.stdin.buffer.read()
@@ -98,11 +99,6 @@ def _make_topics(cluster: Any, topics: Sequence[str]) -> None:
             raise BridgeError(f"the in-memory broker does not answer: {exc}") from exc
         if found.error is not None:
             raise BridgeError(f"the in-memory broker refuses topic {topic!r}: {found.error}")
-
-
-def _address(cluster: Any) -> str:
-    (broker,) = cluster.list_topics(timeout=START_TIMEOUT_SECONDS).brokers.values()
-    return f"{broker.host}:{broker.port}"
 
 
 def _leave(_signum: int, _frame: object) -> NoReturn:

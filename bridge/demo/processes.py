@@ -132,7 +132,6 @@ class Reader:
         self._bootstrap_servers = bootstrap_servers
         self._landed: list[Landed] = []
         self._ids: set[str] = set()
-        self._read_to: dict[int, int] = {}  # partition -> offset of the next record
         self._to_the_end = threading.Event()
         self._abandoned = threading.Event()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="reader")
@@ -151,8 +150,14 @@ class Reader:
         return len(self._ids)
 
     def find(self, ids: Sequence[str]) -> list[Landed]:
-        """The events of these ids, once all of them were read; BridgeError if they do not come."""
-        wait_until(lambda: self._check() and self._ids.issuperset(ids), "the events in Kafka")
+        """The events of these ids, once all of them were read; TimeoutError if they do not come."""
+
+        def are_there() -> bool:
+            if self._reading.done():
+                self._reading.result()  # raises what has ended it
+            return self._ids.issuperset(ids)
+
+        wait_until(are_there, "the events in Kafka")
         return [landed for landed in list(self._landed) if landed.id_sms in ids]
 
     def finish(self) -> list[Landed]:
@@ -161,14 +166,9 @@ class Reader:
         self._reading.result()
         return self._landed
 
-    def _check(self) -> bool:
-        """Raise what has ended the reading, if anything has."""
-        if self._reading.done():
-            self._reading.result()
-        return True
-
     def _read(self) -> None:
-        kafka = _confluent_kafka()
+        import confluent_kafka as kafka  # noqa: PLC0415 - of an extra, whose absence the broker explains
+
         consumer = kafka.Consumer(
             {
                 "bootstrap.servers": self._bootstrap_servers,
@@ -178,23 +178,24 @@ class Reader:
             }
         )
         try:
-            partitions = consumer.list_topics(TOPIC, timeout=READ_SECONDS).topics[TOPIC].partitions
-            consumer.assign(
-                [kafka.TopicPartition(TOPIC, p, kafka.OFFSET_BEGINNING) for p in partitions]
-            )
+            found = consumer.list_topics(TOPIC, timeout=READ_SECONDS).topics[TOPIC].partitions
+            places = [kafka.TopicPartition(TOPIC, p, kafka.OFFSET_BEGINNING) for p in found]
+            consumer.assign(places)
             while not self._to_the_end.is_set() and not self._abandoned.is_set():
                 self._take(consumer)
             if not self._abandoned.is_set():
-                ends = {p: _end_of(consumer, kafka.TopicPartition(TOPIC, p)) for p in partitions}
-                self._drain(consumer, ends)
+                self._drain(consumer, places)
         finally:
             consumer.close()
 
-    def _drain(self, consumer: Any, ends: dict[int, int]) -> None:
+    def _drain(self, consumer: Any, places: list[Any]) -> None:
         """Read on until each partition's last record was seen."""
+        ends = [consumer.get_watermark_offsets(p, timeout=READ_SECONDS)[1] for p in places]
         deadline = time.monotonic() + READ_SECONDS
         while not self._abandoned.is_set() and any(
-            self._read_to.get(partition, 0) < end for partition, end in ends.items()
+            place.offset < end
+            for place, end in zip(consumer.position(places), ends, strict=True)
+            if end  # where nothing is there is no position
         ):
             if time.monotonic() > deadline:
                 raise BridgeError("the topic could not be read to its end")
@@ -216,19 +217,6 @@ class Reader:
                     )
                 )
                 self._ids.add(data["id_sms"])
-                self._read_to[message.partition()] = message.offset() + 1
-
-
-def _confluent_kafka() -> Any:
-    import confluent_kafka  # noqa: PLC0415 - of an extra, whose absence the broker explains
-
-    return confluent_kafka
-
-
-def _end_of(consumer: Any, partition: Any) -> int:
-    """The offset that the partition's next record will have."""
-    _, high = consumer.get_watermark_offsets(partition, timeout=READ_SECONDS)
-    return int(high)
 
 
 def bridge(*arguments: str) -> list[str]:

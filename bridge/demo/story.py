@@ -331,18 +331,14 @@ def _post(stage: Stage, document: str) -> tuple[Answer, list[str]]:
     """Post a document and note what its answer lists."""
     stage.score.sent.update(_ids_of(document))
     answer = stage.gateway.post(document)
-    ids = _listed(answer)
+    root = xmltodict.parse(answer.body, force_list=("id_sms",)).get("response") or {}
+    ids = list(root.get("id_sms", ()))
     stage.score.acknowledged.update(ids)
     return answer, ids
 
 
 def _ids_of(document: str) -> list[str]:
     return [state["@id_sms"] for state in xmltodict.parse(document)["response"]["state"]]
-
-
-def _listed(answer: Answer) -> list[str]:
-    root = xmltodict.parse(answer.body, force_list=("id_sms",)).get("response") or {}
-    return list(root.get("id_sms", ()))
 
 
 # --- the screen --------------------------------------------------------------------------

@@ -38,7 +38,7 @@ MEANING = {
     "rejected": "not valid: in the dead-letter topic",
     "failed": "not in Kafka: the provider sends it again",
     "unknown": "handed over, not answered in time: the provider sends it again",
-    "dropped": "not valid, and no topic takes it",
+    "dropped": "not valid, and no topic accepts it",
     "unreadable": "the whole body cannot be read",
 }
 WHY_REFUSED = {

@@ -45,7 +45,7 @@ ADVICE: Mapping[str, str] = {
     "denied": "not authorized: allow Write on the topic",
     "too_large": "too large: raise the topic's max.message.bytes",
     "timestamp": (
-        "the broker refuses the time of receipt: look at the clocks, and at the topic's "
+        "the broker refuses the time of receipt: check the clocks, and the topic's "
         "message.timestamp.before.max.ms, message.timestamp.after.max.ms and message.timestamp.type"
     ),
     "invalid_record": "the broker's validation refuses the record: see the broker's log",

@@ -77,7 +77,7 @@ async def _first_fault(
             try:
                 await _ask(broker_host, broker_port, arguments)
             except (OSError, errors.KafkaError, EOFError) as exc:
-                named = f"the broker that calls itself {broker_host}:{broker_port}"
+                named = f"the broker advertised as {broker_host}:{broker_port}"
                 return _of(named, explain(exc, security), f"{broker_host}:{broker_port}" != server)
         return None
     return refusals[0]
@@ -141,7 +141,10 @@ def _explained(exc: BaseException, security: Security) -> str | None:
     if isinstance(exc, ssl.SSLError):
         return _tls(exc, security)
     if isinstance(exc, EOFError | ConnectionResetError | BrokenPipeError):
-        return _closed(security)
+        return (
+            "the broker closed the connection without an answer: its listener may speak something "
+            f"else than kafka.security.protocol says ({security.protocol})"
+        )
     if isinstance(exc, errors.KafkaError):
         return _refused(exc, security)
     if isinstance(exc, TimeoutError):
@@ -155,7 +158,7 @@ def _broker_certificate(exc: ssl.SSLCertVerificationError, security: Security) -
     if exc.verify_code == EXPIRED:
         return "the broker's certificate has expired: renew it on the broker"
     if exc.verify_code == NOT_YET_VALID:
-        return "the broker's certificate is not valid yet: look at the clocks"
+        return "the broker's certificate is not valid yet: check the clocks"
     if exc.verify_code in _UNTRUSTED:
         own = security.tls.ca_file if security.tls else None
         where = f"{own} (kafka.security.tls.ca_file)" if own else "the system's CAs"
@@ -163,7 +166,7 @@ def _broker_certificate(exc: ssl.SSLCertVerificationError, security: Security) -
         return f"the CA of the broker's certificate is not in {where}: {then}"
     if exc.verify_code in _OTHER_NAME:
         return (
-            "the broker's certificate is for another name than it is called by "
+            "the broker's certificate is for another host name "
             f"({exc.verify_message.rstrip('.')}): use a name that is in it, or renew it with this "
             "one"
         )
@@ -179,27 +182,16 @@ def _tls(exc: ssl.SSLError, security: Security) -> str:
             f"kafka.security.protocol ({security.protocol}) or the port is wrong"
         )
     if "ALERT" in reason and "CERTIFICATE" in reason and not tls.cert_file:
-        return _certificate_wanted()
+        return (
+            "the broker wants a client certificate: set kafka.security.tls.cert_file and "
+            "key_file, or use another listener"
+        )
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
         return own_certificate_fault(tls) or (
-            f"the broker refuses the client certificate in {tls.cert_file}: its CA is none that "
-            "the broker trusts, or the broker knows it as revoked"
+            f"the broker refuses the client certificate in {tls.cert_file}: it does not trust the "
+            "certificate's CA, or knows the certificate as revoked"
         )
     return f"TLS fails: {reason.lower().replace('_', ' ')}"
-
-
-def _certificate_wanted() -> str:
-    return (
-        "the broker wants a client certificate: set kafka.security.tls.cert_file and key_file, or "
-        "use another listener"
-    )
-
-
-def _closed(security: Security) -> str:
-    return (
-        "the broker ended the connection without a word: its listener may speak something else "
-        f"than kafka.security.protocol says ({security.protocol})"
-    )
 
 
 def _refused(exc: errors.KafkaError, security: Security) -> str | None:
@@ -212,12 +204,12 @@ def _refused(exc: errors.KafkaError, security: Security) -> str | None:
         )
     if isinstance(exc, errors.UnsupportedSaslMechanismError) and sasl:
         return (
-            f"the broker does not take {sasl.mechanism}: change kafka.security.sasl.mechanism, or "
-            "the broker's sasl.enabled.mechanisms"
+            f"the broker does not accept {sasl.mechanism}: change kafka.security.sasl.mechanism, "
+            "or the broker's sasl.enabled.mechanisms"
         )
     if isinstance(exc, errors.IllegalSaslStateError):
         return (
-            "the listener takes no login: "
+            "the listener accepts no login: "
             f"kafka.security.protocol ({security.protocol}) or the port is wrong"
         )
     if isinstance(exc, errors.ClusterAuthorizationFailedError):

@@ -159,7 +159,7 @@ def _load_pair(context: ssl.SSLContext, settings: Tls) -> None:
         if asked:
             what = f"is {'wrong' if secret else 'missing'}: {settings.key_file} is encrypted"
             raise BridgeError(f"{_SECTION}.key_password {what}") from exc
-        raise BridgeError(f"{_SECTION}: {pair} are no certificate and key in PEM") from exc
+        raise BridgeError(f"{_SECTION}: {pair} are not a certificate and a key in PEM") from exc
 
 
 def own_certificate_fault(settings: Tls) -> str | None:

@@ -79,13 +79,9 @@ class Counter(_Family[Count]):
     ) -> None:
         super().__init__(name, what, labels, Count, registry)
 
-    def describe(self) -> Iterator[CounterMetricFamily]:
-        """The metric, without a series."""
-        yield CounterMetricFamily(self.name, self.what, labels=self.label_names)
-
     def collect(self) -> Iterator[CounterMetricFamily]:
         """The metric, with every series."""
-        (family,) = self.describe()
+        family = CounterMetricFamily(self.name, self.what, labels=self.label_names)
         for values, count in self._series.items():
             family.add_metric(values, count.value)
         yield family
@@ -105,13 +101,9 @@ class Histogram(_Family[Distribution]):
         self._bounds = [*(str(bound) for bound in bounds), "+Inf"]
         super().__init__(name, what, labels, lambda: Distribution(bounds), registry)
 
-    def describe(self) -> Iterator[HistogramMetricFamily]:
-        """The metric, without a series."""
-        yield HistogramMetricFamily(self.name, self.what, labels=self.label_names)
-
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """The metric, with every series."""
-        (family,) = self.describe()
+        family = HistogramMetricFamily(self.name, self.what, labels=self.label_names)
         for values, series in self._series.items():
             buckets = list(zip(self._bounds, accumulate(series.counts), strict=True))
             family.add_metric(values, buckets, series.sum)

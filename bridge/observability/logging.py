@@ -56,7 +56,8 @@ def configure(level: str, form: Format) -> LogWriter | None:
         processors=[OwnRepeats(), *ours],
         logger_factory=structlog.BytesLoggerFactory(file),
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=True,
+        # For speed; a command for people needs none, and leaves the process as it was.
+        cache_logger_on_first_use=form == "json",
     )
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -307,19 +307,23 @@ class Account:
         self._next_at = loop.time() + 1 / self._around.pace.requests_per_second
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for something, or raise InterruptedRunError without it."""
-        task = asyncio.ensure_future(work)
-        stop = asyncio.ensure_future(self._around.stopped.wait())
-        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if self._around.stopped.is_set():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            raise InterruptedRunError
-        return await task
+        return await unless_stopped(self._around.stopped, work)
 
     def _tell(self, what: str) -> None:
         self._around.tell(f"endpoint {self._route.endpoint}: {what}")
+
+
+async def unless_stopped(stopped: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """Wait for something, or raise InterruptedRunError without it."""
+    task = asyncio.ensure_future(work)
+    stop = asyncio.ensure_future(stopped.wait())
+    await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if stopped.is_set():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise InterruptedRunError
+    return await task
 
 
 def _batches(ids: Sequence[str], size: int) -> list[Sequence[str]]:

@@ -23,6 +23,7 @@ from bridge.reconcile.asking import (
     Pace,
     StoppedError,
     Surroundings,
+    unless_stopped,
 )
 from bridge.reconcile.journal import Journal, Run
 from bridge.reconcile.report import Report, Settled
@@ -98,11 +99,14 @@ async def reconcile(settings: Settings, wanted: Wanted, terms: Terms) -> Report:
         journal = _found(terms.resume, wanted)
         if journal is not None:
             stack.enter_context(journal)
-            run, holdings = journal.run, await _holdings_again(settings, journal.run)
-        else:
-            run, holdings = await _new_run(settings, wanted, terms)
-            if terms.resume is not None:
-                journal = stack.enter_context(Journal.begun(terms.resume, run))
+        beginning = _begin(settings, wanted, terms, journal)
+        try:
+            run, holdings = await unless_stopped(terms.stopped, beginning)
+        except InterruptedRunError:
+            report.interrupted = True
+            return report
+        if journal is None and terms.resume is not None:
+            journal = stack.enter_context(Journal.begun(terms.resume, run))
         reconciliation = _Reconciliation(
             settings, terms, report, run=run, holdings=holdings, journal=journal
         )
@@ -145,13 +149,18 @@ def _found(path: Path | None, wanted: Wanted) -> Journal | None:
     return journal
 
 
-async def _holdings_again(settings: Settings, run: Run) -> Holdings:
-    """What the topics hold now, with what a run that was killed has still written."""
+async def _begin(
+    settings: Settings, wanted: Wanted, terms: Terms, journal: Journal | None
+) -> tuple[Run, Holdings]:
+    """What to ask for, and what the topics hold now: also what a killed run has still written."""
+    if journal is None:
+        return await _new_run(settings, wanted, terms)
+    run = journal.run
     if run.topic_since is None:
-        return Holdings()
+        return run, Holdings()
     since = datetime.fromisoformat(run.topic_since) if run.topic_since else None
-    names = run.ids.keys()
-    return await _read(settings, [e for e in settings.endpoints if e.name in names], since)
+    chosen = [endpoint for endpoint in settings.endpoints if endpoint.name in run.ids]
+    return run, await _read(settings, chosen, since)
 
 
 async def _new_run(settings: Settings, wanted: Wanted, terms: Terms) -> tuple[Run, Holdings]:

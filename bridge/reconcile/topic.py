@@ -1,7 +1,7 @@
 """What the status topics hold: of each message the latest state, and the ids of all its events."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from bridge import subscriber
@@ -10,53 +10,55 @@ from bridge.errors import BridgeError
 from bridge.kafka.admin import describe_topics, missing_topic
 from bridge.kafka.consumer import stored
 
-Message = subscriber.Message
-
 
 @dataclass(slots=True)
 class Held:
-    """What the topic holds of one message: some 500 bytes."""
+    """What the topic holds of one message."""
 
     precedence: subscriber.Precedence
     final: bool
     received_at: datetime  # of the latest state
-    events: set[str] = field(default_factory=set)
+    events: tuple[str, ...] = ()  # a set of two would take three times the memory
 
     def add(self, event: subscriber.StatusEvent) -> None:
         """Take one of its events, in whatever order they come."""
-        self.events.add(event.id)
+        if event.id not in self.events:
+            self.events = (*self.events, event.id)
         if event.precedence > self.precedence:
             self.precedence = event.precedence
             self.final = event.final is True
             self.received_at = event.received_at
 
 
-@dataclass(slots=True)
 class Holdings:
     """What the topics hold of some sources; `unreadable` counts records that are no events."""
 
-    messages: dict[Message, Held] = field(default_factory=dict)
-    unreadable: int = 0
+    def __init__(self, sources: Collection[str] = ()) -> None:
+        self.unreadable = 0
+        self._messages: dict[str, dict[str, Held]] = {source: {} for source in sources}
 
     def add(self, event: subscriber.StatusEvent) -> None:
-        """Take an event."""
-        held = self.messages.get(event.message)
+        """Take an event, if it is of one of the sources."""
+        messages = self._messages.get(event.source)
+        if messages is None:
+            return
+        held = messages.get(event.id_sms)
         if held is None:
             held = Held(event.precedence, event.final is True, event.received_at)
-            self.messages[event.message] = held
+            messages[event.id_sms] = held
         held.add(event)
 
     def has(self, source: str, id_sms: str, event_id: str) -> bool:
         """Whether the topic has this event."""
-        held = self.messages.get(Message(source, id_sms))
+        held = self._messages.get(source, {}).get(id_sms)
         return held is not None and event_id in held.events
 
     def in_question(self, source: str, older_than: datetime | None) -> Iterator[str]:
         """The messages whose latest status is not final, or was received before a time."""
-        for message, held in self.messages.items():
+        for id_sms, held in self._messages[source].items():
             old = older_than is not None and held.received_at < older_than
-            if message.source == source and (old or not held.final):
-                yield message.id_sms
+            if old or not held.final:
+                yield id_sms
 
 
 async def read_topics(
@@ -66,7 +68,7 @@ async def read_topics(
     found = await describe_topics(settings, topics)
     if missing := [missing_topic(settings, name) for name in topics if name not in found]:
         raise BridgeError("\n".join(missing))
-    holdings = Holdings()
+    holdings = Holdings(sources)
     for topic in topics:
         async with stored(settings, topic, since) as records:
             async for record in records:
@@ -75,6 +77,6 @@ async def read_topics(
                 except subscriber.UnreadableError:
                     holdings.unreadable += 1
                     continue
-                if isinstance(event, subscriber.StatusEvent) and event.source in sources:
+                if isinstance(event, subscriber.StatusEvent):
                     holdings.add(event)
     return holdings

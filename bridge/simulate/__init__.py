@@ -6,16 +6,13 @@ that it tests. It must not be imported by the gateway.
 
 from bridge.simulate.documents import SentState, render, states
 from bridge.simulate.plan import Plan
-from bridge.simulate.report import Delivery, Latency, Report, SlowestAnswer, Tally, write_report
+from bridge.simulate.report import Report, Tally, write_report
 from bridge.simulate.run import simulate
 
 __all__ = [
-    "Delivery",
-    "Latency",
     "Plan",
     "Report",
     "SentState",
-    "SlowestAnswer",
     "Tally",
     "render",
     "simulate",

@@ -11,14 +11,14 @@ from bridge.simulate.report import SAMPLE, Latency, Report, SlowestAnswer, Tally
 
 
 class Ledger:
-    """What is known of every state and every post: nine bytes a state, eight a post."""
+    """What is known of every state and every post: two bytes a state, eight a post."""
 
     def __init__(self, plan: Plan, start: float) -> None:
         self._plan = plan
         self._start = start
         self._end = start
         self._attempts = bytearray(plan.messages)
-        self._acknowledged_after = array("d", [math.nan]) * plan.messages
+        self._acknowledged = bytearray(plan.messages)
         self._latencies_ms = array("d")
         self._slowest: SlowestAnswer | None = None
         self._answers: Counter[int] = Counter()
@@ -59,9 +59,9 @@ class Ledger:
         self._end = now
         self._counts["posts"] += 1
         self._counts["sent"] += len(batch)
-        return [state for state in batch if self._to_be_sent_again(state, listed, now)]
+        return [state for state in batch if self._to_be_sent_again(state, listed)]
 
-    def _to_be_sent_again(self, state: SentState, listed: frozenset[str], now: float) -> bool:
+    def _to_be_sent_again(self, state: SentState, listed: frozenset[str]) -> bool:
         index = int(state.id_sms) - self._plan.ids.start
         self._attempts[index] += 1
         attempts = self._attempts[index]
@@ -69,7 +69,7 @@ class Ledger:
         self._counts["retried"] += attempts == 2  # noqa: PLR2004 - the first retry
         if state.id_sms in listed:
             self._counts["acknowledged"] += 1
-            self._acknowledged_after[index] = now - self._start
+            self._acknowledged[index] = True
             return False
         self._counts["unacknowledged"] += attempts == self._plan.attempts
         return attempts < self._plan.attempts
@@ -103,8 +103,7 @@ class Ledger:
             duration_seconds=self._end - self._start,
             latency=_latency(self._latencies_ms),
             slowest=self._slowest,
-            _attempts=bytes(self._attempts),
-            _acknowledged_after=self._acknowledged_after,
+            _acknowledged=bytes(self._acknowledged),
         )
 
 

@@ -25,7 +25,7 @@ class Plan:
     that is not listed is posted again `retry_seconds` after its post has ended, `attempts` times
     in all. A post ends `timeout_seconds` after its start, connecting included.
 
-    A run keeps nine bytes a state, and the states that are in flight or to be sent again.
+    A run keeps two bytes a state, and the states that are in flight or to be sent again.
     `seed` (0 to 2^32-1) fixes the states; None draws one. The ids count up from `first_id`, by
     default seed * 10^9 + 1, so that two seeds never share an id. Raises ValueError, which never
     repeats the URL: it may hold a secret.

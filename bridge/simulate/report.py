@@ -1,9 +1,7 @@
 """What a run of the simulated provider has come to."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import orjson
@@ -29,18 +27,6 @@ class Tally:
     retried: int
     waiting: int
     unacknowledged: int
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What became of one state.
-
-    `acknowledged_after` is in seconds from the start of the run, or None.
-    """
-
-    id_sms: str
-    attempts: int
-    acknowledged_after: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,88 +72,48 @@ class Report:
     duration_seconds: float
     latency: Latency | None
     slowest: SlowestAnswer | None
-    _attempts: bytes = field(repr=False)
-    _acknowledged_after: Sequence[float] = field(repr=False)
-
-    @property
-    def acknowledged(self) -> int:
-        """The number of states that an answer has listed."""
-        return self.tally.acknowledged
-
-    @property
-    def unacknowledged(self) -> int:
-        """The number of states that no answer has listed."""
-        return self.plan.messages - self.tally.acknowledged
+    _acknowledged: bytes = field(repr=False)  # by state, whether an answer has listed it
 
     @property
     def ok(self) -> bool:
         """Whether every state was acknowledged, and nothing that was not asked."""
-        return self.unacknowledged == 0 and self.foreign_ids == 0
+        return self.tally.acknowledged == self.plan.messages and self.foreign_ids == 0
 
     @property
     def states_per_second(self) -> float:
         """Acknowledged states per second of the run."""
-        return self.acknowledged / self.duration_seconds if self.duration_seconds else 0.0
+        return self.tally.acknowledged / self.duration_seconds if self.duration_seconds else 0.0
 
-    @property
-    def acknowledged_ids(self) -> frozenset[str]:
-        """Every id that an answer has listed; built anew at each call."""
-        return frozenset(d.id_sms for d in self.deliveries() if d.acknowledged_after is not None)
-
-    @property
-    def unacknowledged_ids(self) -> frozenset[str]:
-        """Every id that no answer has listed; built anew at each call."""
-        return frozenset(d.id_sms for d in self.deliveries() if d.acknowledged_after is None)
-
-    def deliveries(self) -> Iterator[Delivery]:
-        """Tell what became of each state, in order of id."""
-        for id_sms, attempts, after in zip(
-            self.plan.ids, self._attempts, self._acknowledged_after, strict=True
-        ):
-            yield Delivery(str(id_sms), attempts, None if math.isnan(after) else after)
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the figures, fit for JSON, without the URL and with a few ids at most."""
-        tally = self.tally
-        missing = (d.id_sms for d in self.deliveries() if d.acknowledged_after is None)
-        return {
-            "ok": self.ok,
-            "seed": self.plan.seed,
-            "first_id": self.plan.ids.start,
-            "messages": tally.messages,
-            "posts": tally.posts,
-            "sent": tally.sent,
-            "posted": tally.posted,
-            "acknowledged": tally.acknowledged,
-            "unacknowledged": self.unacknowledged,
-            "unacknowledged_sample": list(islice(missing, SAMPLE)),
-            "retried": tally.retried,
-            "attempts": _by_text(self.attempts),
-            "answers": _by_text(self.answers),
-            "faults": _by_text(self.faults),
-            "last_fault": self.last_fault,
-            "unreadable_answers": self.unreadable_answers,
-            "foreign_ids": self.foreign_ids,
-            "foreign_id_sample": list(self.foreign_id_sample),
-            "duration_seconds": self.duration_seconds,
-            "states_per_second": self.states_per_second,
-            "latency_ms": self.latency and asdict(self.latency),
-            "slowest": self.slowest and asdict(self.slowest),
-        }
+    def ids(self, *, acknowledged: bool) -> list[str]:
+        """The ids that an answer has listed, or those that none has; in numeric order."""
+        listed = zip(self.plan.ids, self._acknowledged, strict=True)
+        return [str(id_sms) for id_sms, is_listed in listed if is_listed == acknowledged]
 
 
 def write_report(report: Report, path: Path | str) -> None:
-    """Write the figures and every id, acknowledged or not, as JSON; ids in numeric order."""
-    ids: dict[bool, list[str]] = {True: [], False: []}
-    for delivery in report.deliveries():
-        ids[delivery.acknowledged_after is not None].append(delivery.id_sms)
+    """Write the figures and every id, acknowledged or not, as JSON; without the URL."""
+    tally = asdict(report.tally)
+    del tally["waiting"]  # none, at the end
+    missing = report.ids(acknowledged=False)
     content = {
-        **report.to_dict(),
-        "acknowledged_ids": ids[True],
-        "unacknowledged_ids": ids[False],
+        "ok": report.ok,
+        "seed": report.plan.seed,
+        "first_id": report.plan.ids.start,
+        **tally,
+        "unacknowledged_sample": missing[:SAMPLE],
+        "attempts": report.attempts,
+        "answers": report.answers,
+        "faults": report.faults,
+        "last_fault": report.last_fault,
+        "unreadable_answers": report.unreadable_answers,
+        "foreign_ids": report.foreign_ids,
+        "foreign_id_sample": report.foreign_id_sample,
+        "duration_seconds": report.duration_seconds,
+        "states_per_second": report.states_per_second,
+        "latency_ms": report.latency,
+        "slowest": report.slowest,
+        "acknowledged_ids": report.ids(acknowledged=True),
+        "unacknowledged_ids": missing,
     }
-    Path(path).write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
-
-
-def _by_text(counts: Mapping[int, int] | Mapping[str, int]) -> dict[str, int]:
-    return {str(key): count for key, count in counts.items()}
+    options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+    Path(path).write_bytes(orjson.dumps(content, option=options) + b"\n")

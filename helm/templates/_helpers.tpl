@@ -13,8 +13,8 @@
 
 {{/* What selects pods: a Deployment's selector is immutable, so no value may change it. */}}
 {{- define "sms.selectorLabels" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ .Chart.Name | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: gateway
 {{- end }}
 
@@ -245,11 +245,22 @@ env:
 envFrom:
   {{- with .Values.existingSecret }}
   - secretRef:
-      name: {{ . }}
+      name: {{ . | quote }}
   {{- end }}
   {{- with .Values.envFrom }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What the values say of every pod of the chart. */}}
+{{- define "sms.pod" -}}
+serviceAccountName: {{ include "sms.serviceAccountName" . | quote }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- $pod := dict "securityContext" .Values.podSecurityContext }}
+{{- with include "sms.given" (merge $pod (pick .Values "imagePullSecrets" "runtimeClassName" "dnsPolicy" "dnsConfig" "hostAliases" "nodeSelector" "tolerations")) }}
+{{ . }}
 {{- end }}
 {{- end }}
 

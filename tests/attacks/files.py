@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+from bridge.errors import BridgeError
 from tests.attacks.rig import Row, Target, target
 from tests.support.senders import document
 from tests.support.wire import Address, Wire, head, post
@@ -23,8 +24,8 @@ def run() -> Iterator[Row]:
         try:
             with target(prefix=("prlimit", f"--nofile={limit}")) as it:
                 yield name, _besiege(it, connections)
-        except (AssertionError, TimeoutError) as exc:
-            yield name, f"did not come up: {str(exc)[-200:]}"
+        except (BridgeError, TimeoutError) as exc:
+            yield name, f"did not come up: {''.join(exc.__notes__)[-200:]}"
 
 
 def _besiege(it: Target, connections: int) -> str:

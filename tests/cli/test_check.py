@@ -7,8 +7,10 @@ from confluent_kafka.admin import AdminClient
 
 from bridge.cli.main import main
 from bridge.demo.embedded_broker import EmbeddedBroker
+from bridge.simulate.api import Api
 from tests.support.brokers import ExternalKafka
 from tests.support.gateway import configuration
+from tests.support.provider import TOKEN
 
 CONFIG = """\
 kafka:
@@ -183,3 +185,65 @@ def test_connect_says_what_is_at_risk_and_require_makes_it_a_failure(
         assert "not durable: min.insync.replicas 1: use 2" in result.stdout
         assert result.exit_code == code
     assert "durability is require" in result.stderr
+
+
+# --- the provider ------------------------------------------------------------------------
+
+
+def asked(directory: Path, timezone: str = "UTC", **provider: str) -> str:
+    """A configuration with an account that can be asked."""
+    whole = configuration("127.0.0.1:1", "t")
+    whole["endpoints"][0] |= {"timezone": timezone, "provider": provider}
+    (directory / "bridge.yaml").write_text(yaml.safe_dump(whole))
+    return str(directory / "bridge.yaml")
+
+
+def test_a_clock_that_fits_the_time_zone(tmp_path: Path) -> None:
+    with Api({}, timezone="Asia/Kolkata") as api:
+        file = asked(tmp_path, "Asia/Kolkata", url=f"{api.url}/xml", token=TOKEN)
+        result = run("--config", file, "--provider")
+    assert result.exit_code == 0, result.output
+    assert "the account's clock fits Asia/Kolkata now, UTC+05:30" in result.stdout
+
+
+def test_a_clock_that_does_not_fit_names_zones_that_would_and_what_to_ask(tmp_path: Path) -> None:
+    """And which zone it is, is not concluded."""
+    with Api({}, timezone="Asia/Kolkata") as api:
+        file = asked(tmp_path, "Asia/Tokyo", url=f"{api.url}/json", format="json", token=TOKEN)
+        result = run("--config", file, "--provider")
+    assert result.exit_code == 1
+    assert "is 03:30 h behind Asia/Tokyo: it is UTC+05:30" in result.stdout
+    assert "these zones have that offset now: Asia/Kolkata" in result.stdout
+    assert "ask the provider: in which time zone" in result.stdout
+    fault = "endpoint main: the account's clock does not fit Asia/Tokyo"
+    assert result.stderr.splitlines()[-1] == f"sms-bridge: {fault}"
+
+
+@pytest.mark.parametrize(
+    ("provider", "said"),
+    [
+        ({"token": "wrong"}, 'the provider refuses the request: "Incorrect login or password"'),
+        ({"url": "https://127.0.0.1:1/xml"}, "cannot reach https://127.0.0.1:1/xml/time.php: "),
+        ({"url": "{api}/nowhere"}, "/nowhere/time.php answers HTTP 404"),
+    ],
+)
+def test_an_account_that_cannot_be_asked_is_one_line(
+    tmp_path: Path, provider: dict[str, str], said: str
+) -> None:
+    with Api({}, token=TOKEN) as api:
+        given = {"url": f"{api.url}/xml", "token": TOKEN} | provider
+        file = asked(tmp_path, **{k: v.replace("{api}", api.url) for k, v in given.items()})
+        result = run("--config", file, "--provider")
+    assert result.exit_code == 1
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("sms-bridge: endpoint main: ")
+    assert said in lines[0]
+    assert TOKEN not in result.output
+
+
+def test_without_an_account_there_is_nothing_to_ask(tmp_path: Path) -> None:
+    result = run("--config", config(tmp_path), "--provider")
+    assert result.exit_code == 1
+    assert "no endpoint has a provider" in result.stderr
+    assert run("--config", config(tmp_path), "--provider", "--no-env").exit_code == 2

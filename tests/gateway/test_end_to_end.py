@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 
 from bridge.demo.child import free_ports, wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
+from bridge.errors import BridgeError
 from bridge.gateway.server import ACCEPTS
 from tests.support.brokers import ExternalKafka, KafkaCluster
 from tests.support.gateway import Gateway, configuration
@@ -305,7 +306,7 @@ def test_a_post_that_is_half_sent_at_sigterm_gets_its_true_answer(on_embedded: G
 def test_a_busy_port_is_one_clear_message(on_embedded: Gateway, topic: str) -> None:
     config = configuration("127.0.0.1:1", topic)
     config["server"]["port"] = on_embedded.server_address[1]
-    with pytest.raises(AssertionError, match="cannot listen on"):
+    with pytest.raises(BridgeError, match="cannot listen on"):
         Gateway(config).__enter__()
 
 

@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 
 from bridge.demo.child import free_ports
 from bridge.demo.embedded_broker import EmbeddedBroker
+from bridge.errors import BridgeError
 from tests.support.brokers import KafkaCluster
 from tests.support.gateway import Answer, Gateway, configuration
 from tests.support.topics import read_topic
@@ -109,7 +110,7 @@ def test_a_port_that_is_taken_is_named_as_urls_have_it(embedded: EmbeddedBroker)
             embedded.bootstrap_servers, "any", server={"host": "::", "port": port}
         )
         with (
-            pytest.raises(AssertionError, match=rf"cannot listen on \[::\]:{port}"),
+            pytest.raises(BridgeError, match=rf"cannot listen on \[::\]:{port}"),
             Gateway(whole),
         ):
             pass

@@ -11,7 +11,7 @@ from bridge.cli.common import EXIT_CONFIG
 from tests.gateway.test_endurance import AWAY_BYTES
 from tests.gateway.test_hostile_senders import HOSTILE_BYTES
 from tests.helm import chart
-from tests.helm.chart import Helm, Object, merged, one
+from tests.helm.chart import NEWEST, Helm, Object, merged, objects_of, one
 from tests.helm.readings import (
     EVERY,
     check_of,
@@ -186,6 +186,18 @@ def test_common_labels_and_annotations_are_on_every_object(helm4: Helm) -> None:
     for thing in helm4.objects(VARIANTS["metadata"].whole):
         assert thing["metadata"]["labels"]["team"] == "messaging"
         assert thing["metadata"]["annotations"]["owner"] == "messaging@example.com"
+
+
+def test_names_that_yaml_would_read_as_something_else_are_texts(helm: Helm) -> None:
+    """A release or a Secret may be called 1, and an override true."""
+    values = {
+        "fullnameOverride": "true",
+        "existingSecret": "1",
+        "serviceAccount": {"name": "2"},
+        "ingress": {"enabled": True, "hosts": ["a.example"], "className": "3"},
+    }
+    for thing in objects_of(helm.template(merged(MINIMAL, values), release="1")):
+        assert chart.problems(thing, NEWEST) == []
 
 
 def test_common_labels_never_break_a_selector(helm4: Helm) -> None:

@@ -145,6 +145,11 @@ WRONG_VALUES: dict[str, dict[str, Any]] = {
     "topologySpreadConstraints": {"topologySpreadConstraints": [{"maxSkew": 1}]},
     "dnsPolicy": {"dnsPolicy": "Cluster"},
     "hostAliases": {"hostAliases": [{"hostnames": ["a"]}]},
+    "envFrom": {"envFrom": [{}]},
+    "tolerations": {"tolerations": [{}]},
+    "dns": {"networkPolicy": {"dns": [{}]}},
+    "trafficDistribution": {"service": {"trafficDistribution": "near"}},
+    "loadBalancerClass": {"service": {"loadBalancerClass": "a b"}},
     "sessionAffinity": {"service": {"sessionAffinity": "Cookie"}},
     "ipFamilies": {"service": {"ipFamilies": ["IPv4", "IPv4"]}},
     "loadBalancerSourceRanges": {"service": {"loadBalancerSourceRanges": ["203.0.113.7"]}},
@@ -416,6 +421,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"service": {"loadBalancerSourceRanges": ["203.0.113.0/24"]}},
         r"service\.loadBalancerSourceRanges: only with service\.type LoadBalancer",
     ),
+    "a target that is always missed": (
+        {"autoscaling": {"targetCPU": "0"}},
+        r"autoscaling\.targetCPU: must be more than 0",
+    ),
     "no DNS at all": ({"dnsPolicy": "None"}, r"dnsPolicy: needs dnsConfig\.nameservers"),
     "scraped twice": (
         {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}},
@@ -505,3 +514,20 @@ def test_a_password_for_kafka_is_no_part_of_the_configuration_either(helm: Helm,
     assert helm.template(values("${file:/run/secrets/kafka-user/password}"))
     with pytest.raises(RefusedError, match=f"security\\.{key}: holds a secret itself"):
         helm.template(values("hunter2"))
+
+
+REMOVED = [
+    *("service.port", "adminService.port", "ingress.pathType", "updateStrategy.type"),
+    *("autoscaling.minReplicas", "podDisruptionBudget.maxUnavailable", "strimzi.topics.replicas"),
+]
+
+
+@pytest.mark.parametrize("key", REMOVED)
+def test_null_never_stands_for_nothing_where_a_number_is_needed(helm: Helm, key: str) -> None:
+    """It removes the default, of which a template would make 0 or an empty text."""
+    section, _, name = key.rpartition(".")
+    values: dict[str, Any] = {name: None}
+    for step in reversed(section.split(".")):
+        values = {step: values}
+    with pytest.raises(RefusedError, match=f"{re.escape(key)}: required"):
+        helm.template(merged(MINIMAL, values))

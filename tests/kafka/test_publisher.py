@@ -408,7 +408,7 @@ async def test_what_every_record_has_alike_is_not_tried_again() -> None:
     async with bench(producer) as b:
         outcomes = await b.publish(*(message(b"%d" % n) for n in range(8)))
     assert results(outcomes) == [Result.FAILED] * 8
-    assert "look at the clocks" in str(outcomes[0].error)
+    assert "check the clocks" in str(outcomes[0].error)
     assert len(producer.sent) == 1
     assert b.refusals == ["timestamp"]
 

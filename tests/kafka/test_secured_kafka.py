@@ -199,7 +199,7 @@ CASES = {
         "FLAWED", logged_in, expired_broker, "the broker's certificate has expired: renew it"
     ),
     "host name mismatch": Case(
-        "FLAWED", logged_in, misnamed_broker, "the broker's certificate is for another name"
+        "FLAWED", logged_in, misnamed_broker, "the broker's certificate is for another host name"
     ),
     "client certificate expired": Case(
         "MUTUAL", with_certificate, expired_client, "tls.crt has expired: renew it"
@@ -264,7 +264,7 @@ REFUSALS: dict[str, tuple[str, Security, str]] = {
     "a login where there is none": (
         "PLAINTEXT",
         {"protocol": "SASL_PLAINTEXT", "sasl": login()},
-        "takes no login: kafka.security.protocol",
+        "accepts no login: kafka.security.protocol",
     ),
 }
 

@@ -137,6 +137,5 @@ def assert_adds_up(report: Report) -> None:
     assert tally.posted == tally.messages == sum(report.attempts.values())
     assert tally.acknowledged + tally.unacknowledged == tally.messages
     assert tally.waiting == 0
-    assert len(report.acknowledged_ids) == report.acknowledged
-    assert len(report.unacknowledged_ids) == report.unacknowledged
-    assert not report.acknowledged_ids & report.unacknowledged_ids
+    assert len(report.ids(acknowledged=True)) == tally.acknowledged
+    assert len(report.ids(acknowledged=False)) == tally.unacknowledged

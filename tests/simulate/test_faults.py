@@ -40,7 +40,7 @@ async def test_an_answer_that_lists_nothing(answer: bytes, unreadable: int) -> N
     async with receiving(lambda _: answer) as receiver:
         report = await simulate(plan(receiver.url, 1, attempts=2))
     assert_adds_up(report)
-    assert report.unacknowledged == 1
+    assert report.tally.unacknowledged == 1
     assert report.unreadable_answers == unreadable * 2
     assert sum(report.answers.values()) == 2
     assert report.foreign_ids == 0
@@ -51,7 +51,7 @@ async def test_a_foreign_id_fails_the_run() -> None:
     """Even though everything is acknowledged; an id of another post is foreign as well."""
     async with receiving(lambda r: http(listing(*r.ids, "x", "7000000009"))) as receiver:
         report = await simulate(plan(receiver.url, 10, per_post=1))
-    assert report.acknowledged == 10
+    assert report.tally.acknowledged == 10
     assert report.foreign_ids == 10 + 9
     assert set(report.foreign_id_sample) == {"x", "7000000009"}
     assert not report.ok
@@ -101,7 +101,7 @@ async def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
     async with receiving(lambda _: http(listing("7000000001") + b" " * 1000)) as receiver:
         report = await simulate(plan(receiver.url, 1, attempts=1))
     assert report.faults == {"protocol": 1}
-    assert report.unacknowledged == 1
+    assert report.tally.unacknowledged == 1
 
 
 async def test_refused_until_the_receiver_is_up() -> None:
@@ -129,7 +129,7 @@ async def test_nobody_there_is_a_report_and_no_exception() -> None:
         port = free.getsockname()[1]
     report = await simulate(plan(f"http://127.0.0.1:{port}/", 7, attempts=2))
     assert_adds_up(report)
-    assert report.unacknowledged == 7
+    assert report.tally.unacknowledged == 7
     assert report.faults == {"connect": 2}
     assert report.latency is None
     assert report.slowest is None
@@ -147,7 +147,7 @@ async def test_tls_against_plain_http_is_a_fault() -> None:
     async with await asyncio.start_server(plain, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         report = await simulate(plan(f"https://127.0.0.1:{port}/", 1, attempts=1))
-    assert report.unacknowledged == 1
+    assert report.tally.unacknowledged == 1
     assert report.faults == {"tls": 1}
 
 
