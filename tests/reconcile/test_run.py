@@ -14,6 +14,7 @@ from bridge.model import Form, Message
 from bridge.pipeline import prepare
 from bridge.reconcile import run
 from bridge.reconcile.asking import Pace
+from bridge.reconcile.journal import Journal, Run
 from bridge.reconcile.report import Report
 from bridge.reconcile.run import Terms, Wanted, reconcile
 from bridge.reconcile.topic import Holdings
@@ -147,3 +148,16 @@ def test_the_ids_of_two_sources_are_not_mixed_up() -> None:
         with pytest.raises(BridgeError, match="name one of main, other with --endpoint"):
             dry_run(using, read_work_list(lines))
         assert dry_run(using, read_work_list(lines), endpoint="other").new == 2
+
+
+@pytest.mark.parametrize("endpoints", [[{}], [{"name": "renamed"}]])
+def test_messages_of_an_endpoint_that_is_gone_are_not_forgotten(
+    tmp_path: Path, endpoints: list[dict[str, Any]]
+) -> None:
+    place = tmp_path / "place"
+    with Journal.begun(place, Run({}, {"main": ["1"]}, None, [], [], 0, 0, {})):
+        pass
+    given = terms(asyncio.Event(), resume=place)
+    with pytest.raises(BridgeError, match="endpoint main of the interrupted run has no provider"):
+        asyncio.run(reconcile(settings(*endpoints), Wanted(), given))
+    assert place.exists()
