@@ -1,6 +1,6 @@
 """The JSON form: an array of objects in UTF-8, each a state: `state` its text, the rest attributes.
 
-What is no JSON is refused whole. What is JSON, but no state, costs that state alone.
+What breaks the array is refused whole; what is wrong with one state costs that state alone.
 """
 
 import json

@@ -113,6 +113,22 @@ def test_a_retry_of_what_kafka_has_is_acknowledged_without_a_second_record(
     assert 'sms_bridge_suppressed_duplicates_total{endpoint="main"} 4.0' in metrics
 
 
+def test_a_state_in_json_is_a_retry_of_the_same_state_in_xml(
+    kafka: ExternalKafka, gateway: Gateway, kafka_topic: str
+) -> None:
+    """It is acknowledged, in JSON, without a second record."""
+    state = {"id_sms": 3234, "time": "2011-01-01 12:57:46", "state": "read"}
+    twin = state | {"sms": "deliver", "viber": "read"}
+    assert gateway.post(document("3234")).ids == ["3234"]
+
+    answer = gateway.post(json.dumps([twin, twin | {"price": 0.5}]).encode())
+
+    assert (answer.status, answer.body) == (200, b'[{"id_sms":3234}]')
+    ids = {event(record)["id"] for record in read(kafka, kafka_topic, 2)}
+    assert "3234.940d7bb750bed8bb52b9621402425a66" in ids
+    assert len(ids) == 2
+
+
 def test_a_topic_that_is_made_again_gets_its_records_again(
     kafka: ExternalKafka, gateway: Gateway, kafka_topic: str
 ) -> None:
