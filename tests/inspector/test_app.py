@@ -85,6 +85,26 @@ async def test_a_document_is_shown_with_its_event_place_and_answer() -> None:
     assert "&#39;http://127.0.0.1:8080/webhook&#39;" in text
 
 
+async def test_a_document_in_json_is_shown_as_it_came() -> None:
+    rig = Rig()
+    await rig.post(b'[{"id_sms": 1234567890123456789012,\n  "state": "read", "note": "<b>"}]')
+    page = await rig.page("/documents/1")
+    text = re.sub(r"<[^>]+>", "", page)
+    assert "{&#34;id_sms&#34;: 1234567890123456789012," in text
+    assert "[{&#34;id_sms&#34;:&#34;1234567890123456789012&#34;}]" in text  # the answer
+    assert '<span class="name">&#34;id_sms&#34;</span>' in page
+    assert "Content-Type: application/json" in text
+    assert "<b>" not in page.partition('id="body"')[2]
+
+
+async def test_broken_json_shows_its_line() -> None:
+    rig = Rig()
+    await rig.post(b'[{"id_sms": 1},\n {"id_sms": ]')
+    page = await rig.page("/documents/1")
+    assert "not_json" in page
+    assert '<span class="line at">' in page
+
+
 async def test_what_failed_says_why() -> None:
     rig = Rig(RecordingPublisher(lambda _: Result.FAILED))
     await rig.post(ONE)
