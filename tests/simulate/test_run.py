@@ -57,7 +57,7 @@ async def test_a_run_in_json_posts_arrays_and_reads_numbers() -> None:
         chosen = plan(receiver.url, 25, per_post=10, form=Form.JSON)
         report = await simulate(chosen)
     assert report.ok
-    assert report.acknowledged_ids == {state.id_sms for state in states(chosen)}
+    assert report.ids(acknowledged=True) == [state.id_sms for state in states(chosen)]
     first = min(receiver.requests, key=lambda request: request.ids)
     assert "Content-Type: application/json" in first.head
     assert orjson.loads(first.body)[0].keys() >= {"id_sms", "time", "state"}
@@ -69,7 +69,7 @@ async def test_a_run_in_json_posts_arrays_and_reads_numbers() -> None:
 async def test_what_is_no_array_of_ids_acknowledges_nothing_in_json(answer: bytes) -> None:
     async with receiving(lambda _: http(answer)) as receiver:
         report = await simulate(plan(receiver.url, 1, attempts=1, form=Form.JSON))
-    assert (report.acknowledged, report.unreadable_answers) == (0, 1)
+    assert (report.tally.acknowledged, report.unreadable_answers) == (0, 1)
 
 
 async def test_connections_are_kept_alive() -> None:
