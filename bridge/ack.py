@@ -48,12 +48,12 @@ def acknowledged(
 def answer(ids: Iterable[str], form: Form = Form.XML) -> bytes:
     """The body that acknowledges these ids, as the provider's pages on the webhook show it."""
     if form is Form.JSON:
-        return orjson.dumps([{"id_sms": _number(id_sms)} for id_sms in ids])
+        return orjson.dumps([{"id_sms": json_id(id_sms)} for id_sms in ids])
     lines = "".join([f"\n  <id_sms>{escape(id_sms, _ENTITIES)}</id_sms>" for id_sms in ids])
     return _HEAD + lines.encode() + (b"\n" if lines else b"") + _TAIL
 
 
-def _number(id_sms: str) -> int | str:
+def json_id(id_sms: str) -> int | str:
     """An id as the number that the provider wants back, if it is one that every reader can hold."""
     if _WHOLE_NUMBER.fullmatch(id_sms) and int(id_sms) < _TOO_LARGE_NUMBER:
         return int(id_sms)

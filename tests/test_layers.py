@@ -125,7 +125,7 @@ def test_only_the_server_knows_the_inspector() -> None:
 
 
 def test_the_provider_s_api_is_asked_without_a_thought_of_kafka() -> None:
-    assert parts_of("provider") <= {"clip", "config", "errors", "parse"}
+    assert parts_of("provider") <= {"ack", "clip", "config", "errors", "parse"}
 
 
 def test_reconcile_knows_neither_http_nor_the_terminal() -> None:

@@ -6,8 +6,7 @@ It finds the elements, and refuses on the way what no honest document holds.
 import codecs
 import re
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 from xml.parsers import expat
 
 import xmltodict
@@ -142,6 +141,10 @@ class _GuardedParser:
         self._is_in_state = False
         self._first_child: tuple[str, int] | None = None  # its name, and where it begins
 
+    def ParserCreate(self, *_: object) -> Self:  # noqa: N802 -- Expat's name
+        """Stand for the module that xmltodict asks for a parser."""
+        return self
+
     def Parse(self, data: bytes, is_final: bool) -> None:  # noqa: N802 -- Expat's name
         parser, start, end = self._expat, self.StartElementHandler, self.EndElementHandler
         most_attributes, most_elements = 2 * limits.MAX_ELEMENT_ATTRIBUTES, limits.MAX_ELEMENTS
@@ -223,7 +226,7 @@ def _root(document: bytes, encoding: str) -> tuple[Mapping[str, Any], Mapping[in
         tree = xmltodict.parse(
             document,
             encoding=encoding,
-            expat=SimpleNamespace(ParserCreate=lambda *_: parser),
+            expat=parser,
             force_list=(_STATE,),
             strip_whitespace=False,
         )

@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import orjson
 
+from bridge.ack import json_id
 from bridge.config.settings import Provider
 from bridge.errors import DocumentError, Fault, ProviderError
 from bridge.parse import parse
@@ -22,8 +23,6 @@ CONTENT_TYPES: Mapping[str, str] = {
 }
 _DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'
 _ROOT = "response"
-_WHOLE = re.compile(r"0|[1-9][0-9]{0,18}")
-_TOO_LARGE = 2**63
 # What the JSON form calls a state's time when it is asked; within a text its quotes are escaped.
 _TIME_OF_STATE = re.compile(rb'"time_change_state"([ \t\r\n]*:)')
 
@@ -32,15 +31,9 @@ def states_request(account: Provider, ids: Iterable[str]) -> bytes:
     """The document that asks for the latest state of each message."""
     if account.format == "json":
         who = _credentials(account)
-        return orjson.dumps([{**who, "id_sms": _json_id(i), "detail": 0} for i in ids])
+        return orjson.dumps([{**who, "id_sms": json_id(i), "detail": 0} for i in ids])
     asked = "".join(f"<id_sms>{escape(i)}</id_sms>" for i in ids)
     return _request(account, f"<get_state>{asked}</get_state>")
-
-
-def _json_id(id_sms: str) -> int | str:
-    """A number, as the provider has them, or text where that would be another id."""
-    number = int(id_sms) if _WHOLE.fullmatch(id_sms) else _TOO_LARGE
-    return number if number < _TOO_LARGE else id_sms
 
 
 def clock_request(account: Provider) -> bytes:
@@ -70,9 +63,11 @@ def states_document(form: str, body: bytes) -> bytes:
     # By the name that a webhook has for it: it is part of an event's identity.
     document = _TIME_OF_STATE.sub(rb'"time"\1', body) if form == "json" else body
     try:
-        parse(document, max_states=MAX_ELEMENTS)
+        read = parse(document, max_states=MAX_ELEMENTS)
     except DocumentError as error:
         raise _not_its_own(form, str(error)) from None
+    if read.is_foreign:
+        raise _not_its_own(form, "there are no states in it")
     return document
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bridge.config.settings import Endpoint, Settings, route_of
+from bridge.config.settings import Endpoint, Provider, Settings, route_of
 from bridge.errors import BridgeError
 from bridge.kafka.session import publishing
 from bridge.model import Message
@@ -255,22 +255,25 @@ class _Reconciliation:
             if self._terms.dry_run
             else publishing(self._settings.kafka, self._settings.topics)
         )
-        endpoints = [each for each in self._settings.endpoints if self._left.get(each.name)]
-        if not endpoints:
+        known = {
+            e.name: (e, e.provider) for e in self._settings.endpoints if e.provider is not None
+        }
+        names = [name for name, ids in self._left.items() if ids]
+        if gone := [name for name in names if name not in known]:
+            raise BridgeError(f"endpoint {gone[0]} of the interrupted run has no provider any more")
+        if not names:
             return
         async with publishers as publisher:
-            for endpoint in endpoints:
-                await self._ask(endpoint, publisher)
+            for name in names:
+                await self._ask(*known[name], publisher)
 
-    async def _ask(self, endpoint: Endpoint, publisher: Publisher) -> None:
+    async def _ask(self, endpoint: Endpoint, provider: Provider, publisher: Publisher) -> None:
         ids = list(self._left[endpoint.name])
-        if endpoint.provider is None:
-            raise BridgeError(f"endpoint {endpoint.name} has no provider any more")
         terms, report = self._terms, self._report
         if terms.stopped.is_set() or self._kafka_is_away:
             report.not_asked += len(ids)
             return
-        async with connected(endpoint.provider, terms.timeout_seconds) as client:
+        async with connected(provider, terms.timeout_seconds) as client:
             account = Account(
                 route_of(self._settings, endpoint), client, ids, self._around(publisher)
             )

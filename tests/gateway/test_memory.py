@@ -1,10 +1,11 @@
 """What documents cost in memory: never more than admission counts, nor than the chart allows."""
 
+import json
 import re
 import sys
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +41,12 @@ def document(states: Iterator[str], size: int = LARGE_BYTES) -> bytes:
     return f"<response>{''.join(taken)}</response>".encode()
 
 
+def in_json(states: Iterable[Mapping[str, object]]) -> bytes:
+    body = json.dumps(list(states), separators=(",", ":")).encode()
+    assert len(body) <= LARGE_BYTES, len(body)
+    return body
+
+
 def with_attributes(count: int, value: str, states: int) -> Iterator[str]:
     """States of so many attributes beside the id; the value is followed by its number."""
     for number in range(states):
@@ -59,6 +66,20 @@ WORST: Mapping[str, Callable[[], bytes]] = {
     "most states": lambda: document(f'<state id_sms="{n:x}">read</state>' for n in range(99_999)),
     "invalid states": lambda: document(
         f'<state id_sms="{n}" a="1" b="2" c="3">%</state>' for n in range(10_000)
+    ),
+    "states with children": lambda: document(
+        f'<state id_sms="{n}" a="1">%<a>{n:020}</a></state>' for n in range(10_000)
+    ),
+    "63 fields": lambda: in_json(
+        {"id_sms": f"{n:08}", "state": "read"} | {f"a{a:02}": f"12345{a:02}" for a in range(62)}
+        for n in range(3900)
+    ),
+    "most objects": lambda: in_json({"id_sms": f"{n:x}", "state": "read"} for n in range(99_998)),
+    "objects within": lambda: in_json(
+        {"id_sms": str(n), "state": "read", "a": [], "b": "2", "c": "3"} for n in range(10_000)
+    ),
+    "numbers within": lambda: in_json(
+        [{"id_sms": "1", "state": "read", "a": list(range(100_000, 349_990))}]
     ),
 }
 

@@ -48,7 +48,17 @@ def settings_of(objects: list[Object]) -> Settings:
     return config.parse(chart.configuration(objects), file="f", environ={}, placeholders=True)
 
 
+_SUFFIXES = {
+    "counter": ("_total",),
+    "histogram": ("_bucket", "_count", "_sum"),
+    "info": ("_info",),
+}
+
+
 def known_metrics() -> set[str]:
-    """Every series of the program."""
-    registry = Metrics().registry
-    return {name for names in registry._collector_to_names.values() for name in names}
+    """Every metric of the program, and the series that Prometheus makes of it."""
+    return {
+        family.name + suffix
+        for family in Metrics().registry.collect()
+        for suffix in ("", *_SUFFIXES.get(family.type, ()))
+    }

@@ -75,7 +75,7 @@ FAULTS = {
     ApiFault.CUT: (Fault.BROKEN, "gave no whole answer"),
     ApiFault.HTML: (
         Fault.FOREIGN,
-        "not the provider's API in XML: .*begins with \"<!DOCTYPE html>",
+        "not the provider's API in (XML|JSON): .*begins with \"<!DOCTYPE html>",
     ),
     ApiFault.REDIRECT: (
         Fault.REDIRECT,
@@ -86,15 +86,16 @@ FAULTS = {
 ANSWERED = {ApiFault.FOREIGN, ApiFault.MISSING}  # an answer, of which a run makes what it can
 
 
+@pytest.mark.parametrize("form", ["xml", "json"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_has_a_message_of_one_line(api: Api, fault: ApiFault) -> None:
+def test_each_fault_has_a_message_of_one_line(api: Api, fault: ApiFault, form: str) -> None:
     kind, said = FAULTS[fault]
     api.faults.append(fault)
-    found = fault_of(account(api))
+    found = fault_of(account(api, form))
     assert found.fault is kind
     assert found.futile is (fault is ApiFault.REDIRECT)
     assert re.search(said, str(found)), str(found)
-    assert states(account(api))  # and then it answers
+    assert states(account(api, form))  # and then it answers
 
 
 def test_every_fault_of_the_simulated_api_is_tested() -> None:

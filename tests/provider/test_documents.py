@@ -99,7 +99,13 @@ def test_the_clock_s_time_is_found() -> None:
     assert caught.value.fault is Fault.FOREIGN
 
 
-@pytest.mark.parametrize("body", [b"", b"<html/>", b"<!DOCTYPE html><html></html>", b"<response>"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"<html/>", b"<!DOCTYPE html><html></html>", b"<response>"),
+        b"<response><money>7</money></response>",
+    ],
+)
 def test_what_is_not_the_provider_s_document_is_no_answer(body: bytes) -> None:
     with pytest.raises(ProviderError, match="not the provider's API in XML") as caught:
         states_document("xml", body)
@@ -114,3 +120,13 @@ def test_a_state_of_the_json_api_is_the_one_that_a_webhook_would_have_brought() 
         "state": "deliver", "price": 10.6000000, "num_parts": 1}]"""
     answered = parse(states_document("json", asked), max_states=10).states
     assert answered == parse(posted, max_states=10).states
+
+
+def test_a_text_that_quotes_the_name_of_the_time_stays_as_it_is() -> None:
+    body = rb'[{"id_sms": 1, "state": "send", "note": "\"time_change_state\": 1"}]'
+    assert states_document("json", body) == body
+
+
+def test_no_states_at_all_are_an_answer() -> None:
+    assert states_document("xml", b"<response/>") == b"<response/>"
+    assert states_document("json", b"[]") == b"[]"

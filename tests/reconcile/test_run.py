@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 
-from bridge.config.settings import Settings
+from bridge.config.settings import Settings, route_of
 from bridge.errors import BridgeError
+from bridge.model import Form, Message
+from bridge.pipeline import prepare
 from bridge.reconcile import run
 from bridge.reconcile.asking import Pace
+from bridge.reconcile.journal import Journal, Run
 from bridge.reconcile.report import Report
 from bridge.reconcile.run import Terms, Wanted, reconcile
 from bridge.reconcile.topic import Holdings
 from bridge.reconcile.work_list import WorkList, read_work_list
 from bridge.simulate.api import Api
+from bridge.simulate.documents import SentState, render
 from tests.support.provider import known
 from tests.support.settings import settings
 
@@ -50,6 +54,25 @@ def account(api: Api, **changes: Any) -> dict[str, Any]:
 
 def line(endpoint: str, *ids: str) -> str:
     return json.dumps({"endpoint": endpoint, "unlisted_ids": ids})
+
+
+@pytest.mark.parametrize("form", ["xml", "json"])
+def test_the_events_of_either_form_are_those_of_a_webhook(form: str) -> None:
+    """Whichever form the states were posted in, and whichever they are asked for in."""
+    sent = SentState("3234", "read", "2011-01-01 12:57:46", "deliver", "read")
+    noted: list[Message] = []
+    with Api({"3234": sent}) as api:
+        using = settings({"provider": {"url": f"{api.url}/{form}", "token": "t", "format": form}})
+        wanted = Wanted(work=read_work_list(["3234"]))
+        given = terms(asyncio.Event(), dry_run=True, note=noted.append)
+        report = asyncio.run(reconcile(using, wanted, given))
+    assert report.whole
+    assert [m.event_id for m in noted] == ["3234.940d7bb750bed8bb52b9621402425a66"]
+    route = route_of(using, using.endpoints[0])
+    for posted in Form:
+        body = render([sent], posted)
+        (item,) = prepare(route, body, NOW, max_states=1).items
+        assert item.message == noted[0]
 
 
 OTHER = {"name": "other", "path": "/other", "source": "urn:example:sms:other"}
@@ -125,3 +148,16 @@ def test_the_ids_of_two_sources_are_not_mixed_up() -> None:
         with pytest.raises(BridgeError, match="name one of main, other with --endpoint"):
             dry_run(using, read_work_list(lines))
         assert dry_run(using, read_work_list(lines), endpoint="other").new == 2
+
+
+@pytest.mark.parametrize("endpoints", [[{}], [{"name": "renamed"}]])
+def test_messages_of_an_endpoint_that_is_gone_are_not_forgotten(
+    tmp_path: Path, endpoints: list[dict[str, Any]]
+) -> None:
+    place = tmp_path / "place"
+    with Journal.begun(place, Run({}, {"main": ["1"]}, None, [], [], 0, 0, {})):
+        pass
+    given = terms(asyncio.Event(), resume=place)
+    with pytest.raises(BridgeError, match="endpoint main of the interrupted run has no provider"):
+        asyncio.run(reconcile(settings(*endpoints), Wanted(), given))
+    assert place.exists()
