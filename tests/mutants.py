@@ -223,8 +223,8 @@ FAST = (
     FastMutant(
         "identifies a value by its lower case",
         "parse/states.py",
-        "if given := value.strip():",
-        "if given := value.strip().lower():",
+        "given = value.strip()\n",
+        "given = value.strip().lower()\n",
         "tests/test_identity.py",
     ),
     FastMutant(

@@ -78,6 +78,7 @@ def test_an_attributes_name_at_the_limit_and_one_beyond() -> None:
 
     assert valid(f'id_sms="1" {name}="x"').values == {name: "x"}
     assert reason(f'id_sms="1" {name}n="x"') == "attribute_too_long"
+    assert reason(f'id_sms="1" xmlns:{name}="x"') == "attribute_too_long"
 
 
 @pytest.mark.parametrize("name", ["note", "time", "sms"])

@@ -104,10 +104,11 @@ def _valid_state(id_sms: str, element: Mapping[str, str], statuses: Container[st
             text = value
         elif key == _TIME_ATTRIBUTE:
             raw_time = value.strip()
-        elif key != _ID_ATTRIBUTE and not (key.startswith("@xml") and is_of_xml(key)):
+        elif key != _ID_ATTRIBUTE:
             if len(key) > MAX_NAME_CHARACTERS + 1:
                 raise _too_long(key)
-            if given := value.strip():
+            given = value.strip()
+            if given and not is_of_xml(key):
                 values[key[1:]] = given
     if len(values) > 1 and [*values] != (names := sorted(values)):
         values = {name: values[name] for name in names}
@@ -118,7 +119,7 @@ def _valid_state(id_sms: str, element: Mapping[str, str], statuses: Container[st
 
 def is_of_xml(key: str) -> bool:
     """Whether an attribute is XML's own, and none of the provider's."""
-    return key.startswith(("@xmlns", "@xml:"))
+    return key.startswith("@xml") and key.startswith(("@xmlns", "@xml:"))
 
 
 def _too_long(key: str) -> _Defect:
