@@ -94,7 +94,7 @@ class ProviderError(BridgeError):
 
 
 class DocumentError(BridgeError):
-    """The body is refused as a whole.
+    """The body is rejected as a whole.
 
     `reason` is one fixed word (the dead letter carries it); `detail` is for people, and clipped:
     it may quote the body. `line` counts from 1, or is None if the parser names no place.

@@ -75,7 +75,7 @@ class Conversion:
     """What a body becomes while Kafka accepts everything.
 
     `numbers` are, of each message, the states it stands for, counted from 1. `error` is set
-    if the body is refused as a whole; its dead letter then is the only message, if any.
+    if the body is not accepted; its dead letter then is the only message, if any.
     """
 
     route: Route
@@ -92,9 +92,9 @@ def dry_run(body: bytes, route: Route, server: Server, received_at: datetime) ->
     if len(body) > server.max_body_bytes:
         what = f"the body is over {server.max_body_bytes} bytes"
         error = DocumentError("too_large", what)
-        return _refused(route, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error)
+        return _problem(route, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error)
     if is_blank(body):
-        return _refused(route, HTTPStatus.BAD_REQUEST, DocumentError("empty", "the body is empty"))
+        return _problem(route, HTTPStatus.BAD_REQUEST, DocumentError("empty", "the body is empty"))
     form = form_of(body)
     published: list[Message] = []
     pipeline = Pipeline(DryRun(published.append))
@@ -103,7 +103,7 @@ def dry_run(body: bytes, route: Route, server: Server, received_at: datetime) ->
     except DocumentError as exc:
         letter = pipeline.publish_dead_letter(route, exc, body, received_at, NO_DEADLINE)
         asyncio.run(letter)
-        return _refused(route, HTTPStatus.BAD_REQUEST, exc, tuple(published), form)
+        return _problem(route, HTTPStatus.BAD_REQUEST, exc, tuple(published), form)
     receipt = asyncio.run(pipeline.accept(route, prepared, received_at, NO_DEADLINE))
     return Conversion(
         route=route,
@@ -125,7 +125,7 @@ def _numbers(prepared: Prepared, published: list[Message]) -> tuple[tuple[int, .
     return tuple(tuple(numbers[message.topic, message.event_id]) for message in published)
 
 
-def _refused(
+def _problem(
     route: Route,
     status: HTTPStatus,
     error: DocumentError,

@@ -79,7 +79,7 @@ class Metrics:
     """What the program measures; every label has a bounded set of values."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
         self._make_traffic()
         self._make_sizes()

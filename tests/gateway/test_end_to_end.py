@@ -143,7 +143,7 @@ def test_a_topic_that_is_made_again_gets_its_records_again(
 def test_dead_letters(
     kafka: ExternalKafka, gateway: Gateway, kafka_topic: str, rejected: str
 ) -> None:
-    """An invalid state is acknowledged by its dead letter, a refused body never."""
+    """An invalid state is acknowledged by its dead letter, a rejected body never."""
     assert gateway.post(document("1", "b@d", "2")).ids == ["1", "b@d", "2"]
     assert gateway.post(b"<response><state").status == 400
     assert len(read(kafka, kafka_topic, 2)) == 2
