@@ -134,19 +134,14 @@ class Prepared:
 
 def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:
     """All that can be done of a body without Kafka, on any thread. Raises DocumentError."""
-    document = _parsed(body, max_states, route.statuses)
+    document = _parsed(body, max_states, route.words)
     items: list[Item] = []
     delays: dict[float, int] = {}
     received = received_at.timestamp()
-    unreadable = attributes = characters = 0
+    unreadable = 0
     for state in document.states:
         items.append(Item(state, message_for(route, state, received_at)))
-        held = state.element if isinstance(state, State) else state.received.attributes
-        attributes += len(held)
-        characters += sum(map(len, held)) + sum(map(len, held.values()))
-        if isinstance(state, InvalidState):
-            characters += len(state.received.text) + len(state.received.children)
-        elif state.raw_time:
+        if isinstance(state, State) and state.raw_time:
             changed = timestamp(state.raw_time, route.timezone)
             if changed is None:
                 unreadable += 1
@@ -157,13 +152,13 @@ def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int
         document.unprocessed_ids,
         unreadable,
         delays,
-        attributes,
-        characters,
+        document.attributes,
+        document.characters,
         document.is_foreign,
     )
 
 
-def _parsed(body: bytes, max_states: int, statuses: Container[str]) -> Document:
+def _parsed(body: bytes, max_states: int, statuses: frozenset[str]) -> Document:
     try:
         return parse(body, max_states=max_states, statuses=statuses)
     except DocumentError as error:

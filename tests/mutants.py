@@ -134,6 +134,13 @@ FAST = (
         "test_a_hostile_body_is_answered_as_the_contract_says[structure-deep_nesting]",
     ),
     FastMutant(
+        "reads the last of two attributes of one name",
+        "parse/plain_form.py",
+        "if len(element) < len(pairs) or ",
+        "if ",
+        "tests/test_plain_form.py::test_what_is_not_plain_is_left_to_the_one_that_decides",
+    ),
+    FastMutant(
         "takes the dead letter of a too large event for granted",
         "pipeline.py",
         "        await self._publish(letters, self._deadline)\n",
