@@ -159,6 +159,7 @@ async def _gateway(told: Settings) -> Callable[[], HttpProtocol]:
         lifespan="off",
         interface="asgi3",
         log_config=None,
+        proxy_headers=False,
     )
     config.load()
     server = ServerState()
