@@ -230,8 +230,8 @@ FAST = (
     FastMutant(
         "reads documents in order of arrival",
         "gateway/reader.py",
-        "min(self._waiting, key=lambda waiting: waiting.due)",
-        "next(iter(self._waiting))",
+        "min(self.waiting, key=lambda waiting: waiting.due)",
+        "next(iter(self.waiting))",
         "tests/gateway/test_reader.py",
     ),
     FastMutant(
