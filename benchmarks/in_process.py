@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from bridge.gateway.server import _spare_the_collector
 from bridge.kafka import Publisher, Supervisor
 from bridge.kafka.producer import MAX_BATCH_BYTES
 from bridge.observability import logging as logs
+from bridge.observability.log_writer import LogWriter
 from bridge.observability.metrics import Metrics
 from tests.support.fake_kafka import FakeProducer, durable
 from tests.support.settings import settings
@@ -137,7 +139,7 @@ class Load:
             self._done.set_result(None)
 
 
-async def _gateway(told: Settings) -> Callable[[], HttpProtocol]:
+async def _gateway(told: Settings, log_writer: LogWriter | None) -> Callable[[], HttpProtocol]:
     """Everything that `serve` puts together for its public listener; what makes connections."""
     _spare_the_collector()
 
@@ -154,11 +156,15 @@ async def _gateway(told: Settings) -> Callable[[], HttpProtocol]:
         supervisor,
         RecentEvents(duplicates.remember, duplicates.seconds),
     )
+    options: dict[str, Any] = {}
+    if "write_info" in signature(public_app).parameters:  # a commit may be from before it
+        options["write_info"] = logs.straight(log_writer, told.log.level, told.log.format)
     config = uvicorn.Config(
-        public_app(told, publisher, Metrics(), Health(lambda: None)),
+        public_app(told, publisher, Metrics(), Health(lambda: None), **options),
         lifespan="off",
         interface="asgi3",
         log_config=None,
+        proxy_headers=False,
     )
     config.load()
     server = ServerState()
@@ -168,8 +174,8 @@ async def _gateway(told: Settings) -> Callable[[], HttpProtocol]:
 
 async def _serve(templates: dict[int, list[Template]]) -> None:
     told = settings()
-    logs.configure(told.log.level, told.log.format)
-    load = Load(await _gateway(told), templates)
+    log_writer = logs.configure(told.log.level, told.log.format)
+    load = Load(await _gateway(told, log_writer), templates)
     # The loop stands still between two measurements.
     for line in sys.stdin:
         print(await load.seconds(*map(int, line.split())), flush=True)  # noqa: T201

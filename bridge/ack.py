@@ -41,8 +41,9 @@ def acknowledged(
         if len(id_sms) > MAX_LISTED_CHARACTERS:
             whole[id_sms] = False
     listed = [id_sms for id_sms, is_whole in whole.items() if is_whole]
-    unlisted = [id_sms for id_sms, is_whole in whole.items() if not is_whole]
-    return listed, unlisted
+    if len(listed) == len(whole):  # as nearly always
+        return listed, []
+    return listed, [id_sms for id_sms, is_whole in whole.items() if not is_whole]
 
 
 def answer(ids: Iterable[str], form: Form = Form.XML) -> bytes:

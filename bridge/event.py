@@ -33,37 +33,72 @@ _UNKNOWN = Meaning()
 
 def status_message(route: Route, state: State, received_at: datetime) -> Message:
     """The status event of a valid state; `received_at` is in UTC."""
-    id_sms, status, channels, values, raw_time, _ = state
-    final, outcome, rank = route.statuses.get(status, _UNKNOWN)
+    id_sms, status, _, _, raw_time, _ = state
     moment = _changed_at(raw_time, route.timezone) if raw_time else None
-    changed_at = None if moment is None else moment.text
     received, timestamp_ms = _receipt(received_at)
     identity = event_id(route.source, state)
-    envelope = {
-        "specversion": "1.0",
-        "id": identity,
-        "source": route.source,
-        "type": f"{route.type_prefix}.status.{status}",
-        "time": changed_at or received,
-        "datacontenttype": "application/json",
-        "dataschema": STATUS_SCHEMA,
-        "partitionkey": id_sms,
-        "subject": id_sms,
-        "data": {
-            "id_sms": id_sms,
-            "status": status,
-            "outcome": outcome,
-            "final": final,
-            "rank": rank,
-            "channels": channels,
-            "attributes": {n: v for n, v in values.items() if n not in channels},
-            "changed_at": changed_at,
-            "raw_time": raw_time,
-            "received_at": received,
-        },
-    }
-    value, headers = _write(route, envelope)
+    word = _word(route.source, route.type_prefix, status, route.statuses.get(status, _UNKNOWN))
+    data = _status_data(state, word, moment, received)
+    time = received if moment is None else moment.text
+    if route.content_mode == "structured" and route.trace is None:
+        # As `_write` does, in a sixth of its time.
+        name = _unquoted(id_sms)
+        headers = _STRUCTURED_HEADERS
+        value = (
+            f'{{"specversion":"1.0","id":"{name}{identity[len(id_sms) :]}{word.before_time}{time}'
+            f'{_BEFORE_KEY}{name}","subject":"{name}","data":{data}}}'
+        ).encode()
+    else:
+        envelope = {
+            "specversion": "1.0",
+            "id": identity,
+            "source": route.source,
+            "type": word.type,
+            "time": time,
+            "datacontenttype": "application/json",
+            "dataschema": STATUS_SCHEMA,
+            "partitionkey": id_sms,
+            "subject": id_sms,
+        }
+        value, headers = _write(route, envelope, data.encode())
     return Message(route.topic, id_sms.encode(), value, headers, timestamp_ms, identity)
+
+
+class _Word(NamedTuple):
+    """What follows from a status for its events: their type, and pieces of their JSON."""
+
+    type: str
+    before_time: str
+    meaning: str
+
+
+@lru_cache(maxsize=256)
+def _word(source: str, type_prefix: str, status: str, meaning: Meaning) -> _Word:
+    type_ = f"{type_prefix}.status.{status}"
+    envelope = _json({"source": source, "type": type_, "time": ""})
+    said = {
+        "status": status,
+        "outcome": meaning.outcome,
+        "final": meaning.final,
+        "rank": meaning.rank,
+    }
+    return _Word(type_, f'",{envelope[1:-2]}', _json(said)[1:-1])
+
+
+def _status_data(state: State, word: _Word, moment: "_Moment | None", received: str) -> str:
+    """An event's data, in JSON."""
+    id_sms, _, channels, values, raw_time, _ = state
+    rest = "{}"
+    if len(values) > len(channels):
+        rest = _json({name: value for name, value in values.items() if name not in channels})
+    if moment is not None:
+        times = f'"changed_at":"{moment.text}","raw_time":"{raw_time}"'
+    else:
+        times = f'"changed_at":null,"raw_time":{_json(raw_time)}'
+    return (
+        f'{{"id_sms":"{_unquoted(id_sms)}",{word.meaning},"channels":{_json(channels)},'
+        f'"attributes":{rest},{times},"received_at":"{received}"}}'
+    )
 
 
 def rejected_state(
@@ -279,38 +314,62 @@ _HEADER_NAMES = {
 _SHARED = frozenset({"specversion", "source", "datacontenttype", "dataschema"})
 _encoded = lru_cache(maxsize=64)(str.encode)
 _STRUCTURED_HEADERS = [("content-type", b"application/cloudevents+json")]
+_BEFORE_KEY = (
+    f'","datacontenttype":"application/json","dataschema":"{STATUS_SCHEMA}","partitionkey":"'
+)
 
 
-def _structured(envelope: dict[str, Any]) -> tuple[bytes, list[tuple[str, bytes]]]:
-    return _written(envelope), _STRUCTURED_HEADERS
+def _structured(
+    envelope: dict[str, str], data: bytes, context: dict[str, str]
+) -> tuple[bytes, list[tuple[str, bytes]]]:
+    whole = {**envelope, "data": orjson.Fragment(data), **context}
+    return _dumps(whole), _STRUCTURED_HEADERS
 
 
-def _binary(envelope: dict[str, Any]) -> tuple[bytes, list[tuple[str, bytes]]]:
-    data = envelope.pop("data")
+def _binary(
+    envelope: dict[str, str], data: bytes, context: dict[str, str]
+) -> tuple[bytes, list[tuple[str, bytes]]]:
     headers = [
         (_HEADER_NAMES[name], _encoded(value) if name in _SHARED else value.encode())
-        for name, value in envelope.items()
+        for name, value in (envelope | context).items()
     ]
-    return _written(data), headers
-
-
-def _written(value: dict[str, Any]) -> bytes:
-    # A copy: what orjson returns keeps the buffer that it wrote to, some 4 KB or more.
-    return b"%b" % orjson.dumps(value)
+    return data, headers
 
 
 _WRITERS = {"structured": _structured, "binary": _binary}
 
 
-def _write(route: Route, envelope: dict[str, Any]) -> tuple[bytes, list[tuple[str, bytes]]]:
+def _write(
+    route: Route, envelope: dict[str, str], data: bytes
+) -> tuple[bytes, list[tuple[str, bytes]]]:
     """Value and headers; a trace is in both, as the Distributed Tracing extension has it."""
-    trace = route.trace
+    write, trace = _WRITERS[route.content_mode], route.trace
     if trace is None:
-        return _WRITERS[route.content_mode](envelope)
+        return write(envelope, data, {})
     context = {name: text for name, text in trace._asdict().items() if text}
-    value, headers = _WRITERS[route.content_mode](envelope | context)
+    value, headers = write(envelope, data, context)
     # Consumers' own tracing looks for it in the record, whatever the record holds.
     return value, [*headers, *((name, text.encode()) for name, text in context.items())]
+
+
+# --- JSON --------------------------------------------------------------------------------
+
+
+def _dumps(value: Any) -> bytes:
+    # A copy: what orjson returns keeps the buffer that it wrote to, some 4 KB or more.
+    return b"%b" % orjson.dumps(value)
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _unquoted(text: str) -> str:
+    """What stands between the quotes of a text in JSON; of most ids it is the text itself."""
+    return text if text.isalnum() else _json(text)[1:-1]
+
+
+# --- dead letters ------------------------------------------------------------------------
 
 
 def _rejected(
@@ -337,9 +396,9 @@ def _rejected(
         "dataschema": REJECTED_SCHEMA,
         "partitionkey": key,
         **({"subject": subject} if subject else {}),
-        "data": {**data, "endpoint": route.endpoint, "received_at": received},
     }
-    value, headers = _write(route, envelope)
+    whole = _dumps({**data, "endpoint": route.endpoint, "received_at": received})
+    value, headers = _write(route, envelope, whole)
     return Message(topic, key.encode(), value, headers, timestamp_ms, digest)
 
 

@@ -35,6 +35,7 @@ MEANINGS: Mapping[str, Meaning] = {
     **dict.fromkeys(("not_deliver", "expired", "undeliv", "rejectd", "deleted"), _UNDELIVERED),
     "read": Meaning(final=True, outcome="delivered", rank=3),
 }
+WORDS = frozenset(MEANINGS)
 
 MAX_LISTED_CHARACTERS = 256  # of an id: a longer one is not listed, whatever becomes of its state
 OTHER_STATUS = "other"  # stands for every status word that is not the provider's own
@@ -111,18 +112,20 @@ class InvalidState(NamedTuple):
     received: Received
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """What a body holds.
 
     `unprocessed_ids` are the ids of the states past the limit, each once, in their order: they
     must not be acknowledged in this answer, so that the provider sends them again. `is_foreign`
-    tells that it holds no state, but something else.
+    tells that it holds no state, but something else. `attributes` and `characters` say how heavy
+    the states are: they hold no more.
     """
 
     states: tuple[State | InvalidState, ...]
     unprocessed_ids: tuple[str, ...]
     is_foreign: bool
+    attributes: int
+    characters: int
 
 
 class Trace(NamedTuple):
@@ -137,7 +140,8 @@ class Route:
     """Where an endpoint's events come from and go to, and how they are written.
 
     `dead_letter_topic` is None if invalid states are not to be published; `statuses` are the words
-    that are known; `trace` is that of the request at hand, if requests are traced.
+    that are known, with what they mean, and `words` the words alone; `trace` is that of the request
+    at hand, if requests are traced.
     """
 
     endpoint: str
@@ -149,6 +153,11 @@ class Route:
     content_mode: Literal["structured", "binary"]
     statuses: Mapping[str, Meaning] = field(default_factory=lambda: MEANINGS)
     trace: Trace | None = None
+    words: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Derive what follows from the rest."""
+        object.__setattr__(self, "words", frozenset(self.statuses))
 
 
 class Message(NamedTuple):

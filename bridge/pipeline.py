@@ -1,10 +1,10 @@
 """The stages in order: body, states, events, outcomes, answer. Knows nothing of HTTP."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from bridge.ack import acknowledged
 from bridge.errors import DocumentError
@@ -59,8 +59,7 @@ class DryRun:
         return [Outcome(Result.PUBLISHED)] * len(messages)
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What became of a document.
 
     `listed` are the ids to acknowledge; `past_max_states` counts those of states that were not
@@ -107,8 +106,7 @@ class Receipt:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A document's states, each with what is to be published of it.
 
     `unprocessed_ids` are those of states past the limit. `unreadable_times` counts states whose
@@ -120,7 +118,7 @@ class Prepared:
     items: list[Item]
     unprocessed_ids: tuple[str, ...] = ()
     unreadable_times: int = 0
-    delays: Mapping[float, int] = field(default_factory=dict)
+    delays: Mapping[float, int] = MappingProxyType({})
     attributes: int = 0
     characters: int = 0
     is_foreign: bool = False
@@ -134,19 +132,14 @@ class Prepared:
 
 def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int) -> Prepared:
     """All that can be done of a body without Kafka, on any thread. Raises DocumentError."""
-    document = _parsed(body, max_states, route.statuses)
+    document = _parsed(body, max_states, route.words)
     items: list[Item] = []
     delays: dict[float, int] = {}
     received = received_at.timestamp()
-    unreadable = attributes = characters = 0
+    unreadable = 0
     for state in document.states:
         items.append(Item(state, message_for(route, state, received_at)))
-        held = state.element if isinstance(state, State) else state.received.attributes
-        attributes += len(held)
-        characters += sum(map(len, held)) + sum(map(len, held.values()))
-        if isinstance(state, InvalidState):
-            characters += len(state.received.text) + len(state.received.children)
-        elif state.raw_time:
+        if isinstance(state, State) and state.raw_time:
             changed = timestamp(state.raw_time, route.timezone)
             if changed is None:
                 unreadable += 1
@@ -157,13 +150,13 @@ def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int
         document.unprocessed_ids,
         unreadable,
         delays,
-        attributes,
-        characters,
+        document.attributes,
+        document.characters,
         document.is_foreign,
     )
 
 
-def _parsed(body: bytes, max_states: int, statuses: Container[str]) -> Document:
+def _parsed(body: bytes, max_states: int, statuses: frozenset[str]) -> Document:
     try:
         return parse(body, max_states=max_states, statuses=statuses)
     except DocumentError as error:
@@ -190,7 +183,7 @@ class Pipeline:
             if item.outcome.too_large and item.message is not None:
                 letters.start(item.message, item.outcome)
         await letters.settle()
-        return _receipt(prepared, route.statuses)
+        return _receipt(prepared, route.words)
 
     async def publish_dead_letter(
         self,
@@ -214,15 +207,16 @@ class Pipeline:
         on_too_large: OnTooLarge = lambda _message, _outcome: None,
     ) -> None:
         """Give each item its outcome; identical events are one record and share it."""
-        unique: dict[tuple[str, str], Message] = {}
-        for item in items:
-            if item.message is not None:
-                unique.setdefault((item.message.topic, item.message.event_id), item.message)
+        # An event's id tells its topic, too: that of a status has a stop, a dead letter's has none.
+        unique = {item.message.event_id: item.message for item in items if item.message is not None}
         outcomes = await self._publisher.publish(list(unique.values()), deadline, on_too_large)
+        if len(outcomes) == len(items):  # as nearly always
+            for item, outcome in zip(items, outcomes, strict=True):
+                item.outcome = outcome
+            return
         of = dict(zip(unique, outcomes, strict=True))
         for item in items:
-            message = item.message
-            item.outcome = DROPPED if message is None else of[message.topic, message.event_id]
+            item.outcome = DROPPED if item.message is None else of[item.message.event_id]
 
 
 class _Letters:
@@ -244,7 +238,7 @@ class _Letters:
         self._received_at = received_at
         self._deadline = deadline
         self._publish = publish
-        self._by_event: dict[tuple[str, str], list[Item]] = {}
+        self._by_event: dict[str, list[Item]] = {}
         self._letters: list[tuple[Item, Item]] = []  # an item, and its letter as one
         self._waiting: list[Item] = []
         self._publishing: list[asyncio.Task[None]] = []
@@ -264,7 +258,8 @@ class _Letters:
 
     async def settle(self) -> None:
         """Wait for the dead letters, and put them in the place of their events."""
-        await asyncio.gather(*self._publishing)
+        if self._publishing:
+            await asyncio.gather(*self._publishing)
         for item, letter in self._letters:
             item.state, item.message, item.outcome = letter.state, letter.message, letter.outcome
 
@@ -273,10 +268,9 @@ class _Letters:
         if not self._by_event:
             for item in self._items:
                 if item.message is not None:
-                    event = item.message.topic, item.message.event_id
-                    self._by_event.setdefault(event, []).append(item)
-        items = self._by_event[message.topic, message.event_id]
-        self._by_event[message.topic, message.event_id] = []
+                    self._by_event.setdefault(item.message.event_id, []).append(item)
+        items = self._by_event[message.event_id]
+        self._by_event[message.event_id] = []
         return items
 
     async def _publish_waiting(self) -> None:
@@ -284,7 +278,7 @@ class _Letters:
         await self._publish(letters, self._deadline)
 
 
-def _receipt(prepared: Prepared, statuses: Container[str]) -> Receipt:
+def _receipt(prepared: Prepared, words: frozenset[str]) -> Receipt:
     """Count a document's states, in one pass."""
     counts: dict[tuple[str, Result], int] = {}
     rejected: dict[str, int] = {}
@@ -303,7 +297,7 @@ def _receipt(prepared: Prepared, statuses: Container[str]) -> Receipt:
         word = OTHER_STATUS
         if isinstance(state, InvalidState):
             rejected[state.reason] = rejected.get(state.reason, 0) + 1
-        elif state.status in statuses:
+        elif state.status in words:
             word = state.status
         else:
             unknown[state.status] = unknown.get(state.status, 0) + 1

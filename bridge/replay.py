@@ -414,7 +414,7 @@ def _prepared_state(
     route: Route, content: Content, received: Received, received_at: datetime
 ) -> Prepared:
     _verify(content, state_bytes(received))
-    state = parse_state(received, route.statuses)
+    state = parse_state(received, route.words)
     return Prepared([Item(state, message_for(route, state, received_at))])
 
 

@@ -8,14 +8,24 @@ only enters its name in a table; nearly all of them leave it long before.
 import asyncio
 import math
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
+
+
+class Wait(Protocol):
+    """A wait with a deadline, on the loop's clock."""
+
+    deadline: float
+
+    def end(self) -> None:
+        """End it: the deadline has passed."""
+        ...
 
 
 class Timeouts:
     """The waits under way on one loop."""
 
     def __init__(self) -> None:
-        self._waits: dict[Timeout, None] = {}
+        self._waits: dict[Wait, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
 
@@ -23,13 +33,13 @@ class Timeouts:
         """Limit the block until the deadline, on the loop's clock; TimeoutError past it."""
         return Timeout(self, deadline)
 
-    def enter(self, wait: "Timeout") -> None:
+    def enter(self, wait: Wait) -> None:
         """Have the wait ended at its deadline."""
         self._waits[wait] = None
         if wait.deadline < self._rings_at:
             self._ring_at(wait.deadline)
 
-    def leave(self, wait: "Timeout") -> None:
+    def leave(self, wait: Wait) -> None:
         """Forget a wait that is over, if it was not ended."""
         self._waits.pop(wait, None)
 

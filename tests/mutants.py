@@ -134,6 +134,13 @@ FAST = (
         "test_a_hostile_body_is_answered_as_the_contract_says[structure-deep_nesting]",
     ),
     FastMutant(
+        "reads the last of two attributes of one name",
+        "parse/plain_form.py",
+        "if len(element) < len(pairs) or ",
+        "if ",
+        "tests/test_plain_form.py::test_what_is_not_plain_is_left_to_the_one_that_decides",
+    ),
+    FastMutant(
         "takes the dead letter of a too large event for granted",
         "pipeline.py",
         "        await self._publish(letters, self._deadline)\n",
@@ -251,8 +258,8 @@ FAST = (
     FastMutant(
         "reads documents in order of arrival",
         "gateway/reader.py",
-        "min(self._waiting, key=lambda waiting: waiting.due)",
-        "next(iter(self._waiting))",
+        "min(self.waiting, key=lambda waiting: waiting.due)",
+        "next(iter(self.waiting))",
         "tests/gateway/test_reader.py",
     ),
     FastMutant(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+import orjson
 import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka, to_binary, to_structured
 from cloudevents.core.formats.json import JSONFormat
@@ -20,7 +21,7 @@ from bridge.event import (
     rejected_state,
     status_message,
 )
-from bridge.model import MEANINGS, InvalidState, Message, Received, State
+from bridge.model import MEANINGS, InvalidState, Message, Received, State, Trace
 from tests.support.event import AT, MODES, SOURCE, Mode, data_of, event_of, route
 from tests.support.reference import event_id as reference_id
 
@@ -427,6 +428,28 @@ def test_both_forms_are_read_back_alike_by_the_sdk(
     assert data["channels"] == {name: values[name].lower() for name in channels}
     assert data["attributes"] == {n: v for n, v in values.items() if n not in channels}
     assert (data["id_sms"], data["raw_time"]) == (id_sms, raw_time)
+
+
+@settings(deadline=None)  # a loaded machine is no failure
+@given(
+    st.text("azAZ09._-", min_size=1, max_size=64),
+    st.text("az09_", min_size=1, max_size=64) | st.sampled_from(sorted(MEANINGS)),
+    st.dictionaries(XML_TEXT.filter(bool), XML_TEXT, max_size=3),
+    st.sampled_from([None, "2011-01-01 12:57:46"]) | XML_TEXT.filter(bool),
+)
+def test_what_is_written_in_pieces_is_what_is_written_at_once(
+    id_sms: str, status: str, values: dict[str, str], raw_time: str | None
+) -> None:
+    """The usual event is put together from pieces of JSON; one with a trace is not."""
+    one = state(id_sms, status, values, raw_time, [*values][::2])
+    trace = Trace("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    pieces = status_message(route(), one, AT)
+    whole = status_message(replace(route(), trace=trace), one, AT)
+
+    assert orjson.dumps(orjson.loads(pieces.value)) == pieces.value
+    ending = f',"traceparent":"{trace.traceparent}"}}'.encode()
+    assert pieces.value == whole.value.removesuffix(ending) + b"}"
+    assert pieces._replace(value=b"", headers=[]) == whole._replace(value=b"", headers=[])
 
 
 # --- held against the SDK ----------------------------------------------------------------

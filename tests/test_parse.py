@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import DocumentError
 from bridge.event import event_id
-from bridge.model import MEANINGS, Document, InvalidState, Received, State
+from bridge.model import MEANINGS, WORDS, Document, InvalidState, Received, State
 from bridge.parse import is_blank, limits, parse, received
 from bridge.parse.states import CHANNELS
 
@@ -430,7 +430,7 @@ def test_which_words_are_known_decides_on_channels_and_on_nothing_else() -> None
     body = b'<response><state id_sms="1" rcs="Seen" vk="read" note="seen">read</state></response>'
 
     (plain,) = parse(body, max_states=1).states
-    (configured,) = parse(body, max_states=1, statuses={*MEANINGS, "seen"}).states
+    (configured,) = parse(body, max_states=1, statuses=WORDS | {"seen"}).states
 
     assert isinstance(plain, State)
     assert isinstance(configured, State)

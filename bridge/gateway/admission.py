@@ -169,6 +169,8 @@ class Lease:
             self._leave_unfinished()
         self.bytes += count
         capacity.bytes += count
+        if self.bytes <= SMALL_BYTES and capacity.bytes <= capacity.max_bytes:
+            return True  # as nearly always; all that follows comes to the same
         if not capacity.make_room(self):
             return False
         others = capacity.finished_bytes - self.bytes
@@ -225,11 +227,10 @@ class Lease:
             cut()
 
     def _abandon_body(self) -> None:
-        """Give back the bytes of a body of which more was to come; else nothing."""
-        if self._cut is not None:
-            self._leave_unfinished()
-            self.capacity.bytes -= self.bytes
-            self.bytes = 0
+        """Give back the bytes of a body of which more was to come."""
+        self._leave_unfinished()
+        self.capacity.bytes -= self.bytes
+        self.bytes = 0
 
     def hand_over(self, other: "Lease") -> None:
         """Let another lease have the posts and states of this one."""
@@ -239,12 +240,14 @@ class Lease:
 
     def release(self) -> None:
         """Give back all that was taken."""
-        self._abandon_body()
-        self.capacity.posts -= self.posts
-        self.capacity.bytes -= self.bytes
-        self.capacity.states -= self.states
+        capacity = self.capacity
+        if self._cut is not None:
+            self._abandon_body()
+        capacity.posts -= self.posts
+        capacity.bytes -= self.bytes
+        capacity.states -= self.states
         self.posts = self.bytes = self.states = 0
-        self.capacity.freed()
+        capacity.freed()
 
     @property
     def _size(self) -> int:

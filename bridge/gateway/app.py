@@ -25,6 +25,7 @@ from bridge.observability.requests import (
     Observers,
     RequestLog,
     RequestMetrics,
+    WriteInfo,
 )
 from bridge.pipeline import Pipeline, Publisher
 from bridge.ratelimit import RateLimit
@@ -73,8 +74,12 @@ def public_app(
     *,
     tracing: "Tracing | None" = None,
     observer: Observer | None = None,
+    write_info: WriteInfo | None = None,
 ) -> Paths:
-    """One webhook per endpoint, with and without a trailing slash; `observer` sees all requests."""
+    """One webhook per endpoint, with and without a trailing slash; `observer` sees all requests.
+
+    `write_info` is the way of the log for lines of level info, if it has a shorter one.
+    """
     capacity = Capacity(
         max_posts=settings.server.max_in_flight,
         max_bytes=settings.server.max_in_flight_bytes,
@@ -97,7 +102,10 @@ def public_app(
     )
     applications: dict[str, ASGIApp] = {}
     for endpoint in settings.endpoints:
-        webhook = _webhook(settings, endpoint, shared, metrics, tracing=tracing, observer=observer)
+        log = RequestLog(endpoint.name, write_info)
+        webhook = _webhook(
+            settings, endpoint, shared, metrics, log, tracing=tracing, observer=observer
+        )
         for path in (endpoint.path, endpoint.path.rstrip("/") + "/"):
             applications[path] = webhook
     return Paths(applications, NotFound(metrics, shared.proxies, observer))
@@ -108,6 +116,7 @@ def _webhook(
     endpoint: Endpoint,
     shared: Shared,
     metrics: Metrics,
+    log: RequestLog,
     *,
     tracing: "Tracing | None",
     observer: Observer | None,
@@ -116,7 +125,7 @@ def _webhook(
     allow = endpoint.auth.allow if endpoint.auth else ()
     observers: list[Observer] = [
         RequestMetrics(EndpointMetrics(metrics, endpoint.name, REFUSALS, route.statuses)),
-        RequestLog(endpoint.name),
+        log,
     ]
     if tracing is not None:
         from bridge.observability.tracing.spans import describe  # noqa: PLC0415 -- an extra

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# An extension of ASGI's scope: all of the body has come, so that it needs no time to be received.
+BODY_IS_HERE = "bridge.body_is_here"
+
 _DISCONNECT: Message = {"type": "http.disconnect"}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus
 }
-_CLOSE = (b"connection", b"close")
 _NO_CONTENT = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
@@ -102,17 +104,21 @@ class Exchange:
         self.started = True
         status = self._start["status"]
         headers = [*self._default_headers, *self._start.get("headers", ())]
-        names = {name.lower() for name, _ in headers}
-        if b"content-length" not in names and status not in _NO_CONTENT:
+        lines, has_length, closes = _STATUS_LINES[status], False, False
+        for name, value in headers:
+            lines += b"%b: %b\r\n" % (name, value)
+            lowered = name.lower()
+            has_length |= lowered == b"content-length"
+            closes |= lowered == b"connection" and value.lower() == b"close"
+        if lines.count(b"\n") != len(headers) + 1:
+            raise RuntimeError("a header of the answer has a line break")
+        if not has_length and status not in _NO_CONTENT:
             self._chunked = more
-            length = (b"content-length", b"%d" % len(content))
-            headers.append((b"transfer-encoding", b"chunked") if more else length)
-        if any(name.lower() == _CLOSE[0] and value.lower() == _CLOSE[1] for name, value in headers):
+            length = b"content-length: %d\r\n" % len(content)
+            lines += b"transfer-encoding: chunked\r\n" if more else length
+        if closes:
             self.keep_alive = False
         elif not self.keep_alive or not self._connection.body_is_here():
             self.keep_alive = False
-            headers.append(_CLOSE)
-        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        if lines.count(b"\n") != len(headers):
-            raise RuntimeError("a header of the answer has a line break")
-        return _STATUS_LINES[status] + lines + b"\r\n"
+            lines += b"connection: close\r\n"
+        return lines + b"\r\n"

@@ -20,8 +20,8 @@ from uvicorn.server import ServerState
 from bridge.ack import problem
 from bridge.errors import RequestError
 from bridge.gateway.connections import Connections
-from bridge.gateway.exchange import Exchange
-from bridge.gateway.framing import Head, HeadReader, body_of
+from bridge.gateway.exchange import BODY_IS_HERE, Exchange
+from bridge.gateway.framing import Head, HeadReader, body_of, whole_head
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +34,7 @@ STOPPING_LINGER_SECONDS = 0.5  # once the server is stopping
 PIECE_BYTES = 64 * 1024
 MAX_WAITING_BYTES = 64 * 1024  # that have come and that nobody has asked for
 
+_BODY_IS_HERE: dict[str, dict[str, object]] = {BODY_IS_HERE: {}}
 _piece = memoryview(bytearray(PIECE_BYTES))  # what the loop reads into; emptied at once
 
 
@@ -59,7 +60,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._connections = connections
         self.head_bytes = 0
         self.disconnected = False
-        self._reader = HeadReader()
+        self._reader: HeadReader | None = None  # of a head that comes in pieces
         self._exchange: Exchange | None = None
         self._waiting = b""  # what has come and is not looked at yet
         self._more: asyncio.Future[None] | None = None
@@ -156,7 +157,16 @@ class HttpProtocol(asyncio.BufferedProtocol):
     def _read_head(self) -> None:
         self._begun = True
         data, self._waiting = self._waiting, b""
-        rest = self._reader.feed(data)
+        whole = whole_head(data) if self._reader is None else None
+        if whole is not None:
+            head, self._waiting = whole
+            self._begin(head)
+        else:
+            self._read_piece(data)
+
+    def _read_piece(self, data: bytes) -> None:
+        reader = self._reader = self._reader or HeadReader()
+        rest = reader.feed(data)
         if rest is None and self._ended:
             self._close()
         elif rest is None:
@@ -165,8 +175,8 @@ class HttpProtocol(asyncio.BufferedProtocol):
                 self._limit(HEAD_SECONDS, self._refuse_slow)
             self._connections.add_head_bytes(self, len(data))
         else:
-            self._waiting = rest
-            self._begin(self._reader.head())
+            self._reader, self._waiting = None, rest
+            self._begin(reader.head())
 
     def _begin(self, head: Head) -> None:
         self._limit(math.inf, self.cut)
@@ -191,6 +201,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
             "headers": head.headers,
             "client": self._peer,
             "server": self._host,
+            "extensions": _BODY_IS_HERE if self.body_is_here() else {},
         }
 
     def _refuse_slow(self) -> None:
@@ -260,7 +271,6 @@ class HttpProtocol(asyncio.BufferedProtocol):
             else:
                 self._linger()
             return
-        self._reader = HeadReader()
         self._connections.idle(self)
         self._limit(self._keep_alive_seconds, self._close)
         self._resume_reading()

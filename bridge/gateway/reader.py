@@ -41,7 +41,7 @@ class _Queue:
         self.largest = largest
         self._capacity = capacity
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"reader-{name}")
-        self._waiting: dict[_Document, None] = {}
+        self.waiting: dict[_Document, None] = {}
         self._busy = False
 
     async def read(
@@ -57,24 +57,24 @@ class _Queue:
             held=Lease(self._capacity),
             answer=asyncio.get_running_loop().create_future(),
         )
-        self._waiting[document] = None
+        self.waiting[document] = None
         self.go_on()
         try:
             answer: T = await document.answer
         finally:
-            self._waiting.pop(document, None)
+            self.waiting.pop(document, None)
             del document  # an error's traceback would hold it, and it the error
         return answer
 
     def go_on(self) -> None:
         """Start with the next document, if there is room for it."""
-        while self._waiting and not self._busy:
-            document = min(self._waiting, key=lambda waiting: waiting.due)
+        while self.waiting and not self._busy:
+            document = min(self.waiting, key=lambda waiting: waiting.due)
             loop = document.answer.get_loop()
             gone = document.answer.done() or document.deadline <= loop.time()
             if not gone and not document.held.take_turn(document.weight, document.lease.bytes):
                 break  # until something is given back
-            del self._waiting[document]
+            del self.waiting[document]
             if not gone:
                 self._busy = True
                 reading = loop.run_in_executor(self._thread, document.work)
@@ -116,4 +116,5 @@ class Reader:
 
     def _go_on(self) -> None:
         for queue in self._queues:
-            queue.go_on()
+            if queue.waiting:
+                queue.go_on()

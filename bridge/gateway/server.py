@@ -25,8 +25,10 @@ from bridge.gateway.connections import MAX_CONNECTIONS, Connections, Refused
 from bridge.gateway.http_protocol import HttpProtocol
 from bridge.gateway.not_found import Refusals
 from bridge.kafka import CAUSES, Publisher, Supervisor
+from bridge.observability import logging as logs
 from bridge.observability.log_writer import LogWriter
 from bridge.observability.metrics import Metrics
+from bridge.observability.requests import WriteInfo
 
 if TYPE_CHECKING:
     from bridge import inspector as inspectors
@@ -96,8 +98,9 @@ class _Gateway:
         self._inspector = _inspector(settings, self._health)
         refused = Refusals(metrics)
         limit = _public_connections(2 if settings.inspector else 1)
+        log = settings.log
         self._public = _uvicorn(
-            self._public_app(metrics),
+            self._public_app(metrics, logs.straight(log_writer, log.level, log.format)),
             _connections("server", limit, refused, metrics),
             keep_alive_seconds=settings.server.keep_alive_seconds,
             grace_seconds=_public_grace(settings.server),
@@ -107,7 +110,7 @@ class _Gateway:
             _connections("admin", ADMIN_CONNECTIONS, refused, metrics),
         )
 
-    def _public_app(self, metrics: Metrics) -> ASGIApp:
+    def _public_app(self, metrics: Metrics, write_info: WriteInfo | None) -> ASGIApp:
         duplicates = self._settings.kafka.duplicates
         recent = RecentEvents(duplicates.remember, duplicates.seconds)
         return public_app(
@@ -117,6 +120,7 @@ class _Gateway:
             self._health,
             tracing=self._tracing,
             observer=self._inspector.observe if self._inspector is not None else None,
+            write_info=write_info,
         )
 
     def _why_no_kafka(self) -> str | None:

@@ -15,6 +15,7 @@ from bridge.errors import DocumentError, RequestError
 from bridge.gateway.admission import SMALL_BYTES, Capacity, Lease, weight, weight_unread
 from bridge.gateway.checks import Check, Decision, too_large
 from bridge.gateway.client_address import Proxies
+from bridge.gateway.exchange import BODY_IS_HERE
 from bridge.gateway.reader import Reader
 from bridge.gateway.request_ids import RequestIds
 from bridge.gateway.responses import (
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _no_wait() -> None:
+    """Ends the wait for a body that is here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +186,8 @@ class Webhook:
         """The whole body, or what to answer without it."""
         now = asyncio.get_running_loop().time()
         try:
+            if BODY_IS_HERE in request.scope.get("extensions", ()):
+                return await self._collect(receive, lease, _no_wait)
             with self._timeouts.at(now + self._limits.body_timeout_seconds) as wait:
                 return await self._collect(receive, lease, wait.end)
         except TimeoutError:
@@ -268,9 +275,11 @@ class Webhook:
         Raises DocumentError, or TimeoutError past the deadline.
         """
         max_states = self._limits.max_states
-        work = partial(prepare, route, body, received_at, max_states=max_states)
         if len(body) <= SMALL_BYTES:
-            return work() if lease.take_post() else None
+            if not lease.take_post():
+                return None
+            return prepare(route, body, received_at, max_states=max_states)
+        work = partial(prepare, route, body, received_at, max_states=max_states)
         unread = weight_unread(body, form_of(body), max_states=max_states)
         with self._timeouts.at(deadline):
             return await self._shared.reader.read(work, unread, lease, deadline)

@@ -5,7 +5,6 @@ handed over, and published by the broker's answer alone.
 """
 
 import asyncio
-import itertools
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -78,13 +77,23 @@ class _Request:
     done: asyncio.Future[None]
     unsettled: int
     on_too_large: Callable[[Message, Outcome], None]
+    deadline: float
     closed: bool = False  # its answer is out: nothing of it is worth another try
 
-    def settle(self, indices: Sequence[int], outcomes: Iterable[Outcome]) -> None:
-        for index, outcome in zip(indices, outcomes, strict=False):
+    def settle(self, indices: Sequence[int], outcome: Outcome) -> None:
+        for index in indices:
             self.outcomes[index] = outcome
-        self.unsettled -= len(indices)
-        if not self.unsettled and not self.done.done():
+        self.settled(len(indices))
+
+    def settled(self, count: int) -> None:
+        """Note that so many have their outcome."""
+        self.unsettled -= count
+        if not self.unsettled:
+            self.end()
+
+    def end(self) -> None:
+        """Wait no longer: all is settled, or the deadline has passed."""
+        if not self.done.done():
             self.done.set_result(None)
 
     def refuse(self, indices: Sequence[int]) -> None:
@@ -92,7 +101,7 @@ class _Request:
         if not self.closed:
             for index in indices:
                 self.on_too_large(self.messages[index], TOO_LARGE)
-        self.settle(indices, itertools.repeat(TOO_LARGE))
+        self.settle(indices, TOO_LARGE)
 
 
 @dataclass(slots=True, eq=False)
@@ -154,28 +163,34 @@ class Publisher:
         if not messages or deadline <= loop.time():
             return outcomes
         done = loop.create_future()
-        request = _Request(messages, outcomes, done, len(messages), on_too_large)
+        request = _Request(messages, outcomes, done, len(messages), on_too_large, deadline)
+        self._timeouts.enter(request)
         try:
-            with self._timeouts.at(deadline):
-                await self._put_in_line(request)
-                await request.done
+            await self._put_in_line(request)
+            await done
         except TimeoutError:
             pass
         finally:
+            self._timeouts.leave(request)
             # What was not handed over is not in Kafka, and must not get there later.
             request.closed = True  # whoever fills a batch passes over it
         # A copy: what is still in flight may settle later, and nobody must see it then.
-        return list(outcomes)
+        return outcomes.copy()
 
     # --- requests ------------------------------------------------------------------------
 
     async def _put_in_line(self, request: _Request) -> None:
-        producer = await self._supervisor.current()
+        producer = self._supervisor.producer
+        if producer is None:
+            with self._timeouts.at(request.deadline):
+                producer = await self._supervisor.current()
         count = len(request.messages)
         for start in range(0, count, CHUNK):
             self._enqueue(request, range(start, min(start + CHUNK, count)), producer)
             if start + CHUNK < count:
                 await asyncio.sleep(0)
+                if request.done.done():  # its time is over
+                    break
 
     def _enqueue(self, request: _Request, indices: Iterable[int], producer: Producer) -> None:
         chunks: dict[tuple[str, int], _Chunk] = {}
@@ -188,9 +203,8 @@ class Publisher:
                 known = topics[topic] = producer.partitions(topic), limits.small_bytes(topic)
             count, small = known
             if not count:
-                request.settle(
-                    [index], [Outcome(error=f"topic {topic} is missing or not authorized")]
-                )
+                missing = Outcome(error=f"topic {topic} is missing or not authorized")
+                request.settle([index], missing)
             elif len(value) > small and limits.too_large(messages[index]):
                 request.refuse([index])
             else:
@@ -373,7 +387,7 @@ def _append(batch: Any, chunk: _Chunk, limit: int, max_bytes: int) -> int:
 
 def _settle(taken: Iterable[_Chunk], outcome: Outcome) -> None:
     for chunk in taken:
-        chunk.request.settle(chunk.indices, itertools.repeat(outcome))
+        chunk.request.settle(chunk.indices, outcome)
 
 
 def _published(taken: Iterable[_Chunk], partition: int, offset: int) -> None:
@@ -381,7 +395,12 @@ def _published(taken: Iterable[_Chunk], partition: int, offset: int) -> None:
 
     Of one that the broker knows to be in already it does not say where: the offset is negative.
     """
-    offsets = itertools.count(offset) if offset >= 0 else itertools.repeat(None)
-    outcomes = (Outcome(Result.PUBLISHED, partition, at) for at in offsets)
+    if offset < 0:
+        _settle(taken, Outcome(Result.PUBLISHED, partition))
+        return
     for chunk in taken:
-        chunk.request.settle(chunk.indices, outcomes)
+        outcomes = chunk.request.outcomes
+        for at, index in enumerate(chunk.indices, offset):
+            outcomes[index] = Outcome(Result.PUBLISHED, partition, at)
+        offset += len(chunk.indices)
+        chunk.request.settled(len(chunk.indices))

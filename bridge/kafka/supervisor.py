@@ -143,6 +143,11 @@ class Supervisor:
         for producer in left:  # a task that had not begun has ended nothing
             await producer.abandon()
 
+    @property
+    def producer(self) -> Producer | None:
+        """The producer; None while there is none."""
+        return self._producer
+
     async def current(self) -> Producer:
         """The producer, as soon as there is one."""
         while self._producer is None:

@@ -53,6 +53,11 @@ class LogWriter:
                 self._size += len(line)
         return len(line)
 
+    def write_line(self, line: bytes) -> None:
+        """Take a line, to go out soon."""
+        self.write(line)
+        self.flush()
+
     def flush(self) -> None:
         """Have all that was written go out soon."""
         try:

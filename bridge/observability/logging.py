@@ -75,6 +75,26 @@ def configure(level: str, form: Format) -> LogWriter | None:
     return writer
 
 
+def straight(
+    writer: LogWriter | None, level: str, form: Format
+) -> Callable[[dict[str, Any]], None] | None:
+    """Writes lines of level info past structlog, which takes twice as long for the same line.
+
+    A line begins with its fields and has its `event` and `logger`. None if there are to be none, or
+    they are for people.
+    """
+    if writer is None or form != "json" or logging.getLevelName(level.upper()) > logging.INFO:
+        return None
+    write_line = writer.write_line
+
+    def write(line: dict[str, Any]) -> None:
+        line["level"] = "info"
+        line["timestamp"] = datetime.now(UTC)
+        write_line(_dumps(line) + b"\n")
+
+    return write
+
+
 def _outlet() -> tuple[LogWriter | None, BinaryIO, logging.Handler]:
     """Standard error, for our own lines and for the standard library's."""
     try:

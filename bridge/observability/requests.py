@@ -56,7 +56,7 @@ class Disposition(Enum):
     READ = "read"  # its document was read: `receipt` says what became of each state
 
 
-_READ = frozenset({Disposition.UNREADABLE, Disposition.LATE, Disposition.READ})
+_READ = (Disposition.READ, Disposition.UNREADABLE, Disposition.LATE)  # members hash in Python
 FOREIGN = "foreign"  # its document holds no state, but something else
 # Reasons for which nothing of a request of an endpoint is an event, beside those of its content.
 REFUSALS = (
@@ -157,6 +157,8 @@ class Request:
 
 
 Observer = Callable[[Request], None]
+WriteInfo = Callable[[dict[str, Any]], None]
+"""Writes a line of level info: its fields, `event` and `logger` among them."""
 
 
 class Observers:
@@ -170,22 +172,28 @@ class Observers:
     def __call__(self, request: Request) -> None:
         """Let each see the request."""
         for observer in self._observers:
-            self.guard(observer, request)
+            try:
+                observer(request)
+            except Exception as exc:  # noqa: BLE001 -- whatever it is, the answer stands
+                self._tell(exc)
 
     def guard(self, hook: Callable[..., None], *args: Any) -> None:
-        """Call something that looks on."""
+        """Call something else that looks on."""
         try:
             hook(*args)
-        except Exception as exc:
-            with suppress(Exception):
-                suppressed = self._failures.held_back(None)
-                if suppressed is not None:
-                    log.error(  # noqa: TRY400 -- the traceback is a field
-                        "observability hook failed",
-                        endpoint=self._endpoint,
-                        exc_info=exc,
-                        suppressed=suppressed,
-                    )
+        except Exception as exc:  # noqa: BLE001 -- as above
+            self._tell(exc)
+
+    def _tell(self, exc: Exception) -> None:
+        with suppress(Exception):
+            suppressed = self._failures.held_back(None)
+            if suppressed is not None:
+                log.error(
+                    "observability hook failed",
+                    endpoint=self._endpoint,
+                    exc_info=exc,
+                    suppressed=suppressed,
+                )
 
 
 class RequestLog:
@@ -193,44 +201,59 @@ class RequestLog:
 
     The ids that were not listed are all written, in as many lines as they need: what is to be asked
     of the provider once it has given up. The rate of refusals does not hold them back.
+    `write_info` writes the lines of level info, where there is a shorter way for them.
     """
 
-    def __init__(self, endpoint: str | None) -> None:
+    def __init__(self, endpoint: str | None, write_info: WriteInfo | None = None) -> None:
+        self._endpoint = endpoint
         self._log = log.bind(endpoint=endpoint)
+        self._write_info = write_info
         self._repeats = Repeats(per_second=LINES_PER_SECOND, burst=LINES_AT_ONCE)
 
     def __call__(self, request: Request) -> None:
         """Write it."""
+        fields: dict[str, Any] = {
+            "endpoint": self._endpoint,
+            "request_id": request.request_id,
+            "status": request.status,
+            "seconds": round(request.seconds, 6),
+        }
+        _add_course(fields, request)
         unlisted = request.unlisted
+        if not unlisted:
+            self._write(request, fields)
+            return
         ids = _lines_of(unlisted)
-        fields = _fields(request)
-        if unlisted:
-            fields["unlisted"], fields["unlisted_ids"] = len(unlisted), next(ids)
+        fields["unlisted"], fields["unlisted_ids"] = len(unlisted), next(ids)
         self._write(request, fields)
         for more in ids:
             self._log.warning("unlisted ids", request_id=request.request_id, unlisted_ids=more)
 
-    def _write(self, request: Request, fields: dict[str, object]) -> None:
-        write = self._log.info
+    def _write(self, request: Request, fields: dict[str, Any]) -> None:
         if not request.was_read:
-            if "unlisted" not in fields:
-                suppressed = self._repeats.held_back(request.disposition)
-                if suppressed is None:
-                    return
-                fields["suppressed"] = suppressed
-            write = self._log.error if request.exception is not None else self._log.warning
-        elif _is_remarkable(request):
-            write = self._log.warning
-        if not request.was_read or request.status == HTTPStatus.BAD_REQUEST:
+            self._write_refusal(request, fields)
+            return
+        if request.status == HTTPStatus.BAD_REQUEST:
             fields["peer"], fields["client"] = request.peer, request.client
+        if _is_remarkable(request):
+            self._log.warning("request", **fields)
+        elif self._write_info is not None:
+            fields["event"], fields["logger"] = "request", __name__
+            self._write_info(fields)
+        else:
+            self._log.info("request", **fields)
+
+    def _write_refusal(self, request: Request, fields: dict[str, Any]) -> None:
+        """Write what was not read, at a bounded rate unless it names ids."""
+        if "unlisted" not in fields:
+            suppressed = self._repeats.held_back(request.disposition)
+            if suppressed is None:
+                return
+            fields["suppressed"] = suppressed
+        fields["peer"], fields["client"] = request.peer, request.client
         left = request.disposition is Disposition.LEFT
-        write(
-            "client left before the end of its body" if left else "request",
-            request_id=request.request_id,
-            status=request.status,
-            seconds=round(request.seconds, 6),
-            **fields,
-        )
+        write = self._log.error if request.exception is not None else self._log.warning
+        write("client left before the end of its body" if left else "request", **fields)
 
 
 def _is_remarkable(request: Request) -> bool:
@@ -239,9 +262,8 @@ def _is_remarkable(request: Request) -> bool:
     return receipt is None or bool(receipt.unlisted or receipt.rejected or receipt.is_foreign)
 
 
-def _fields(request: Request) -> dict[str, object]:
-    """What a request's line says beside its status."""
-    fields: dict[str, object] = {}
+def _add_course(fields: dict[str, Any], request: Request) -> None:
+    """Add what a request's line says of its course."""
     if request.span is not None:
         fields["trace_id"] = request.span.trace_id
     if request.body is not None:
@@ -252,10 +274,9 @@ def _fields(request: Request) -> dict[str, object]:
             fields["beginning"] = beginning(request.body or b"")
     if request.disposition is not Disposition.READ:
         _add_refusal(fields, request)
-    return fields
 
 
-def _add_refusal(fields: dict[str, object], request: Request) -> None:
+def _add_refusal(fields: dict[str, Any], request: Request) -> None:
     fields["reason"] = request.reason
     for name in ("credentials", "coding", "declared_bytes", "detail"):
         if getattr(request, name) is not None:
@@ -269,19 +290,22 @@ def _add_refusal(fields: dict[str, object], request: Request) -> None:
         fields["exc_info"] = request.exception
 
 
-def _add_receipt(fields: dict[str, object], receipt: Receipt) -> None:
+def _add_receipt(fields: dict[str, Any], receipt: Receipt) -> None:
     fields["states"] = len(receipt.items)
     fields["listed"] = len(receipt.listed)
     fields["repeated"] = receipt.repeated
     results = receipt.results
     for result, count in results.items():
-        fields[result.value] = count
+        fields[_NAMES[result]] = count
     if receipt.unlisted or receipt.rejected:
-        fields |= {result.value: results.get(result, 0) for result in Result}
+        fields |= {_NAMES[result]: results.get(result, 0) for result in Result}
         fields["rejected"] = receipt.rejected
         fields["errors"] = receipt.errors[:3]
     if receipt.past_max_states:
         fields["past_max_states"] = receipt.past_max_states
+
+
+_NAMES = {result: result.value for result in Result}  # an enum's value is looked up in Python
 
 
 def _lines_of(ids: Iterable[str]) -> Iterator[list[str]]:
@@ -342,8 +366,9 @@ class RequestMetrics:
             metrics.suppressed_duplicates.inc(receipt.repeated)
         if receipt.is_foreign:
             metrics.foreign_documents.inc()
-        for status in metrics.name_unknown(receipt.unknown_statuses):
-            log.warning("unknown status", endpoint=metrics.endpoint, status=status)
+        if receipt.unknown_statuses:
+            for status in metrics.name_unknown(receipt.unknown_statuses):
+                log.warning("unknown status", endpoint=metrics.endpoint, status=status)
         if receipt.unreadable_times:
             metrics.unreadable_times.inc(receipt.unreadable_times)
         metrics.late(receipt.delays)

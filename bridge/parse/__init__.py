@@ -1,7 +1,8 @@
 """A request's body becomes states. No I/O, no clock, no logging.
 
 The formats' facts are the provider's (its pages on the webhook). `document.py` is the way in;
-`xml_form.py` and `json_form.py` find the states of a body, and `states.py` says what each holds.
+`xml_form.py` and `json_form.py` find the states of a body, and `states.py` says what each holds;
+`plain_form.py` is a shortcut for what the provider sends.
 """
 
 from bridge.parse.around import is_blank

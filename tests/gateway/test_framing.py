@@ -1,5 +1,6 @@
 """Where a head and a body end on the wire, and what they may cost."""
 
+import contextlib
 from http import HTTPStatus
 
 import pytest
@@ -16,6 +17,7 @@ from bridge.gateway.framing import (
     HeadReader,
     SizedBody,
     body_of,
+    whole_head,
 )
 
 
@@ -28,9 +30,12 @@ def read(*pieces: bytes) -> tuple[Head, bytes]:
     return reader.head(), rests[-1]
 
 
-def refused(*pieces: bytes) -> int:
+def refused(head: bytes) -> int:
+    """The status; it is no head that is remembered either."""
     with pytest.raises(RequestError) as caught:
-        read(*pieces)
+        read(head)
+    with contextlib.suppress(RequestError):
+        assert whole_head(head) is None  # not one that is remembered
     return caught.value.status
 
 
@@ -41,8 +46,23 @@ def test_a_head_is_read_and_what_follows_is_left() -> None:
     head, rest = read(POST + b"bodyGET / HTTP/1.1\r\n\r\n")
     assert (head.method, head.path, head.raw_path) == ("POST", "/a b", b"/a%20b")
     assert (head.query, head.version, head.length) == (b"token=x", "1.1", 4)
-    assert head.headers == [(b"host", b"x"), (b"content-length", b"4")]
+    assert head.headers == ((b"host", b"x"), (b"content-length", b"4"))
     assert rest == b"bodyGET / HTTP/1.1\r\n\r\n"
+
+
+def test_a_head_in_one_piece_is_the_same_and_is_remembered() -> None:
+    assert whole_head(POST + b"body") == read(POST + b"body")
+    first, again = whole_head(POST), whole_head(POST + b"body")
+    assert first is not None
+    assert again is not None
+    assert first[0] is again[0]
+
+
+@pytest.mark.parametrize(
+    "head", [b"", POST[:-1], b"GET / HTTP/1.1\r\nA: %b\r\n\r\n" % (b"b" * 1024)]
+)
+def test_a_part_of_a_head_and_a_long_one_are_left_to_the_reader(head: bytes) -> None:
+    assert whole_head(head) is None
 
 
 @pytest.mark.parametrize("cut", range(1, len(POST)))
@@ -52,6 +72,7 @@ def test_a_head_may_come_in_two_pieces(cut: int) -> None:
 
 def test_a_head_may_come_byte_by_byte_after_blank_lines() -> None:
     whole = b"\r\n\r\n" + POST
+    assert whole_head(whole) is None
     assert read(*(whole[i : i + 1] for i in range(len(whole)))) == (read(POST)[0], b"")
 
 
@@ -121,7 +142,7 @@ def test_trailers_are_dropped_whatever_they_say() -> None:
     body = body_of(head)
     assert body.take(rest) == (b"body", b"")
     assert body.complete
-    assert head.headers == [(b"transfer-encoding", b"chunked")]
+    assert head.headers == ((b"transfer-encoding", b"chunked"),)
 
 
 def test_a_chunked_body_may_come_byte_by_byte() -> None:

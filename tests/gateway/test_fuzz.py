@@ -1,6 +1,5 @@
 """A short run of the fuzzer, and what shows that it would notice."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -74,7 +73,7 @@ def _lower_cased(body: bytes, **options: Any) -> Document:
     document = parse(body, **options)
     valid = [s for s in document.states if isinstance(s, State)]
     states = tuple(s._replace(id_sms=s.id_sms.lower()) for s in valid)
-    return dataclasses.replace(document, states=states)
+    return document._replace(states=states)
 
 
 def _failing(body: bytes, **options: Any) -> Document:

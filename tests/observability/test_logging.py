@@ -3,12 +3,15 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 import structlog
 
 from bridge.observability import logging as logs
+from bridge.observability.log_writer import LogWriter
 
 
 class Written:
@@ -54,6 +57,36 @@ def test_both_kinds_of_loggers_write_one_json_line_each(stderr: Written) -> None
     assert (ours["event"], ours["count"], ours["logger"]) == ("said", 3, "ours")
     assert (theirs["event"], theirs["level"], theirs["logger"]) == ("said too", "warning", "theirs")
     assert ours["timestamp"].endswith("Z")
+
+
+def test_a_line_that_goes_straight_is_the_one_that_structlog_writes(
+    stderr: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line too long for the log is cut in either case."""
+    lines: list[bytes] = []
+    writer = LogWriter(2, lambda _: None)
+    monkeypatch.setattr(writer, "write_line", lines.append)
+    logs.configure("info", "json")
+    write_info = logs.straight(writer, "info", "json")
+    assert write_info is not None
+    said: tuple[Mapping[str, Any], ...] = ({"count": 3, "seconds": 0.25}, {"text": "й" * 100_000})
+    for fields in said:
+        structlog.get_logger("ours").info("said", **fields)
+        write_info({**fields, "event": "said", "logger": "ours"})
+
+    theirs = stderr.getvalue().splitlines()
+    ours = [line.decode().removesuffix("\n") for line in lines]
+    assert [_timeless(line) for line in ours] == [_timeless(line) for line in theirs]
+
+
+def _timeless(line: str) -> str:
+    return re.sub(r"T\d\d:\d\d:[0-9.]+Z", "T", line)
+
+
+@pytest.mark.parametrize(("level", "form"), [("warning", "json"), ("info", "console")])
+def test_no_line_goes_straight_that_is_not_for_the_log(level: str, form: logs.Format) -> None:
+    assert logs.straight(LogWriter(2, lambda _: None), level, form) is None
+    assert logs.straight(None, "info", "json") is None
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

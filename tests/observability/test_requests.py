@@ -98,6 +98,31 @@ async def test_a_request_that_could_not_be_counted_is_told(
     assert [line["states"] for line in lines if line["event"] == "request"] == [1] * 100
 
 
+async def test_the_line_of_a_request_says_the_same_either_way() -> None:
+    """What is as it should be goes a shorter way; what is remarkable does not."""
+    straight: list[dict[str, Any]] = []
+    apps = [
+        public_app(
+            settings(), RecordingPublisher(), Metrics(), Health(lambda: None), write_info=way
+        )
+        for way in (None, straight.append)
+    ]
+    with capture_logs() as lines:
+        for app in apps:
+            await request(app, VALID, headers={"x-request-id": "a"})
+    (line,) = lines
+    assert line.pop("log_level") == "info"
+    (other,) = straight
+    assert other.pop("logger") == requests.__name__
+    assert line.pop("seconds") > 0 < other.pop("seconds")
+    assert other == line
+
+    with capture_logs() as lines:
+        await request(apps[1], INVALID)
+    assert [line["log_level"] for line in lines] == ["warning"]
+    assert len(straight) == 1
+
+
 async def test_a_document_of_something_else_than_states_is_a_warning_with_its_beginning() -> None:
     """It is answered 200 and lists nothing: the log and the metric are its only trace."""
     gateway = Gateway()
