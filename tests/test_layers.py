@@ -1,8 +1,9 @@
 """Who may import whom. A new import that breaks a layer has to be argued for here."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,26 @@ def test_a_command_imports_no_other_command(path: Path) -> None:
 
 def test_who_looks_on_knows_nothing_of_the_gateway() -> None:
     assert not parts_of("observability") & {"gateway", "kafka", "cli", "inspector"}
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    """Not for its types, either; but a package may import its own files. CycleError names them."""
+    named = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in files()
+    }
+    names = {name.removesuffix(".__init__"): path for name, path in named.items()}
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        found = {_file_of(each, names) for each in imported(path)}
+        graph[name] = {each for each in found if each and not each.startswith(f"{name}.")}
+    assert graph["bridge.gateway.http_protocol"] >= {"bridge.gateway.exchange"}
+    TopologicalSorter(graph).prepare()
+
+
+def _file_of(imported_name: str, names: Container[str]) -> str | None:
+    parts = imported_name.split(".")
+    heads = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((head for head in heads if head in names), None)
 
 
 def test_nothing_imports_the_entry_points() -> None:

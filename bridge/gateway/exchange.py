@@ -3,15 +3,12 @@
 import asyncio
 from collections.abc import MutableMapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import structlog
 from starlette.types import ASGIApp, Message, Scope
 
 from bridge.gateway.framing import Body, Head
-
-if TYPE_CHECKING:
-    from bridge.gateway.http_protocol import HttpProtocol
 
 log = structlog.get_logger(__name__)
 
@@ -26,12 +23,25 @@ _STATUS_LINES = {
 _NO_CONTENT = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
+class Connection(Protocol):
+    """What an exchange asks of its connection; http_protocol says what each does."""
+
+    disconnected: bool
+
+    def take_body(self) -> bytes: ...  # noqa: D102
+    def body_is_here(self) -> bool: ...  # noqa: D102
+    async def more(self) -> None: ...  # noqa: D102
+    async def write(self, data: bytes) -> None: ...  # noqa: D102
+    def answered(self) -> None: ...  # noqa: D102
+    def failed(self, exc: BaseException | None) -> None: ...  # noqa: D102
+
+
 class Exchange:
     """One request's ASGI connection. The answer's head goes out with the first of its body."""
 
     def __init__(
         self,
-        connection: "HttpProtocol",
+        connection: Connection,
         head: Head,
         body: Body,
         default_headers: list[tuple[bytes, bytes]],
