@@ -12,6 +12,7 @@ import orjson
 
 from bridge.model import MAX_LISTED_CHARACTERS, Form, Item, Result
 
+_PUBLISHED, _JSON = Result.PUBLISHED, Form.JSON
 _HEAD = b'<?xml version="1.0" encoding="utf-8"?>\n<response>'
 _TAIL = b"</response>\n"
 # A bare carriage return would not survive the reader's line-end handling.
@@ -32,7 +33,7 @@ def acknowledged(
     for item in items:
         id_sms = item.state.id_sms
         if id_sms:
-            is_durable = item.outcome.result is Result.PUBLISHED
+            is_durable = item.outcome.result is _PUBLISHED
             whole[id_sms] = is_durable and whole.get(id_sms, True)
     for id_sms in unprocessed_ids:
         if id_sms:
@@ -48,10 +49,14 @@ def acknowledged(
 
 def answer(ids: Iterable[str], form: Form = Form.XML) -> bytes:
     """The body that acknowledges these ids, as the provider's pages on the webhook show it."""
-    if form is Form.JSON:
+    if form is _JSON:
         return orjson.dumps([{"id_sms": json_id(id_sms)} for id_sms in ids])
-    lines = "".join([f"\n  <id_sms>{escape(id_sms, _ENTITIES)}</id_sms>" for id_sms in ids])
+    lines = "".join([f"\n  <id_sms>{_escaped(id_sms)}</id_sms>" for id_sms in ids])
     return _HEAD + lines.encode() + (b"\n" if lines else b"") + _TAIL
+
+
+def _escaped(id_sms: str) -> str:
+    return id_sms if id_sms.isalnum() else escape(id_sms, _ENTITIES)
 
 
 def json_id(id_sms: str) -> int | str:

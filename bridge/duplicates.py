@@ -15,6 +15,7 @@ from bridge.model import Log, Message, Outcome, Result
 from bridge.pipeline import OnTooLarge, Publisher
 
 REPEATED = Outcome(Result.PUBLISHED, repeated=True)
+_PUBLISHED = Result.PUBLISHED
 ASKING_SHARE = 0.25  # of a request's time: the rest is for writing what cannot be proved
 Seen = tuple[float, int, int]  # when an event was last seen, its record's partition and offset
 _NONE: dict[str, Seen] = {}
@@ -218,7 +219,7 @@ class Deduplicator:
         taken: dict[str, dict[str, tuple[int, int]]] = {}
         for message, outcome in zip(messages, outcomes, strict=True):
             result, partition, offset = outcome[:3]
-            if result is Result.PUBLISHED and partition is not None and offset is not None:
+            if result is _PUBLISHED and partition is not None and offset is not None:
                 taken.setdefault(message.topic, {})[message.event_id] = partition, offset
         for topic, places in taken.items():
             log = logs[topic]

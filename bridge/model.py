@@ -7,7 +7,7 @@ third of the time.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Literal, NamedTuple
 
 
@@ -64,8 +64,8 @@ REASONS: Mapping[str, str] = {
 }
 
 
-class Form(Enum):
-    """How a document is written, and its answer."""
+class Form(StrEnum):
+    """How a document is written, and its answer. Strings, as a Result's members are."""
 
     XML = "xml"
     JSON = "json"
@@ -190,7 +190,8 @@ class Log:
 class Result(StrEnum):
     """What is known of a record when the answer is due.
 
-    Strings: a plain enum's members hash in Python, once for every state that is counted.
+    Strings: a plain enum's members hash in Python, once for every state that is counted. Even to
+    look one up takes as long as a call: what does so for each has it in a name of its own.
     """
 
     PUBLISHED = "published"  # it is in Kafka

@@ -1,6 +1,6 @@
 """The two ASGI applications: the public one with the endpoints, and the private one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,9 +61,9 @@ class Paths:
         self._applications = applications
         self._default = default
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
-        await self._applications.get(scope["path"], self._default)(scope, receive, send)
+        return self._applications.get(scope["path"], self._default)(scope, receive, send)
 
 
 def public_app(

@@ -95,7 +95,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._limit(math.inf, _nothing)  # the method that was there would be a cycle of garbage
         if self._timer is not None:
             self._timer.cancel()
-        self._wake()
+        self._resume(self._more)
         self._resume(self._room)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -115,7 +115,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """Let a client that has said all it has to say still get its answer."""
         self._ended = True
-        self._wake()
+        self._resume(self._more)
         return self._exchange is not None or bool(self._waiting)
 
     def pause_writing(self) -> None:
@@ -152,7 +152,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
                 self._refuse(error)
         elif len(self._waiting) > MAX_WAITING_BYTES or self._exchange.body.complete:
             self._pause_reading()
-        self._wake()
+        self._resume(self._more)
 
     def _read_head(self) -> None:
         self._begun = True
@@ -259,7 +259,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
     def answered(self) -> None:
         """Go on to the next request, or to the end."""
         exchange, self._exchange = self._exchange, None
-        self._wake()
+        self._resume(self._more)
         if self.disconnected or exchange is None:
             return
         body = exchange.body
@@ -348,9 +348,6 @@ class HttpProtocol(asyncio.BufferedProtocol):
         else:
             self._timer = None
             self._at_deadline()
-
-    def _wake(self) -> None:
-        self._resume(self._more)
 
     @staticmethod
     def _resume(waiter: "asyncio.Future[None] | None") -> None:

@@ -1,8 +1,8 @@
 """What the ASGI applications share: an answer, and a refusal."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from http import HTTPStatus
+from typing import NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
@@ -10,6 +10,7 @@ from bridge.ack import answer, problem
 from bridge.model import Form
 
 XML = b"text/xml; charset=utf-8"
+_OK = HTTPStatus.OK
 _TYPES = {Form.XML: XML, Form.JSON: b"application/json"}
 _PROBLEM_TYPES = {Form.XML: b"application/problem+xml", Form.JSON: b"application/problem+json"}
 
@@ -20,8 +21,7 @@ RETRY_AFTER: Headers = ((b"retry-after", b"5"),)
 ABOUT = "this address receives delivery statuses, which an SMS provider posts as XML or JSON"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A whole response."""
 
     status: int
@@ -57,7 +57,7 @@ def overloaded(form: Form = Form.XML) -> Answer:
 
 def acknowledgement(ids: Iterable[str], form: Form) -> Answer:
     """200 that lists these ids."""
-    return Answer(HTTPStatus.OK, answer(ids, form), _TYPES[form])
+    return Answer(_OK, answer(ids, form), _TYPES[form])
 
 
 def nothing_taken(form: Form) -> Answer:

@@ -37,6 +37,8 @@ from bridge.timeouts import Timeouts
 if TYPE_CHECKING:
     from bridge.observability.tracing.spans import EndpointTracing
 
+_READ, _FAULT = Disposition.READ, Disposition.FAULT
+
 
 def _now() -> datetime:
     return datetime.now(UTC)
@@ -106,7 +108,7 @@ class Webhook:
         span = request.span
         try:
             reply = await self._reply(request, receive, lease)
-            close = request.disposition is Disposition.FAULT or self._shared.draining()
+            close = request.disposition is _FAULT or self._shared.draining()
             del request  # an answer that is not read must keep nothing but itself
             if reply is not None:
                 lease.hold_bytes(len(reply.body))
@@ -136,10 +138,16 @@ class Webhook:
     async def _reply(self, request: Request, receive: Receive, lease: Lease) -> Answer | None:
         """Decide what to answer, and let those who look on see it; None: nobody is there."""
         try:
-            disposition, reply = await self._decide_or_fail(request, receive, lease)
-        except asyncio.CancelledError:
-            self._finish(request, Disposition.STOPPING, None)
-            raise
+            disposition, reply = await self._decide(request, receive, lease)
+        except (Exception, asyncio.CancelledError) as exc:  # the request's line says it all
+            if isinstance(exc, asyncio.CancelledError) and self._is_stopping():
+                self._finish(request, Disposition.STOPPING, None)
+                raise  # by the server: the drain's time is over
+            # A fault of the program's own: it acknowledges nothing.
+            request.exception = exc
+            fault = "a fault of the gateway's own"
+            reply = refusal(HTTPStatus.INTERNAL_SERVER_ERROR, fault, form=request.form)
+            disposition = _FAULT
         lease.release()
         self._finish(request, disposition, reply)
         return reply
@@ -152,18 +160,6 @@ class Webhook:
         request.seconds = time.perf_counter() - request.started
         self._observers(request)
 
-    async def _decide_or_fail(self, request: Request, receive: Receive, lease: Lease) -> Decision:
-        """What to answer, a fault of the program's own included: it acknowledges nothing."""
-        try:
-            return await self._decide(request, receive, lease)
-        except (Exception, asyncio.CancelledError) as exc:  # the request's line says it all
-            if isinstance(exc, asyncio.CancelledError) and self._is_stopping():
-                raise  # by the server: the drain's time is over
-            request.exception = exc
-            fault = "a fault of the gateway's own"
-            reply = refusal(HTTPStatus.INTERNAL_SERVER_ERROR, fault, form=request.form)
-            return Disposition.FAULT, reply
-
     def _is_stopping(self) -> bool:
         """Whether the server has asked for the end of this task; else a fault of ours ends it."""
         task = asyncio.current_task()
@@ -175,7 +171,10 @@ class Webhook:
             if decision is not None:
                 return decision
         lease.expected_bytes = int(request.headers.get(b"content-length", 0))
-        body = await self._read(request, receive, lease)
+        if BODY_IS_HERE in request.scope.get("extensions", ()):  # as nearly always
+            body = await self._collect(receive, lease, _no_wait)
+        else:
+            body = await self._read(request, receive, lease)
         if isinstance(body, bytes):
             return await self._process(request, body, lease)
         return body
@@ -186,8 +185,6 @@ class Webhook:
         """The whole body, or what to answer without it."""
         now = asyncio.get_running_loop().time()
         try:
-            if BODY_IS_HERE in request.scope.get("extensions", ()):
-                return await self._collect(receive, lease, _no_wait)
             with self._timeouts.at(now + self._limits.body_timeout_seconds) as wait:
                 return await self._collect(receive, lease, wait.end)
         except TimeoutError:
@@ -264,8 +261,8 @@ class Webhook:
         request.receipt = receipt
         request.publish_seconds = time.perf_counter() - began
         if receipt.refused:
-            return Disposition.READ, nothing_taken(request.form)
-        return Disposition.READ, acknowledgement(receipt.listed, request.form)
+            return _READ, nothing_taken(request.form)
+        return _READ, acknowledgement(receipt.listed, request.form)
 
     async def _prepare(
         self, route: Route, body: bytes, received_at: datetime, deadline: float, lease: Lease

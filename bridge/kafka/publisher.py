@@ -42,6 +42,7 @@ NOT_SENT = Outcome(Result.FAILED, error="not sent in time")
 TOO_LARGE = Outcome(Result.FAILED, error="record too large for its topic", too_large=True)
 HANDED_OVER = Outcome(Result.UNKNOWN, error="not answered in time")
 
+_PUBLISHED = Result.PUBLISHED
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 # What another try cannot mend, and no record is to blame for.
 _FUTILE = (
@@ -166,7 +167,11 @@ class Publisher:
         request = _Request(messages, outcomes, done, len(messages), on_too_large, deadline)
         self._timeouts.enter(request)
         try:
-            await self._put_in_line(request)
+            producer = self._supervisor.producer
+            if producer is not None and len(messages) <= CHUNK:  # as nearly always
+                self._enqueue(request, range(len(messages)), producer)
+            else:
+                await self._put_in_line(request)
             await done
         except TimeoutError:
             pass
@@ -180,10 +185,8 @@ class Publisher:
     # --- requests ------------------------------------------------------------------------
 
     async def _put_in_line(self, request: _Request) -> None:
-        producer = self._supervisor.producer
-        if producer is None:
-            with self._timeouts.at(request.deadline):
-                producer = await self._supervisor.current()
+        with self._timeouts.at(request.deadline):
+            producer = await self._supervisor.current()
         count = len(request.messages)
         for start in range(0, count, CHUNK):
             self._enqueue(request, range(start, min(start + CHUNK, count)), producer)
@@ -214,7 +217,9 @@ class Publisher:
                     chunk = chunks[place] = _Chunk(request, [])
                 chunk.indices.append(index)
         for place, chunk in chunks.items():
-            queue = self._queues.setdefault(place, _PartitionQueue(*place))
+            queue = self._queues.get(place)
+            if queue is None:
+                queue = self._queues[place] = _PartitionQueue(*place)
             queue.chunks.append(chunk)
             if queue.task is None:
                 queue.task = asyncio.create_task(self._run(queue), name="kafka partition queue")
@@ -396,11 +401,11 @@ def _published(taken: Iterable[_Chunk], partition: int, offset: int) -> None:
     Of one that the broker knows to be in already it does not say where: the offset is negative.
     """
     if offset < 0:
-        _settle(taken, Outcome(Result.PUBLISHED, partition))
+        _settle(taken, Outcome(_PUBLISHED, partition))
         return
     for chunk in taken:
         outcomes = chunk.request.outcomes
         for at, index in enumerate(chunk.indices, offset):
-            outcomes[index] = Outcome(Result.PUBLISHED, partition, at)
+            outcomes[index] = Outcome(_PUBLISHED, partition, at)
         offset += len(chunk.indices)
         chunk.request.settled(len(chunk.indices))

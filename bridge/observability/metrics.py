@@ -333,7 +333,7 @@ class EndpointMetrics:
         requests = self._requests.get(status)
         if requests is None:
             requests = self._requests[status] = self._all_requests.labels(self.endpoint, status)
-        requests.inc()
+        requests.value += 1
         if seconds is not None:
             self._request_seconds.observe(seconds)
 
@@ -362,7 +362,7 @@ class EndpointMetrics:
         """Count a document's states, by status word and outcome."""
         self._document_states.observe(sum(states.values()))
         for key, count in states.items():
-            self._states[key].inc(count)
+            self._states[key].value += count
 
     def late(self, delays: Mapping[float, int]) -> None:
         """Count states by the seconds from their time to their receipt; below 0 it is ahead."""
@@ -373,7 +373,7 @@ class EndpointMetrics:
 
     def ids(self, *, listed: int, unlisted: int) -> None:
         """Count the ids of a document."""
-        self._listed.inc(listed)
+        self._listed.value += listed
         if unlisted:
             self._unlisted.inc(unlisted)
 

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from http import HTTPStatus
 from typing import Any, Protocol
 
 import orjson
@@ -56,7 +55,9 @@ class Disposition(Enum):
     READ = "read"  # its document was read: `receipt` says what became of each state
 
 
-_READ = (Disposition.READ, Disposition.UNREADABLE, Disposition.LATE)  # members hash in Python
+_DONE = Disposition.READ
+_READ = (_DONE, Disposition.UNREADABLE, Disposition.LATE)  # no set: members hash in Python
+_OVERLOADED = (Disposition.OVERLOADED, Disposition.LATE)
 FOREIGN = "foreign"  # its document holds no state, but something else
 # Reasons for which nothing of a request of an endpoint is an event, beside those of its content.
 REFUSALS = (
@@ -130,17 +131,18 @@ class Request:
         """
         if self.error is not None:
             return self.error.reason
-        if self.receipt is None or self.disposition is not Disposition.READ:
+        receipt = self.receipt
+        if receipt is None or self.disposition is not _DONE:
             return self.disposition.value
-        rejected = self.receipt.rejected
-        if rejected and not self.receipt.valid:
+        rejected = receipt.rejected
+        if rejected and not receipt.valid:
             return max(rejected, key=rejected.__getitem__)
-        return FOREIGN if self.receipt.is_foreign else None
+        return FOREIGN if receipt.is_foreign else None
 
     @property
     def unlisted(self) -> Sequence[str]:
         """The ids of its document that the answer does not list, each once, in order."""
-        if self.receipt is not None and self.disposition is Disposition.READ:
+        if self.receipt is not None and self.disposition is _DONE:
             return self.receipt.unlisted
         return self.prepared.ids if self.prepared is not None else ()
 
@@ -212,13 +214,7 @@ class RequestLog:
 
     def __call__(self, request: Request) -> None:
         """Write it."""
-        fields: dict[str, Any] = {
-            "endpoint": self._endpoint,
-            "request_id": request.request_id,
-            "status": request.status,
-            "seconds": round(request.seconds, 6),
-        }
-        _add_course(fields, request)
+        fields = self._fields(request)
         unlisted = request.unlisted
         if not unlisted:
             self._write(request, fields)
@@ -229,11 +225,36 @@ class RequestLog:
         for more in ids:
             self._log.warning("unlisted ids", request_id=request.request_id, unlisted_ids=more)
 
+    def _fields(self, request: Request) -> dict[str, Any]:
+        """What the line says of the request's course."""
+        fields: dict[str, Any] = {
+            "endpoint": self._endpoint,
+            "request_id": request.request_id,
+            "status": request.status,
+            "seconds": round(request.seconds, 6),
+        }
+        if request.span is not None:
+            fields["trace_id"] = request.span.trace_id
+        if request.body is not None:
+            fields["bytes"] = len(request.body)
+        receipt = request.receipt
+        if receipt is not None:
+            fields["states"] = len(receipt.items)
+            fields["listed"] = len(receipt.listed)
+            fields["repeated"] = receipt.repeated
+            for result, count in receipt.results.items():
+                fields[_NAMES[result]] = count
+            if _is_remarkable(request) or receipt.past_max_states:
+                _add_remarkable(fields, request, receipt)
+        if request.disposition is not _DONE:
+            _add_refusal(fields, request)
+        return fields
+
     def _write(self, request: Request, fields: dict[str, Any]) -> None:
         if not request.was_read:
             self._write_refusal(request, fields)
             return
-        if request.status == HTTPStatus.BAD_REQUEST:
+        if request.error is not None:
             fields["peer"], fields["client"] = request.peer, request.client
         if _is_remarkable(request):
             self._log.warning("request", **fields)
@@ -262,20 +283,6 @@ def _is_remarkable(request: Request) -> bool:
     return receipt is None or bool(receipt.unlisted or receipt.rejected or receipt.is_foreign)
 
 
-def _add_course(fields: dict[str, Any], request: Request) -> None:
-    """Add what a request's line says of its course."""
-    if request.span is not None:
-        fields["trace_id"] = request.span.trace_id
-    if request.body is not None:
-        fields["bytes"] = len(request.body)
-    if request.receipt is not None:
-        _add_receipt(fields, request.receipt)
-        if request.receipt.is_foreign:
-            fields["beginning"] = beginning(request.body or b"")
-    if request.disposition is not Disposition.READ:
-        _add_refusal(fields, request)
-
-
 def _add_refusal(fields: dict[str, Any], request: Request) -> None:
     fields["reason"] = request.reason
     for name in ("credentials", "coding", "declared_bytes", "detail"):
@@ -290,19 +297,16 @@ def _add_refusal(fields: dict[str, Any], request: Request) -> None:
         fields["exc_info"] = request.exception
 
 
-def _add_receipt(fields: dict[str, Any], receipt: Receipt) -> None:
-    fields["states"] = len(receipt.items)
-    fields["listed"] = len(receipt.listed)
-    fields["repeated"] = receipt.repeated
-    results = receipt.results
-    for result, count in results.items():
-        fields[_NAMES[result]] = count
+def _add_remarkable(fields: dict[str, Any], request: Request, receipt: Receipt) -> None:
     if receipt.unlisted or receipt.rejected:
+        results = receipt.results
         fields |= {_NAMES[result]: results.get(result, 0) for result in Result}
         fields["rejected"] = receipt.rejected
         fields["errors"] = receipt.errors[:3]
     if receipt.past_max_states:
         fields["past_max_states"] = receipt.past_max_states
+    if receipt.is_foreign:
+        fields["beginning"] = beginning(request.body or b"")
 
 
 _NAMES = {result: result.value for result in Result}  # an enum's value is looked up in Python
@@ -339,7 +343,7 @@ class RequestMetrics:
         if request.status is not None:
             seconds = request.seconds if request.was_read else None
             metrics.answered(request.status, seconds)
-        if request.disposition in (Disposition.OVERLOADED, Disposition.LATE):
+        if request.disposition in _OVERLOADED:
             metrics.overloaded.inc()
         reason = request.reason
         if reason is not None:

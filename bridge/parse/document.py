@@ -6,12 +6,14 @@ from bridge.model import WORDS, Document, Form, InvalidState, Received, State
 from bridge.parse import around, json_form, plain_form, xml_form
 from bridge.parse.states import TEXT, Element, Elements, Flaw, flawed_state, id_of, state_of
 
+_XML = Form.XML
+
 
 def form_of(body: bytes) -> Form:
     """The form that a body is meant to have: the first character of JSON's is a bracket."""
     if body[:1] == b"<":  # as nearly always
-        return Form.XML
-    return Form.JSON if body.startswith(b"[", around.beginning(body)) else Form.XML
+        return _XML
+    return Form.JSON if body.startswith(b"[", around.beginning(body)) else _XML
 
 
 def parse(body: bytes, *, max_states: int, statuses: frozenset[str] = WORDS) -> Document:
@@ -21,7 +23,7 @@ def parse(body: bytes, *, max_states: int, statuses: frozenset[str] = WORDS) -> 
     DocumentError if the body as a whole cannot be read; what is wrong with one state
     makes that one an InvalidState.
     """
-    if form_of(body) is Form.JSON:
+    if form_of(body) is not _XML:
         return _document(json_form.read(around.trimmed(body)), max_states, statuses)
     plain = plain_form.read(body, max_states=max_states, statuses=statuses)
     return plain or _document(xml_form.read(body), max_states, statuses)
