@@ -107,6 +107,18 @@ def test_more_elements_than_there_may_be_are_left_too() -> None:
     assert shortcut(document(*[STATE] * limits.MAX_ELEMENTS), limits.MAX_ELEMENTS) is None
 
 
+def test_signs_within_values_are_no_attributes() -> None:
+    """Neither for the limit, which is the same for both, nor for what a document weighs."""
+    state = STATE.replace(' sms="', f' a="{"=" * 64}" b="{"=" * 64}" c="{"=" * 64}" sms="')
+    few, many = document(*[state] * 1000), document(*[state] * 1400)
+    found = shortcut(few, 1000)
+    assert found is not None
+    assert found.attributes == 1000 * 7
+    assert shortcut(many, 1400) is None
+    with pytest.raises(DocumentError):
+        parse(many, max_states=1400)
+
+
 def test_words_that_an_account_adds_are_known() -> None:
     (state,) = parse(document(STATE.replace("deliver", "seen")), max_states=1).states
     assert isinstance(state, State)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from bridge.model import Form
 
 SMALL_BYTES = 32 * 1024  # some 350 states, 10 ms: docs/reliability.md has the measurement
+SMALL_MARKS = 2500  # of XML or JSON in a small body: more are read beside the loop
 MIDDLING_BYTES = 256 * 1024
 # Of the bytes and the states in flight, how much there may be once a document of a size is in.
 MIDDLING_SHARE = 7 / 8
@@ -38,6 +39,11 @@ def weight(states: int, attributes: int, characters: int) -> int:
         + characters * _BYTES_OF_A_CHARACTER
     )
     return max(states, cost // STATE_BYTES)
+
+
+def is_small(body: bytes) -> bool:
+    """Whether a body is read at once, on the loop. An item of JSON can be two bytes."""
+    return len(body) <= SMALL_BYTES and body.count(b",") + body.count(b"<") <= SMALL_MARKS
 
 
 def weight_unread(body: bytes, form: Form, *, max_states: int) -> int:

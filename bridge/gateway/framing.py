@@ -152,7 +152,7 @@ class HeadReader:
             elif name == b"connection":
                 keep_alive &= b"close" not in [t.strip() for t in value.lower().split(b",")]
             elif name == b"expect":
-                expects_continue = value.lower() == b"100-continue"
+                expects_continue = version != "1.0" and value.lower() == b"100-continue"
         if codings not in ([], [b"chunked"]):
             what = "chunked is the one transfer coding that is accepted"
             raise RequestError(HTTPStatus.NOT_IMPLEMENTED, what)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from starlette.types import Receive, Scope, Send
 
 from bridge.errors import DocumentError, RequestError
-from bridge.gateway.admission import SMALL_BYTES, Capacity, Lease, weight, weight_unread
+from bridge.gateway.admission import Capacity, Lease, is_small, weight, weight_unread
 from bridge.gateway.checks import Check, Decision, too_large
 from bridge.gateway.client_address import Proxies
 from bridge.gateway.exchange import BODY_IS_HERE
@@ -272,7 +272,7 @@ class Webhook:
         Raises DocumentError, or TimeoutError past the deadline.
         """
         max_states = self._limits.max_states
-        if len(body) <= SMALL_BYTES:
+        if is_small(body):
             if not lease.take_post():
                 return None
             return prepare(route, body, received_at, max_states=max_states)

@@ -86,7 +86,8 @@ async def abandon(producer: AIOKafkaProducer) -> None:
         async with asyncio.timeout(_END_SECONDS):
             await client.close()
     for writer in writers:
-        writer.transport.abort()
+        with contextlib.suppress(RuntimeError):  # uvloop's, of a transport that has ended
+            writer.transport.abort()
     if client._md_update_fut is not None:  # noqa: SLF001
         client._md_update_fut.cancel()  # noqa: SLF001
     if sender_task is not None:

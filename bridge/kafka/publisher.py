@@ -336,7 +336,8 @@ class Publisher:
         messages, too_large = chunk.request.messages, self._limits.too_large
         refused = [index for index in chunk.indices if too_large(messages[index])]
         if refused:
-            chunk.indices = [index for index in chunk.indices if index not in {*refused}]
+            gone = {*refused}
+            chunk.indices = [index for index in chunk.indices if index not in gone]
             chunk.request.refuse(refused)
 
     def _again(self, queue: _PartitionQueue, taken: list[_Chunk], meanwhile: Outcome) -> None:

@@ -159,7 +159,7 @@ def _element(value: Any) -> tuple[Element, _Fault | None]:
     fields = dict(value)
     faults: list[_Fault] = []
     if len(fields) < len(value):
-        _note_repetition(value, fields, faults)
+        _note_repetition(value, faults)
     element: dict[str, str] = {}
     for name, held in fields.items():
         if type(held) is str and held.isprintable() and name.isprintable():  # as nearly always
@@ -172,16 +172,17 @@ def _element(value: Any) -> tuple[Element, _Fault | None]:
     return element, faults[0] if faults else None
 
 
-def _note_repetition(
-    value: tuple[tuple[str, Any], ...], fields: dict[str, Any], faults: list[_Fault]
-) -> None:
-    """Note a field that is there twice; an id that is cannot be told."""
+def _note_repetition(value: tuple[tuple[str, Any], ...], faults: list[_Fault]) -> None:
+    """Note a field that is there twice. With two ids a state is no message's: as XML has it.
+
+    Were it an invalid state, one of its ids could be acknowledged for another state.
+    """
     _check_depth(value, outside=1)  # of what is in no field, too
     counts = Counter(name for name, _ in value)
+    if counts[_ID_FIELD] > 1:
+        raise DocumentError("not_json", "an object has two fields id_sms")
     (name, _), *_ = counts.most_common(1)
     faults.append(_Fault("invalid_field", f"{_named(name)} is there more than once"))
-    if counts[_ID_FIELD] > 1:
-        del fields[_ID_FIELD]
 
 
 def _add_odd(element: dict[str, str], name: str, held: str | bool, faults: list[_Fault]) -> None:

@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 
 from bridge.model import Document, State
-from bridge.parse.limits import MAX_ELEMENTS
+from bridge.parse.limits import MAX_ELEMENTS, MAX_EQUALS_SIGNS, MAX_EQUALS_SIGNS_PER_TAG
 from bridge.parse.states import TEXT, Element, state_of
 
 # Printable ASCII, but for what is markup within a value. Possessive: no place to come back to.
@@ -31,6 +31,8 @@ _ATTRIBUTES = re.compile(rf' ({_NAME})="({_VALUE})"')
 def read(body: bytes, *, max_states: int, statuses: frozenset[str]) -> Document | None:
     """What `xml_form` and `states` make of the body; None if that is for them to say."""
     if not body.isascii() or body.count(b"<state") >= MAX_ELEMENTS:
+        return None
+    if body.count(b"=") > max(MAX_EQUALS_SIGNS, MAX_EQUALS_SIGNS_PER_TAG * body.count(b"<")):
         return None
     text = body.decode("ascii").rstrip(" \t\r\n")
     root = _ROOT.match(text)
@@ -59,7 +61,8 @@ def read(body: bytes, *, max_states: int, statuses: frozenset[str]) -> Document 
         end = found.end()
     if not states or end + len(closing) != len(text):
         return None
-    attributes = len(states) + text.count("=", 0, characters)  # the text counts as one, too
+    # Each has two quotes; the text counts as one, too.
+    attributes = len(states) + text.count('"', root.end(), characters) // 2
     return Document(tuple(states), tuple(unprocessed), False, attributes, characters)
 
 

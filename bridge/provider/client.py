@@ -7,6 +7,7 @@ document, and go nowhere but to the configured address. They are taken out of wh
 import asyncio
 import json
 import os
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -70,9 +71,11 @@ class Client:
         self._http = http
         self._timeout_seconds = timeout_seconds
         secrets = (account.token, account.password)
-        self._secrets = [
+        forms = {
             form for each in secrets if each is not None for form in _forms(each.get_secret_value())
-        ]
+        }
+        longest_first = sorted(forms, key=len, reverse=True)
+        self._secrets = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE)
 
     async def states(self, ids: Sequence[str]) -> bytes:
         """The latest state of each message, as a document of the webhook's; raises ProviderError.
@@ -108,7 +111,7 @@ class Client:
             what = f"no answer from {url} within {self._timeout_seconds:g} s"
             raise ProviderError(Fault.TIMEOUT, what) from None
         except (httpx2.TransportError, httpx2.InvalidURL) as exc:
-            raise _transport_fault(url, exc) from None
+            raise _transport_fault(url, exc, self._shown) from None
         self._refuse(answer, url, body)
         return body
 
@@ -122,19 +125,19 @@ class Client:
             what = f'the provider refuses the request: "{self._shown(said)}"'
             raise ProviderError(Fault.REFUSED, what)
         if status != HTTPStatus.OK:
-            raise _status_fault(url, answer)
+            raise _status_fault(url, answer, self._shown(answer.reason_phrase))
 
     def _shown(self, text: str) -> str:
         """As much of a text from outside as a line may hold, without what is secret."""
-        for secret in self._secrets:
-            text = text.replace(secret, MASK)
-        return printable(clipped(text.strip(), SHOWN_CHARACTERS))
+        hidden = self._secrets.sub(MASK, text) if self._secrets.pattern else text
+        return printable(clipped(hidden.strip(), SHOWN_CHARACTERS))
 
 
 def _forms(secret: str) -> set[str]:
-    """The secret as an answer may repeat it."""
+    """The secret as an answer may repeat it, and its plain parts, which no escaping changes."""
     in_xml = {escape(secret), escape(secret, {'"': "&quot;"})}
-    return {secret, json.dumps(secret)[1:-1], quote(secret, safe=""), *in_xml}
+    parts = re.findall(r"[A-Za-z0-9]{3,}", secret)
+    return {secret, json.dumps(secret)[1:-1], quote(secret, safe=""), *in_xml, *parts}
 
 
 async def _body(answer: httpx2.Response) -> bytes:
@@ -152,9 +155,9 @@ async def _body(answer: httpx2.Response) -> bytes:
     return bytes(body)
 
 
-def _status_fault(url: str, answer: httpx2.Response) -> ProviderError:
+def _status_fault(url: str, answer: httpx2.Response, said: str) -> ProviderError:
     status = answer.status_code
-    what = f"{url} answers HTTP {status} {answer.reason_phrase}".rstrip()
+    what = f"{url} answers HTTP {status} {said}".rstrip()
     if status == HTTPStatus.BAD_REQUEST:
         return ProviderError(Fault.REFUSED, f"{what}, without a reason")
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -178,7 +181,7 @@ def _retry_after(answer: httpx2.Response) -> float:
     return min(float(seconds), MAX_RETRY_AFTER) if seconds.isdecimal() else 0
 
 
-def _transport_fault(url: str, exc: Exception) -> ProviderError:
+def _transport_fault(url: str, exc: Exception, shown: Callable[[str], str]) -> ProviderError:
     causes = list(_causes(exc))
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -186,10 +189,11 @@ def _transport_fault(url: str, exc: Exception) -> ProviderError:
             return ProviderError(Fault.UNTRUSTED, what, futile=True)
     if isinstance(exc, httpx2.ConnectError | httpx2.ProxyError):
         reasons = [reason for cause in causes if (reason := _system_reason(cause))]
-        return ProviderError(Fault.UNREACHABLE, f"cannot reach {url}: {[str(exc), *reasons][-1]}")
+        reason = shown([str(exc), *reasons][-1])
+        return ProviderError(Fault.UNREACHABLE, f"cannot reach {url}: {reason}")
     if isinstance(exc, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
         return ProviderError(Fault.UNREACHABLE, f"cannot reach {url}: {exc}", futile=True)
-    what = f"{url} gave no whole answer: {str(exc) or 'the connection was closed'}"
+    what = f"{url} gave no whole answer: {shown(str(exc)) or 'the connection was closed'}"
     return ProviderError(Fault.BROKEN, what)
 
 

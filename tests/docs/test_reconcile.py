@@ -40,7 +40,19 @@ def test_every_command_on_the_pages_can_be_called(call: list[str]) -> None:
 def test_the_table_of_lines_is_that_of_the_report() -> None:
     section = PAGE.partition("| line |")[2].partition("\n\n")[0]
     named = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
-    full = Report(unknown=["1"], unanswered=["1"], unpublished=["1"], rejected=["1"], foreign=["1"])
+    full = Report(
+        unknown=["1"],
+        unanswered=["1"],
+        unpublished=["1"],
+        rejected=["1"],
+        foreign=["1"],
+        invalid=["?"],
+        unreadable_lines=[1],
+        left_out={"main": 1},
+        not_asked=1,
+        missing_ids=1,
+        dropped_lines=1,
+    )
     assert named == [name for name, value in rows(full) if value]
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from bridge.gateway.admission import Capacity, Lease, weight, weight_unread
+from bridge.gateway.admission import SMALL_BYTES, Capacity, Lease, is_small, weight, weight_unread
 from bridge.model import Form
 
 
@@ -336,6 +336,20 @@ def test_while_a_document_is_read_each_element_counts() -> None:
     plain = weight_unread(b"<response>" + states + b"</response>", Form.XML, max_states=1000)
     assert 100 <= plain <= 120
     assert weight_unread(states + other, Form.XML, max_states=1000) > plain + 90_000 * 500 // 4096
+
+
+@pytest.mark.parametrize(
+    ("body", "small"),
+    [
+        (b"<response>%b</response>" % (b'<state id_sms="1" time="">read</state>' * 850), True),
+        (b'[%b{"id_sms":1,"state":"read"}]' % (b'{"id_sms":1,"state":"read"},' * 1100), True),
+        (b"<response>%b</response>" % (b"<state/>" * 2500), False),
+        (b"[%b0]" % (b"0," * 2501), False),
+    ],
+)
+def test_a_small_body_with_too_much_in_it_is_read_beside_the_loop(body: bytes, small: bool) -> None:
+    assert len(body) <= SMALL_BYTES
+    assert is_small(body) is small
 
 
 def test_in_json_each_array_and_object_counts_and_each_value() -> None:

@@ -106,6 +106,15 @@ def test_an_offer_of_another_protocol_leaves_the_head_as_it_is() -> None:
     assert (head.length, rest) == (4, b"body")
 
 
+@pytest.mark.parametrize(("version", "waits"), [(b"1.0", False), (b"1.1", True)])
+def test_an_old_client_does_not_wait_for_an_answer_before_its_body(
+    version: bytes, waits: bool
+) -> None:
+    """RFC 9110, 10.1.1: it would take the 100 for the answer."""
+    head, _ = read(b"POST / HTTP/%b\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n" % version)
+    assert head.expects_continue is waits
+
+
 def test_the_number_of_headers_is_limited() -> None:
     head, _ = read(b"GET / HTTP/1.1\r\n%b\r\n" % (b"a:\r\n" * MAX_HEADERS))
     assert len(head.headers) == MAX_HEADERS

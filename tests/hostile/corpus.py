@@ -308,10 +308,10 @@ JSON: Mapping[str, Case] = {
     "id_with_quotes": (_item(id_sms=r'"\"}]"'), Expected(200, ('"}]',))),
     "id_with_line_ends": (_item(id_sms=r'"a\r\nb"'), Expected(200, ("a\r\nb",))),
     "id_too_long_to_be_listed": (_item(id_sms=f'"{"x" * 257}"'), NOTHING),
-    "id_twice": (_item('"id_sms": "2"'), NOTHING),
-    "id_twice_the_same": (_item('"id_sms": "1"'), NOTHING),
-    "id_twice_once_null": (_item('"id_sms": null'), NOTHING),
-    "id_by_an_escaped_name": (_item(r'"\u0069d_sms": "2"'), NOTHING),
+    "id_twice": (_item('"id_sms": "2"'), REFUSED),
+    "id_twice_the_same": (_item('"id_sms": "1"'), REFUSED),
+    "id_twice_once_null": (_item('"id_sms": null'), REFUSED),
+    "id_by_an_escaped_name": (_item(r'"\u0069d_sms": "2"'), REFUSED),
     "field_twice": (_item('"sms": "read"', '"sms": "send"'), ONE),
     "state_twice": (_item('"state": "send"'), ONE),
     "number_of_5000_digits": (_held("9" * 5000), ONE),
@@ -341,7 +341,7 @@ JSON: Mapping[str, Case] = {
     ),
     "an_invalid_state_of_the_same_id": (
         f'[{GOOD}, {{"id_sms": 7, "id_sms": 8, "state": "read"}}]'.encode(),
-        SEVEN,
+        REFUSED,
     ),
 }
 

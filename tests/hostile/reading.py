@@ -262,7 +262,7 @@ def _of_item(item: Value) -> Element:
         else:
             held.pop(_clean(name), None)
     if names.count("id_sms") > 1:
-        held.pop("id_sms", None)
+        raise RefusedError
     text = held.pop("state", "")
     return Element(held, text, item.raw if flaws else "", frozenset(flaws))
 

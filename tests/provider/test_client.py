@@ -208,6 +208,30 @@ def test_what_the_provider_repeats_of_the_credentials_is_masked(form: str) -> No
     assert "t0ken" not in str(found)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        r'{"a":"t0ken\/s3cret=="}',
+        r'{"error":"bad t0ken\/s3cret=="}',
+        "<p>T0KEN&#x2f;s3cret&#61;&#61;</p>",
+        "t0ken%2Fs3cret%3D%3D",
+    ],
+)
+def test_an_escaped_secret_is_masked_too(said: str) -> None:
+    """However it is escaped, nothing of it is left but punctuation."""
+
+    class Escaping(Api):
+        def answer(self, form: str, name: str, body: bytes) -> tuple[HTTPStatus, bytes]:
+            del form, name, body
+            return HTTPStatus.OK, said.encode()
+
+    with Escaping({}) as api:
+        found = str(fault_of(account(api, "json", token="t0ken/s3cret==")))
+    assert "***" in found
+    assert "t0ken" not in found.lower()
+    assert "s3cret" not in found
+
+
 def test_nothing_is_logged_of_the_credentials(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     """Not even by the libraries, at their most talkative."""
     with caplog.at_level(logging.DEBUG):
