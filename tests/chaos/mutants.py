@@ -36,7 +36,7 @@ class Mutant(Change):
 ACKNOWLEDGES_PENDING = Mutant(
     "acknowledges what is pending",
     "ack.py",
-    "item.outcome.result is Result.PUBLISHED",
+    "item.outcome.result is _PUBLISHED",
     "item.outcome.result is not Result.FAILED",
     faults=("records-cut",),
 )
