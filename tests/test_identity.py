@@ -196,7 +196,7 @@ def test_the_pairs_are_both_alike_and_different() -> None:
     """Else the properties above would hold little."""
     seen: set[bool] = set()
 
-    @settings(deadline=None, database=None)
+    @settings(deadline=None, database=None, max_examples=PAIRS)
     @given(in_xml(), in_json())
     def look(xml: tuple[str, str], json_: tuple[str, str]) -> None:
         seen.update(carried(one) == carried(other) and one != other for one, other in (xml, json_))
