@@ -84,7 +84,7 @@ def test_what_the_simulated_provider_sends_is_taken() -> None:
         document(STATE, "<state id_sms='2'>read</state>"),
         document(STATE.replace("46", "46&#9;")),
         document(STATE.replace("sms=", "id_sms=", 2)),
-        document(STATE.replace("sms=", 'sms="read" sms=')),
+        document(STATE.replace(" sms=", ' sms="read" sms=')),
         document(STATE.replace("</state>", "<a/></state>")),
         document(STATE.replace("deliver</", "доставлено</")),
         document(STATE.replace('"1"', '"a b"')),

@@ -103,10 +103,17 @@ class Proxy:
     async def aclose(self) -> None:
         """Stop listening and end every connection."""
         self.refuse()
+        await self._turns()  # a connection that was just accepted has its handler by then
         self.cut()
         for handler in self._handlers:
             handler.cancel()
         await asyncio.gather(*self._handlers, return_exceptions=True)
+        await self._turns()  # and what was cut has closed its socket
+
+    @staticmethod
+    async def _turns() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
 
     @property
     def address(self) -> str:
