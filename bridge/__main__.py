@@ -1,11 +1,16 @@
 """The entry point of `sms-bridge` and of `python -m bridge`."""
 
+import signal
+import sys
+
 from bridge import streams
 from bridge.cli import main as cli
 
 
 def main() -> None:
     """Run the program."""
+    if sys.argv[1:2] == ["serve"]:  # which SIGHUP asks to reload, and must not end meanwhile
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     streams.prepare()
     cli.main()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from bridge.cli.common import config_option, fail, load_settings
+from bridge.cli.common import config_option, fail, settings_from
 
 
 @click.command()
@@ -20,19 +20,21 @@ def serve(config_file: Path) -> None:
     import structlog
     import uvloop
 
+    from bridge.config.file import ConfigFile
     from bridge.config.warnings import warnings
     from bridge.gateway import server
     from bridge.observability import logging as logs
     from bridge.observability import tracing
 
-    settings = load_settings(config_file)
+    file = ConfigFile(config_file, os.environ)
+    settings = settings_from(file.load)
     log_writer = logs.configure(settings.log.level, settings.log.format)
     log = structlog.get_logger(__name__)
     for warning in warnings(settings):
         log.warning(warning.what, **warning.fields)
     try:
         try:
-            uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer))
+            uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer, file))
         finally:
             logging.shutdown()  # the last lines go out before what is said of how it ended
     except OSError as exc:

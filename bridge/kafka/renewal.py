@@ -4,6 +4,7 @@ Connections that are open go on as they are: nothing in flight is at stake.
 """
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -14,8 +15,8 @@ from bridge.kafka.security import TlsFiles
 log = structlog.get_logger(__name__)
 
 
-async def follow(settings: Kafka, files: TlsFiles, seconds: float) -> None:
-    """Check the files every `seconds`, for ever.
+async def follow(settings: Callable[[], Kafka], files: TlsFiles, seconds: float) -> None:
+    """Check the files every `seconds`, for ever; `settings` are asked for those in use.
 
     After a renewal a connection is tried at once: a certificate that the brokers refuse must not
     show at their next restart only. Until one succeeds, new connections use the former files.
@@ -27,7 +28,7 @@ async def follow(settings: Kafka, files: TlsFiles, seconds: float) -> None:
         if files.generation == proven:
             continue
         tried = files.generation
-        fault = await find_fault(settings)  # with the files as they are, whichever are in use
+        fault = await find_fault(settings())  # with the files as they are, whichever are in use
         if files.generation != tried:
             continue  # renewed again meanwhile
         if fault is None:
