@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from bridge.cli.common import config_option, fail, settings_from
+from bridge.cli.common import config_option, fail, loaded
 
 
 @click.command()
@@ -25,13 +25,17 @@ def serve(config_file: Path) -> None:
     from bridge.gateway import server
     from bridge.observability import logging as logs
     from bridge.observability import tracing
+    from bridge.versions import VERSIONS, expat_warning
 
     file = ConfigFile(config_file, os.environ)
-    settings = settings_from(file.load)
+    settings = loaded(config_file, file.load)
     log_writer = logs.configure(settings.log.level, settings.log.format)
     log = structlog.get_logger(__name__)
     for warning in warnings(settings):
         log.warning(warning.what, **warning.fields)
+    if what := expat_warning():
+        log.warning(what)
+    log.info("starting", **VERSIONS)
     try:
         try:
             uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer, file))

@@ -78,7 +78,8 @@ class Reloads:
 
     async def _is_asked(self) -> bool:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._asked.wait(), self._poll_seconds)
+            async with asyncio.timeout(self._poll_seconds):  # wait_for can lose a cancellation
+                await self._asked.wait()
         asked = self._asked.is_set()
         self._asked.clear()
         return asked

@@ -1,3 +1,4 @@
+import platform
 from pathlib import Path
 
 import pytest
@@ -5,9 +6,11 @@ import yaml
 from click.testing import CliRunner, Result
 from confluent_kafka.admin import AdminClient
 
+from bridge import __version__
 from bridge.cli.main import main
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.simulate.api import Api
+from bridge.versions import VERSIONS, expat_warning
 from tests.support.brokers import ExternalKafka
 from tests.support.gateway import configuration
 from tests.support.provider import TOKEN
@@ -35,6 +38,12 @@ def config(
     return str(file)
 
 
+@pytest.fixture(autouse=True)
+def _expat_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever it is here."""
+    monkeypatch.setattr("bridge.cli.check.expat_warning", lambda: None)
+
+
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["check", *arguments])
 
@@ -44,6 +53,20 @@ def make(broker: EmbeddedBroker, *topics: str) -> None:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
     for topic in topics:
         admin.list_topics(topic, timeout=10)
+
+
+def test_an_old_expat_is_a_warning_and_its_version_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.cli.check.expat_warning", lambda: expat_warning("2.6.4"))
+
+    result = run("--config", config(tmp_path, auth="{allow: [203.0.113.7]}"))
+
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: Expat 2.6.4, which parses the bodies, is older")
+    assert result.stdout.splitlines()[0] == (
+        f"sms-bridge {__version__}, Python {platform.python_version()}, Expat {VERSIONS['expat']}"
+    )
 
 
 @pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
@@ -61,13 +84,13 @@ def test_to_trust_everybody_as_a_proxy_is_a_warning(tmp_path: Path, network: str
 
 
 def test_a_good_configuration_is_summed_up(tmp_path: Path) -> None:
-    file = config(tmp_path, auth="{tokens: [secret]}")
+    file = config(tmp_path, auth="{tokens: [a-token-of-a-test]}")
 
     result = run("--config", file)
 
     assert result.exit_code == 0
     assert result.stderr == ""
-    assert result.stdout.splitlines() == [
+    assert result.stdout.splitlines()[1:] == [
         "endpoint main: POST /webhook -> topic t, times in Europe/Kyiv",
         "dead letters -> topic t.rejected",
         f"{file}: ok",
@@ -79,6 +102,19 @@ def test_an_open_endpoint_is_a_warning(tmp_path: Path) -> None:
 
     assert result.exit_code == 0
     assert result.stderr.startswith("warning: endpoint main: auth is none")
+
+
+def test_a_token_that_is_short_is_a_warning(tmp_path: Path) -> None:
+    """Of sixteen characters it is none; the token itself is never shown."""
+    short = run("--config", config(tmp_path, auth="{tokens: [0123456789abcdef, 0123456789abcde]}"))
+    enough = run("--config", config(tmp_path, auth="{tokens: [0123456789abcdef]}"))
+
+    assert (short.exit_code, enough.exit_code) == (0, 0)
+    assert short.stderr.splitlines() == [
+        "warning: endpoint main: a token has fewer than 16 characters: it can be guessed"
+    ]
+    assert "0123456789abcde" not in short.output
+    assert enough.stderr == ""
 
 
 def test_a_password_in_the_clear_is_a_warning(tmp_path: Path) -> None:
@@ -99,7 +135,7 @@ def test_a_word_that_means_something_else_than_the_built_in_one_is_a_warning(
     tmp_path: Path,
 ) -> None:
     settings = configuration("kafka:9092", "t")
-    settings["endpoints"][0]["auth"] = {"tokens": ["secret"]}
+    settings["endpoints"][0]["auth"] = {"tokens": ["a-token-of-a-test"]}
     settings["events"]["statuses"] = {
         "expired": {"outcome": "delivered"},
         "deliver": {"final": True, "outcome": "delivered"},
