@@ -36,6 +36,7 @@ def serve(config_file: Path, processes: int | None, handed: str | None) -> None:
 
     from bridge.config.warnings import warnings
     from bridge.observability import logging as logs
+    from bridge.versions import VERSIONS, expat_warning
 
     settings = _with(processes, load_settings(config_file))
     log_writer = logs.configure(settings.log.level, settings.log.format)
@@ -43,6 +44,9 @@ def serve(config_file: Path, processes: int | None, handed: str | None) -> None:
         log = structlog.get_logger(__name__)
         for warning in warnings(settings):
             log.warning(warning.what, **warning.fields)
+        if what := expat_warning():
+            log.warning(what)
+        log.info("starting", **VERSIONS)
     try:
         try:
             status = _run(settings, handed, log_writer)
