@@ -7,16 +7,12 @@ import os
 import resource
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from bridge.cli.common import config_option, fail, load_settings
 from bridge.config.conflicts import conflicts
 from bridge.config.settings import MAX_PROCESSES, Settings, dotted
-
-if TYPE_CHECKING:
-    from bridge.observability.log_writer import LogWriter
 
 WORKER = "--worker"
 
@@ -33,9 +29,12 @@ def serve(config_file: Path, processes: int | None, handed: str | None) -> None:
     """Run the gateway."""
     gc.disable()  # until it serves: what is imported now is there to stay
     import structlog
+    import uvloop
 
     from bridge.config.warnings import warnings
+    from bridge.gateway import server
     from bridge.observability import logging as logs
+    from bridge.observability import tracing
     from bridge.versions import VERSIONS, expat_warning
 
     settings = _with(processes, load_settings(config_file))
@@ -49,35 +48,23 @@ def serve(config_file: Path, processes: int | None, handed: str | None) -> None:
         log.info("starting", **VERSIONS)
     try:
         try:
-            status = _run(settings, handed, log_writer)
+            if handed is not None:
+                from bridge.gateway.worker import Worker
+
+                worker = Worker.of(handed)
+                uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer, worker))
+            elif settings.server.processes > 1:
+                from bridge.gateway import processes as several
+
+                # Whichever way this program was started, with the same options of the interpreter.
+                again = [sys.executable, *sys.orig_argv[1:], WORKER]
+                sys.exit(uvloop.run(several.supervise(settings, again, log_writer)))
+            else:
+                uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer))
         finally:
             logging.shutdown()  # the last lines go out before what is said of how it ended
     except OSError as exc:
         fail(_too_few_files() if exc.errno == errno.EMFILE else str(exc))
-    sys.exit(status)
-
-
-def _run(settings: Settings, handed: str | None, log_writer: "LogWriter | None") -> int:
-    """Serve in this process, or in several that are this command again; the exit status."""
-    import uvloop
-
-    if handed is None and settings.server.processes > 1:
-        from bridge.gateway import processes
-
-        # Whichever way this program was started, with the same options of the interpreter.
-        again = [sys.executable, *sys.orig_argv[1:], WORKER]
-        return uvloop.run(processes.supervise(settings, again, log_writer))
-    from bridge.gateway import server
-    from bridge.observability import tracing
-
-    if handed is None:
-        uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer))
-    else:
-        from bridge.gateway.worker import Worker
-
-        worker = Worker.of(handed)
-        uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer, worker))
-    return 0
 
 
 def _with(processes: int | None, settings: Settings) -> Settings:
