@@ -90,6 +90,13 @@ def moment_option(option: str, text: str | None) -> datetime | None:
         raise click.BadParameter(str(exc), param_hint=option) from exc
 
 
+since_option = click.option(
+    "--since",
+    callback=lambda _context, _option, text: moment_option("--since", text),
+    help="Since a time (2026-11-23T09:15, UTC), or the last 12h, 7d.",
+)
+
+
 def run_with_kafka(work: Coroutine[Any, Any, T], *, interrupted: int = EXIT_INTERRUPTED) -> T:
     """Run what talks to Kafka; ends the program with one line if that fails.
 
