@@ -42,6 +42,7 @@ def main() -> None:
 
 def _check(tag: str | None, scratch: Path) -> None:
     _agree()
+    text = None if tag is None else _notes(tag)
     shutil.rmtree(DIST, ignore_errors=True)
     built = _built(scratch)
     wheel = next(path for path in built if path.suffix == ".whl")
@@ -59,8 +60,8 @@ def _check(tag: str | None, scratch: Path) -> None:
     (DIST / "SHA256SUMS").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for line in lines:
         _say("sha256", line)
-    if tag is not None:
-        _tagged(tag)
+    if text is not None:
+        (DIST / "NOTES.md").write_text(text, encoding="utf-8")
     _say("done", f"{DIST.relative_to(ROOT)}/")
 
 
@@ -115,15 +116,15 @@ def _audit(tools: Path) -> None:
         _say("pip-audit", f"{name}: nothing known")
 
 
-def _tagged(tag: str) -> None:
+def _notes(tag: str) -> str:
     if tag != f"v{__version__}":
         _fail(f"the tag is {tag}, and the version {__version__}")
     try:
         text = notes(__version__)
     except NotReleasedError as exc:
         _fail(str(exc))
-    (DIST / "NOTES.md").write_text(text, encoding="utf-8")
     _say("notes", f"{len(text.splitlines())} lines of the changelog")
+    return text
 
 
 def _say(what: str, text: str) -> None:

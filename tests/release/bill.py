@@ -57,5 +57,6 @@ def vulnerabilities(tools: Path, requirements: Path) -> Iterator[str]:
         )
     for package in found:
         for known in package["vulns"]:
-            fixed = ", ".join(known["fix_versions"]) or "nowhere"
-            yield f"{package['name']} {package['version']}: {known['id']}, fixed in {fixed}"
+            versions = ", ".join(known["fix_versions"])
+            fix = f"fixed in {versions}" if versions else "without a fix"
+            yield f"{package['name']} {package['version']}: {known['id']}, {fix}"
