@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import resource
+import signal
 from pathlib import Path
 
 import click
@@ -34,6 +35,7 @@ def serve(config_file: Path) -> None:
         try:
             uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer))
         finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # how it ended stands
             logging.shutdown()  # the last lines go out before what is said of how it ended
     except OSError as exc:
         fail(_too_few_files() if exc.errno == errno.EMFILE else str(exc))

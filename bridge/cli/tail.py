@@ -38,7 +38,7 @@ def tail(config_file: Path, from_beginning: bool, limit: int | None, in_json: bo
         from_beginning=from_beginning,
         limit=limit,
     )
-    run_with_kafka(following, interrupted=0)  # how a person ends it
+    run_with_kafka(following)
 
 
 async def _follow(
