@@ -14,8 +14,8 @@ from bridge import __version__
 from bridge.interrupts import EXIT_INTERRUPTED
 
 COMMANDS = (
-    *("check", "convert", "dead-letters", "demo", "reconcile", "schema", "serve", "simulate"),
-    "tail",
+    *("check", "convert", "dead-letters", "demo", "find", "reconcile", "schema", "serve"),
+    *("simulate", "tail"),
 )
 
 

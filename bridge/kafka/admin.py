@@ -104,6 +104,14 @@ async def describe_topics(settings: Kafka, names: Sequence[str]) -> dict[str, To
         await client.close()
 
 
+async def existing_topics(settings: Kafka, names: Sequence[str]) -> dict[str, Topic]:
+    """The topics, by name; raises BridgeError as `describe_topics` does, and if one is missing."""
+    found = await describe_topics(settings, names)
+    if missing := [missing_topic(settings, name) for name in names if name not in found]:
+        raise BridgeError("\n".join(missing))
+    return found
+
+
 async def describe(settings: Kafka, names: Sequence[str]) -> dict[str, TopicDescription]:
     """Those of the topics that exist, with their configuration. Raises as `describe_topics`."""
     found = await describe_topics(settings, names)
