@@ -435,7 +435,7 @@ async def test_the_start_of_a_log_is_not_that_of_the_topic_s_successor() -> None
             then("describe")
             return told
 
-        producer.offsets = offsets_then  # type: ignore[method-assign]
+        producer.offsets = offsets_then  # type: ignore[method-assign,assignment]
         producer.describe = describe_then  # type: ignore[method-assign]
         deadline = asyncio.get_running_loop().time() + 1
         logs = await supervisor.current_logs({"status": [0]}, deadline)
