@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from bridge.config.settings import Kafka
 from bridge.errors import BridgeError
 from bridge.kafka.admin import unreachable
-from bridge.kafka.security import client_arguments
+from bridge.kafka.credentials import Credentials, client_arguments
 
 SUBSCRIBE_SECONDS = 10.0
 STALL_SECONDS = 30.0
@@ -77,9 +77,10 @@ async def _started(
     settings: Kafka, topics: Iterable[str], *, from_beginning: bool
 ) -> AsyncIterator[AIOKafkaConsumer]:
     names = tuple(topics)
+    credentials = Credentials(settings)
     consumer = AIOKafkaConsumer(
         *names,
-        **client_arguments(settings),
+        **client_arguments(settings, credentials),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest" if from_beginning else "latest",
@@ -93,7 +94,7 @@ async def _started(
         except TopicAuthorizationFailedError as exc:
             raise _not_authorized("Describe and Read", names) from exc
         except (KafkaError, OSError) as exc:  # TimeoutError is one
-            raise BridgeError(await unreachable(settings, exc)) from exc
+            raise BridgeError(await unreachable(settings, exc, credentials)) from exc
         yield consumer
     finally:
         await consumer.stop()
