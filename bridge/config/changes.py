@@ -25,6 +25,8 @@ RELOADED: Final = frozenset(
         "kafka.duplicates.seconds",
         "kafka.security.sasl.username",
         "kafka.security.sasl.password",
+        "kafka.security.sasl.client_id",
+        "kafka.security.sasl.client_secret",
         "kafka.security.tls.key_password",
         "endpoints[].name",  # one with another name is another endpoint
         "endpoints[].path",
@@ -47,6 +49,7 @@ RELOADED: Final = frozenset(
 RESTART: Final = frozenset(
     {
         "server.host",
+        "server.processes",
         "server.port",
         "admin.host",
         "admin.port",
@@ -65,6 +68,9 @@ RESTART: Final = frozenset(
         "kafka.create_topics.config",
         "kafka.security.protocol",
         "kafka.security.sasl.mechanism",
+        "kafka.security.sasl.token_url",
+        "kafka.security.sasl.scope",
+        "kafka.security.sasl.token_ca_file",
         "kafka.security.tls.ca_file",
         "kafka.security.tls.cert_file",
         "kafka.security.tls.key_file",

@@ -3,7 +3,7 @@
 What to do about a change is the gateway's business.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
@@ -16,10 +16,19 @@ written within its grain, and tells nothing of a symbolic link that leads elsewh
 
 
 class ConfigFile:
-    """Reads the settings as often as it is asked to; the environment stays as it was given."""
+    """Reads the settings as often as it is asked to; the environment stays as it was given.
 
-    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+    `adjust` makes of the file's settings those that hold, by what else the program was told.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        environ: Mapping[str, str],
+        adjust: Callable[[Settings], Settings] = lambda settings: settings,
+    ) -> None:
         self.path = path
+        self._adjust = adjust
         self._environ = dict(environ)
         self._read: dict[str, bytes | None] = {}
         self._streams: set[str] = set()  # pipes and the like, which give what they hold only once
@@ -27,7 +36,7 @@ class ConfigFile:
     def load(self) -> Settings:
         """Read the settings. Raises ConfigError with every problem."""
         self._read = {}
-        return load(self.path, self._environ, read=self._noted)
+        return self._adjust(load(self.path, self._environ, read=self._noted))
 
     @property
     def read(self) -> Contents:

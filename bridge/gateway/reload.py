@@ -48,9 +48,14 @@ class Reloads:
         self._asked = asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Reload on SIGHUP, and after changes, while the block lasts."""
-        with _on_hangup(self._asked.set):
+    async def running(self, also: Callable[[], object] = lambda: None) -> AsyncIterator[None]:
+        """Reload on SIGHUP, and after changes, while the block lasts; `also` hears of SIGHUP."""
+
+        def ask() -> None:
+            self._asked.set()
+            also()
+
+        with _on_hangup(ask):
             task = asyncio.create_task(self._run(), name="reload")
             try:
                 yield

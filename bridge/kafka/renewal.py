@@ -9,14 +9,18 @@ from collections.abc import Callable
 import structlog
 
 from bridge.config.settings import Kafka
+from bridge.kafka.credentials import Credentials
 from bridge.kafka.diagnosis import find_fault
 from bridge.kafka.security import TlsFiles
+from bridge.kafka.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 
 
-async def follow(settings: Callable[[], Kafka], files: TlsFiles, seconds: float) -> None:
-    """Check the files every `seconds`, for ever; `settings` are asked for those in use.
+async def follow(
+    current: Callable[[], tuple[Kafka, Tokens | None]], files: TlsFiles, seconds: float
+) -> None:
+    """Check the files every `seconds`, for ever; `current` are the settings and tokens in use.
 
     After a renewal a connection is tried at once: a certificate that the brokers refuse must not
     show at their next restart only. Until one succeeds, new connections use the former files.
@@ -28,7 +32,9 @@ async def follow(settings: Callable[[], Kafka], files: TlsFiles, seconds: float)
         if files.generation == proven:
             continue
         tried = files.generation
-        fault = await find_fault(settings())  # with the files as they are, whichever are in use
+        settings, tokens = current()
+        # With the files as they are, whichever are in use.
+        fault = await find_fault(settings, Credentials(settings, tokens))
         if files.generation != tried:
             continue  # renewed again meanwhile
         if fault is None:

@@ -10,7 +10,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import structlog
@@ -25,10 +24,10 @@ from bridge.kafka.admin import (
     log_warnings,
 )
 from bridge.kafka.causes import ADVICE, AWAY, explained, word_of
+from bridge.kafka.credentials import Credentials
 from bridge.kafka.losses import Losses
 from bridge.kafka.producer import Producer
 from bridge.kafka.renewal import follow
-from bridge.kafka.security import TlsFiles
 from bridge.kafka.topic_metadata import EARLIEST, Topic
 from bridge.model import Log
 
@@ -77,7 +76,8 @@ class Supervisor:
         on_rebuild: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._settings = settings
-        self._next: Kafka | None = None  # with credentials that no broker has accepted yet
+        # What no broker has accepted yet.
+        self._next: tuple[Kafka, Credentials] | None = None
         self._next_tried_at = -math.inf
         self._next_fault: str | None = None
         self._on_rebuild = on_rebuild
@@ -85,11 +85,9 @@ class Supervisor:
         self.on_throttle: Callable[[float], None] = lambda _: None
         self._required = frozenset(topics)
         self._wanted = frozenset(settings.with_dead_letters(tuple(topics)))
-        self._files = TlsFiles(settings.security.tls) if settings.security.encrypted else None
-        self._connect = connect or partial(Producer.open, files=self._files)
-        self._describe_configs = describe_configs or partial(
-            admin.describe_configs, files=self._files
-        )
+        self._credentials = Credentials(settings)
+        self._connect = connect or self._open_producer
+        self._describe_configs = describe_configs or self._read_configs
         self._timing = timing
         self._topics: dict[str, Topic] = {}
         self._looked_for: frozenset[str] = frozenset()
@@ -126,8 +124,12 @@ class Supervisor:
     def start(self) -> None:
         """Connect in the background, for as long as it takes."""
         self._task = asyncio.create_task(self._run(), name="kafka supervisor")
-        if self._files is not None:
-            following = follow(lambda: self._settings, self._files, self._timing.probe)
+        if self._credentials.files is not None:
+            following = follow(
+                lambda: (self._settings, self._credentials.tokens),
+                self._credentials.files,
+                self._timing.probe,
+            )
             self._renewal = asyncio.create_task(following, name="kafka TLS files")
 
     async def use(self, settings: Kafka, topics: Sequence[str]) -> None:
@@ -137,18 +139,37 @@ class Supervisor:
         """
         self._required = frozenset(topics)
         self._wanted = frozenset(settings.with_dead_letters(tuple(topics)))
-        if self._files is not None:
-            self._files.use(settings.security.tls)
-        self._next_tried_at, self._next_fault = -math.inf, None
-        if settings.security.sasl != self._settings.security.sasl:
-            self._next = settings
+        if self._credentials.files is not None:
+            self._credentials.files.use(settings.security.tls)
+        self._forget_next()
+        if settings.security.sasl == self._settings.security.sasl:
+            self._settings = settings
         else:
-            self._next, self._settings = None, settings
+            self._next = settings, self._credentials.anew(settings)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.publish_timeout_seconds):
                 while self._wanted - self._looked_for:
                     self._looked.clear()
                     await self._looked.wait()
+
+    def _forget_next(self) -> None:
+        if self._next is not None:
+            self._next[1].close()
+        self._next, self._next_tried_at, self._next_fault = None, -math.inf, None
+
+    def _credentials_for(self, settings: Kafka) -> Credentials:
+        if self._next is not None and self._next[0] is settings:
+            return self._next[1]
+        return self._credentials
+
+    async def _open_producer(self, settings: Kafka) -> Producer:
+        return await Producer.open(settings, credentials=self._credentials_for(settings))
+
+    async def _read_configs(
+        self, settings: Kafka, topics: Mapping[str, Topic]
+    ) -> list[TopicDescription]:
+        credentials = self._credentials_for(settings)
+        return await admin.describe_configs(settings, topics, credentials=credentials)
 
     async def stop(self, seconds: float) -> None:
         """Flush and disconnect, within the time; what is left then ends with the process."""
@@ -161,6 +182,7 @@ class Supervisor:
         tasks = [task for task in all_tasks if task is not None]
         for task in tasks:
             task.cancel()
+        self._credentials.close()
         producer, self._producer = self._producer, None
         if producer is not None:
             # Half the time to flush, and half for what cannot be flushed.
@@ -286,12 +308,12 @@ class Supervisor:
     async def _attempt(self) -> Producer:
         """Connect once; with new credentials, or else with those in use."""
         if self._next is not None:
-            successor = await self._successor(self._next)
+            successor = await self._successor(*self._next)
             if successor is not None:
                 return successor
         return await self._attempt_with(self._settings)
 
-    async def _successor(self, settings: Kafka) -> Producer | None:
+    async def _successor(self, settings: Kafka, credentials: Credentials) -> Producer | None:
         """A producer with new credentials, which are then in use; None if it cannot be had."""
         self._next_tried_at = time.monotonic()
         try:
@@ -303,8 +325,9 @@ class Supervisor:
                 log.error(what, error=fault)  # noqa: TRY400 -- a fault of the settings
             self._next_fault = fault
             return None
-        if self._next is settings:  # and not changed again meanwhile
-            self._next, self._settings = None, settings
+        if self._next == (settings, credentials):  # and not changed again meanwhile
+            self._credentials.close()
+            self._next, self._settings, self._credentials = None, settings, credentials
             log.info("new credentials are in use")
         return producer
 
@@ -323,7 +346,7 @@ class Supervisor:
         self._topics = await producer.track(wanted)
         missing = wanted - self._topics.keys()
         if missing and settings.create_topics.enabled:
-            await create_topics(settings, missing, self._files)
+            await create_topics(settings, missing, self._credentials_for(settings))
             self._topics = await producer.track(wanted)
             missing = wanted - self._topics.keys()
         for topic in sorted(missing - self._missing):
@@ -408,7 +431,7 @@ class Supervisor:
             if producer.oldest_seconds() > self._settings.publish_timeout_seconds:
                 self.give_up(producer, producer.why_stalled())
             elif self._next is not None and now - self._next_tried_at > self._timing.probe:
-                successor = await _unless_failed(producer, self._successor(self._next))
+                successor = await _unless_failed(producer, self._successor(*self._next))
                 if successor is not None:
                     return successor
             elif now - probed_at > self._probe_interval() or self._wanted - self._looked_for:

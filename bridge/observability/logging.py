@@ -102,8 +102,9 @@ def _formatter(form: Format) -> logging.Formatter:
 
 def _set_library_levels(level: str) -> None:
     logging.root.setLevel(level.upper())
-    # Its start and stop are ours to tell.
-    logging.getLogger("uvicorn").setLevel("WARNING")
+    # Starts, stops and requests of our own are ours to tell.
+    for library in ("uvicorn", "httpx2"):
+        logging.getLogger(library).setLevel("WARNING")
     # At debug it writes its requests, and the one that logs in holds the password.
     logging.getLogger("aiokafka.conn").setLevel(max(logging.INFO, logging.root.level))
 

@@ -1,5 +1,6 @@
 """The metrics of one process, in a registry of its own; docs/metrics.md describes each."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -19,13 +20,17 @@ from bridge.model import OTHER_STATUS, REASONS, Result
 from bridge.observability.counters import Count, Counter, Histogram
 from bridge.versions import VERSIONS
 
-__all__ = ["CODES", "CONTENT_TYPE", "NO_ENDPOINT", "EndpointMetrics", "Metrics"]
+__all__ = ["CODES", "CONTENT_TYPE", "NO_ENDPOINT", "EndpointMetrics", "Metrics", "Snapshot"]
+
+Snapshot = list[tuple[str, str, str, list[tuple[str, dict[str, str], float]]]]
+"""Metrics at one moment: of each name, kind, help, and its series: name, labels, value."""
 
 # The answers there are. Their series exist from the start: what first appears as 1 is no increase.
 CODES = (200, 400, 401, 403, 405, 408, 411, 413, 415, 500, 503)
 NO_ENDPOINT = "-"  # the label of requests that reach no endpoint, which none can be named
 CODES_ELSEWHERE = (400, 404, 408, 431, 500, 501)
 RELOAD_RESULTS = RELOADED, REFUSED = ("success", "refused")
+RESTART_CAUSES = EXITED, KILLED, HUNG = ("exited", "killed", "hung")
 MAX_NAMED_STATUSES = 10  # of those that are not known, for each endpoint
 
 # Close to 4 and 5 seconds: the default limit of a request, and the patience of many senders.
@@ -219,8 +224,26 @@ class Metrics:
             "dropped_log_lines", "Lines of the log that could not be written in time."
         ).labels()
         self._make_reloads()
+        self._make_processes()
         build = Info("sms_bridge_build", "What runs, by version.", registry=self.registry)
         build.info(dict(VERSIONS))
+
+    def _make_processes(self) -> None:
+        self._processes = self._gauge("processes", "Processes that serve.")
+        self._processes_configured = self._gauge(
+            "processes_configured", "Processes that are to serve."
+        )
+        self.process_restarts = self._counter(
+            "process_restarts", "Serving processes that ended and were replaced, by cause.", "cause"
+        )
+        for cause in RESTART_CAUSES:
+            self.process_restarts.labels(cause)
+        self.serving(1, configured=1)
+
+    def serving(self, processes: int, *, configured: int) -> None:
+        """Show how many processes serve, and how many are to."""
+        self._processes.set(processes)
+        self._processes_configured.set(configured)
 
     def _make_reloads(self) -> None:
         self._reloads = self._counter(
@@ -238,6 +261,10 @@ class Metrics:
             self._reloads.labels(result)
         self._reload_successful.set(1)
         self._reloaded_at.set_to_current_time()
+
+    def reloads_nothing(self) -> None:
+        """For a process that only adds up what others measure: the time is theirs."""
+        self._reloaded_at.set(math.inf)
 
     def reloaded(self, result: str) -> None:
         """Count a reload, by one of RELOAD_RESULTS."""
@@ -293,6 +320,18 @@ class Metrics:
     def exposition(self) -> bytes:
         """Everything, in the Prometheus text format (CONTENT_TYPE)."""
         return generate_latest(self.registry)
+
+    def snapshot(self) -> Snapshot:
+        """Everything, as `Totals` adds it up."""
+        return [
+            (
+                family.name,
+                family.type,
+                family.documentation,
+                [(sample.name, dict(sample.labels), sample.value) for sample in family.samples],
+            )
+            for family in self.registry.collect()
+        ]
 
     # --- kinds ---------------------------------------------------------------------------
 

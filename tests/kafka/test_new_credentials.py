@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from bridge.demo.child import wait_until
-from tests.kafka.test_secured_kafka import Load, lines, until
 from tests.support.gateway import Gateway, configuration
 from tests.support.secured import ClientFiles, SecuredKafka, login
+from tests.support.secured_gateway import Load, logged, until
 from tests.support.senders import document
 from tests.support.topics import read_topic
 
@@ -63,17 +63,17 @@ async def test_a_new_password_is_taken_up_under_load(
         async with Load(gateway) as load:
             await load.goes_on()
             renew(password, WRONG)
-            await until(lambda: bool(lines(gateway, FAILED)), FAILED)
+            await until(lambda: bool(logged(gateway, FAILED)), FAILED)
             await load.goes_on()
             secured_kafka.know(USER, SECOND)
             renew(password, SECOND)
-            await until(lambda: bool(lines(gateway, IN_USE)), IN_USE)
+            await until(lambda: bool(logged(gateway, IN_USE)), IN_USE)
             await load.goes_on()
-        (failed,) = lines(gateway, FAILED)
+        (failed,) = logged(gateway, FAILED)
         assert f"the broker refuses user {USER}" in failed["error"]
-        changed = [line["changed"] for line in lines(gateway, "configuration reloaded")]
+        changed = [line["changed"] for line in logged(gateway, "configuration reloaded")]
         assert changed == [["kafka.security.sasl.password"]] * 2
-        assert lines(gateway, "replacing the producer") == []
+        assert logged(gateway, "replacing the producer") == []
         assert not any(secret in gateway.output for secret in (FIRST, SECOND, WRONG))
     finally:
         gateway.stop()
@@ -91,4 +91,4 @@ def test_a_password_that_was_wrong_is_corrected_without_a_restart(
         renew(password, FIRST)
         wait_until(lambda: gateway.admin("/readyz").status == 200, "it is ready")
         assert gateway.post(document("1")).ids == ["1"]
-        wait_until(lambda: bool(lines(gateway, IN_USE)), IN_USE)
+        wait_until(lambda: bool(logged(gateway, IN_USE)), IN_USE)

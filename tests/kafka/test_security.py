@@ -16,9 +16,10 @@ from trustme import CA
 from bridge.config.settings import Kafka, Security, Tls
 from bridge.demo.child import free_ports
 from bridge.errors import BridgeError
+from bridge.kafka.credentials import client_arguments
 from bridge.kafka.diagnosis import explain, find_fault
 from bridge.kafka.renewal import follow
-from bridge.kafka.security import TlsFiles, client_arguments, own_certificate_fault
+from bridge.kafka.security import TlsFiles, own_certificate_fault
 from tests.support.fake_kafka import until
 from tests.support.secured import ClientFiles, certificate, key_pem, login
 
@@ -222,7 +223,7 @@ async def test_a_renewal_is_tried_at_once_and_what_is_wrong_with_it_is_said(
     followed = TlsFiles(kafka.security.tls)
     followed.current()
     with capture_logs() as logs:
-        task = asyncio.create_task(follow(kafka, followed, 0.01))
+        task = asyncio.create_task(follow(lambda: (kafka, None), followed, 0.01))
         await asyncio.sleep(0.05)
         assert logs == []
         files.show(certificate(ca, HOST, common_name="renewed"))

@@ -18,6 +18,7 @@ from bridge.errors import BridgeError
 from bridge.kafka import supervisor as module
 from bridge.kafka.admin import TopicDescription
 from bridge.kafka.causes import word_of
+from bridge.kafka.credentials import Credentials
 from bridge.kafka.producer import InFlight
 from bridge.kafka.supervisor import Supervisor, Timing
 from bridge.kafka.topic_metadata import Topic
@@ -239,8 +240,7 @@ async def test_missing_topics_are_made_where_that_is_enabled(
 ) -> None:
     producer = FakeProducer(topics=[])
 
-    async def create(_: Kafka, topics: frozenset[str], files: None) -> None:
-        assert files is None
+    async def create(_: Kafka, topics: frozenset[str], __: Credentials) -> None:
         producer.topics |= topics
 
     monkeypatch.setattr(module, "create_topics", create)
@@ -302,7 +302,7 @@ async def test_stop_ends_every_task_and_connection() -> None:
 
 def secured(password: str) -> Kafka:
     sasl = Sasl(mechanism="PLAIN", username="u", password=SecretStr(password))
-    return SETTINGS.model_copy(update={"security": Security(protocol="SASL_SSL", sasl=sasl)})
+    return SETTINGS.model_copy(update={"security": Security(protocol="SASL_PLAINTEXT", sasl=sasl)})
 
 
 async def test_new_credentials_are_in_use_once_a_broker_accepts_them() -> None:
