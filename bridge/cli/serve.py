@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def serve(config_file: Path, processes: int | None, handed: str | None) -> None:
             else:
                 uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer))
         finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # how it ended stands
             logging.shutdown()  # the last lines go out before what is said of how it ended
     except OSError as exc:
         fail(_too_few_files() if exc.errno == errno.EMFILE else str(exc))

@@ -127,6 +127,9 @@ Rule = Distinct | Differs | Decides | AtLeast | Needs | OnlyWith
 _PROTOCOL: Final = "kafka.security.protocol"
 _SASL: Final = "kafka.security.sasl"
 _TLS: Final = "kafka.security.tls"
+_MECHANISM: Final = f"{_SASL}.mechanism"
+_WITH_PASSWORD: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_WITH_TOKEN: Final = ("OAUTHBEARER",)
 
 RULES: Final[tuple[Rule, ...]] = (
     Distinct(("endpoints[].name",)),
@@ -139,6 +142,18 @@ RULES: Final[tuple[Rule, ...]] = (
     Needs(_PROTOCOL, _SASL, when=("SASL_SSL", "SASL_PLAINTEXT")),
     OnlyWith(_SASL, _PROTOCOL, ("SASL_SSL", "SASL_PLAINTEXT")),
     OnlyWith(_TLS, _PROTOCOL, ("SSL", "SASL_SSL")),
+    Needs(_MECHANISM, f"{_SASL}.username", when=_WITH_PASSWORD),
+    Needs(_MECHANISM, f"{_SASL}.password", when=_WITH_PASSWORD),
+    Needs(_MECHANISM, f"{_SASL}.token_url", when=_WITH_TOKEN),
+    Needs(_MECHANISM, f"{_SASL}.client_id", when=_WITH_TOKEN),
+    Needs(_MECHANISM, f"{_SASL}.client_secret", when=_WITH_TOKEN),
+    OnlyWith(f"{_SASL}.username", _MECHANISM, _WITH_PASSWORD),
+    OnlyWith(f"{_SASL}.password", _MECHANISM, _WITH_PASSWORD),
+    OnlyWith(f"{_SASL}.token_url", _MECHANISM, _WITH_TOKEN),
+    OnlyWith(f"{_SASL}.client_id", _MECHANISM, _WITH_TOKEN),
+    OnlyWith(f"{_SASL}.client_secret", _MECHANISM, _WITH_TOKEN),
+    OnlyWith(f"{_SASL}.scope", _MECHANISM, _WITH_TOKEN),
+    OnlyWith(f"{_SASL}.token_ca_file", _MECHANISM, _WITH_TOKEN),
     Needs(f"{_TLS}.cert_file", f"{_TLS}.key_file"),
     Needs(f"{_TLS}.key_file", f"{_TLS}.cert_file"),
     Needs(f"{_TLS}.key_password", f"{_TLS}.key_file"),

@@ -298,7 +298,7 @@ class _Parent:
 
 
 def _marked(line: bytes, number: int) -> bytes:
-    """A worker's line with its number, as a field if it is JSON."""
-    if line.startswith(b"{"):
-        return b'{"process":%d,%s\n' % (number, line[1:])
+    """A worker's line with its number, as the last field if it is JSON."""
+    if line.endswith(b"}"):
+        return b'%s,"process":%d}\n' % (line[:-1], number)
     return b"[%d] %s\n" % (number, line)
