@@ -126,8 +126,8 @@ def _webhook(endpoint: Endpoint | None, server: Server) -> Schema:
             "description": "The first character of the body decides whether it is read as XML or, "
             "if it is `[`, as JSON. Content-Type is neither trusted nor required. What is checked "
             "first is answered first: path, method, address, credentials, what is in flight, "
-            "length, coding, size, time, content. One credential that matches is enough, whatever else "
-            "is sent.",
+            "length, coding, size, time, content. One credential that matches is enough, "
+            "whatever else is sent.",
             "parameters": [{"$ref": "#/components/parameters/RequestId"}],
             "requestBody": _request_body(server),
             "responses": {
