@@ -5,12 +5,12 @@ import gc
 import logging
 import os
 import resource
-import signal
 from pathlib import Path
 
 import click
 
 from bridge.cli.common import config_option, fail, load_settings
+from bridge.interrupts import interruptible
 
 
 @click.command()
@@ -37,9 +37,9 @@ def serve(config_file: Path) -> None:
     log.info("starting", **VERSIONS)
     try:
         try:
-            uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer))
+            with interruptible():
+                uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer))
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # how it ended stands
             logging.shutdown()  # the last lines go out before what is said of how it ended
     except OSError as exc:
         fail(_too_few_files() if exc.errno == errno.EMFILE else str(exc))
