@@ -137,7 +137,7 @@ def test_without_the_extra_there_is_one_clear_message(monkeypatch: pytest.Monkey
     result = CliRunner().invoke(main, ["demo"])
 
     assert result.exit_code == 1
-    assert "extra `embedded`" in result.stderr
+    assert "the extra `embedded`" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
