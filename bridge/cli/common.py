@@ -15,12 +15,16 @@ import click
 from bridge.config.loader import load
 from bridge.config.settings import Settings, route_of
 from bridge.errors import BridgeError, ConfigError
+from bridge.interrupts import interruptible
 from bridge.model import Route
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
-EXIT_INTERRUPTED = 130  # as shells say of SIGINT
 DEFAULT_CONFIG = Path("config/bridge.yaml")
+NO_CONFIG = (
+    "sms-bridge: name the configuration file with --config or $SMS_BRIDGE_CONFIG; "
+    "`sms-bridge schema config --example` prints one to begin with"
+)
 
 _AGO = re.compile(r"([0-9]{1,9})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -45,6 +49,8 @@ def load_settings(config_file: Path, *, placeholders: bool = False) -> Settings:
         return load(config_file, os.environ, placeholders=placeholders)
     except ConfigError as exc:
         click.echo(str(exc), err=True)
+        if not config_file.exists():
+            click.echo(NO_CONFIG, err=True)
         sys.exit(EXIT_CONFIG)
 
 
@@ -84,19 +90,22 @@ def moment_option(option: str, text: str | None) -> datetime | None:
         raise click.BadParameter(str(exc), param_hint=option) from exc
 
 
-def run_with_kafka(work: Coroutine[Any, Any, T], *, interrupted: int = EXIT_INTERRUPTED) -> T:
-    """Run what talks to Kafka; ends the program with one line if that fails.
+since_option = click.option(
+    "--since",
+    callback=lambda _context, _option, text: moment_option("--since", text),
+    help="Since a time (2026-11-23T09:15, UTC), or the last 12h, 7d.",
+)
 
-    `interrupted` is the exit code after Ctrl-C.
-    """
+
+def run_with_kafka(work: Coroutine[Any, Any, T]) -> T:
+    """Run what talks to Kafka; ends the program with one line if that fails."""
     # The client's own lines are silenced: the one line says what is wrong.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
-        return asyncio.run(work)
+        with interruptible():
+            return asyncio.run(work)
     except BridgeError as exc:
         fail(str(exc))
-    except KeyboardInterrupt:
-        sys.exit(interrupted)
 
 
 def fail(message: str) -> NoReturn:

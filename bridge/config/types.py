@@ -125,12 +125,12 @@ def _no_trailing_slash(value: str) -> str:
     return value.rstrip("/") or "/"
 
 
-def _base_of_urls(value: str) -> str:
+def _valid_port(value: str) -> str:
     try:
         _ = urlsplit(value).port
     except ValueError:
         raise ValueError("must have a port from 1 to 65535") from None
-    return value.rstrip("/")
+    return value
 
 
 Whole = Annotated[int, BeforeValidator(_not_bool)]
@@ -174,6 +174,24 @@ TopicName = Annotated[
         'must be 1 to 249 letters, digits, ".", "_" or "-", and not "." or ".."',
     ),
 ]
+# RFC 6749, 3.2: a query may be part of it, a fragment may not.
+TokenUrl = Annotated[
+    str,
+    _Rule(
+        r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%@:+-]+)*/?"
+        r"(\?[A-Za-z0-9._~%&=@:/+-]*)?$",
+        "must be an https:// URL without credentials and fragment",
+    ),
+    AfterValidator(_valid_port),
+]
+Scope = Annotated[
+    str,
+    # RFC 6749, 3.3
+    _Rule(
+        r"^[!#-\[\]-~]+( [!#-\[\]-~]+)*$",
+        "must be scopes of printable ASCII with single spaces between",
+    ),
+]
 ClientId = Annotated[
     str, _Rule(r"^[A-Za-z0-9._-]{1,249}$", 'must be 1 to 249 letters, digits, ".", "_" or "-"')
 ]
@@ -207,7 +225,8 @@ ProviderUrl = Annotated[
         r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$",
         "must be an https:// URL without credentials, query and fragment",
     ),
-    AfterValidator(_base_of_urls),
+    AfterValidator(_valid_port),
+    AfterValidator(lambda url: url.rstrip("/")),
 ]
 SourceUri = Annotated[
     str,

@@ -20,8 +20,8 @@ from aiokafka.structs import TopicPartition
 from bridge.config.settings import Kafka
 from bridge.errors import BridgeError
 from bridge.kafka import internals
+from bridge.kafka.credentials import Credentials, client_arguments
 from bridge.kafka.diagnosis import why
-from bridge.kafka.security import TlsFiles, client_arguments
 from bridge.kafka.topic_metadata import Topic, describe, offsets
 
 MAX_RECORD_BYTES = 1024 * 1024  # the producer's own limit, and the brokers' default
@@ -90,14 +90,14 @@ class Producer:
         self._abandoned = asyncio.Event()
 
     @classmethod
-    async def open(cls, settings: Kafka, files: TlsFiles | None = None) -> "Producer":
+    async def open(cls, settings: Kafka, credentials: Credentials | None = None) -> "Producer":
         """Connect and obtain a producer id.
 
         Raises BridgeError, which says what to fix if that can be found out. Nothing of a
         failed attempt remains.
         """
         inner = AIOKafkaProducer(
-            **client_arguments(settings, files),
+            **client_arguments(settings, credentials),
             acks="all",
             enable_idempotence=True,
             compression_type=None if settings.compression == "none" else settings.compression,
@@ -112,7 +112,7 @@ class Producer:
                 await inner.start()
         except (KafkaError, OSError) as exc:  # TimeoutError is one
             await internals.abandon(inner)
-            raise BridgeError(await why(settings, exc, files)) from exc
+            raise BridgeError(await why(settings, exc, credentials)) from exc
         except BaseException:
             await internals.abandon(inner)
             raise

@@ -19,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it exports 
     ConfigResource,
     ResourceType,
 )
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from bridge.demo.child import HOST, Child, free_ports, wait_until
 from tests.support.maven import maven_libraries
@@ -69,6 +69,13 @@ class ExternalKafka:
         admin.create_topics([topic])[name].result(REQUEST_TIMEOUT_SECONDS)
         wait_until(lambda: _led_partitions(admin, name) == partitions, f"leaders of {name}")
 
+    def add_partitions(self, name: str, partitions: int) -> None:
+        """Give a topic so many partitions in all, and wait until each has a leader."""
+        admin = self.admin()
+        wanted = [NewPartitions(name, partitions)]
+        admin.create_partitions(wanted)[name].result(REQUEST_TIMEOUT_SECONDS)
+        wait_until(lambda: _led_partitions(admin, name) == partitions, f"leaders of {name}")
+
     def configure_topic(self, name: str, config: Mapping[str, str]) -> None:
         """Change settings of a topic; the others stay."""
         entries = [
@@ -101,6 +108,8 @@ class KafkaCluster(ExternalKafka):
     1. Ports and data are the same from a node's start to its next. `host` is the address that all
     of them listen on, in brackets where it is one of IPv6.
     """
+
+    jvm_flags: tuple[str, ...] = ()  # further ones, of every node
 
     def __init__(
         self,
@@ -207,7 +216,7 @@ class KafkaCluster(ExternalKafka):
     def _java(self, node: int, *command: str | Path) -> "Node":
         home = os.environ.get("JAVA_HOME")
         java = f"{home}/bin/java" if home else "java"
-        options = (*JVM_FLAGS, "-cp", f"{self._libraries}/*")
+        options = (*JVM_FLAGS, *self.jvm_flags, "-cp", f"{self._libraries}/*")
         log = self._directory / f"node-{node}.log"
         return Node(f"node {node}", java, *options, *command, log=log, cwd=self._directory)
 
