@@ -8,9 +8,12 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
+# Two virtualenvs: what runs the bridge and its demo, and what tests and develops it, which is ten
+# times as large.
 VENV := .venv
-BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+DEV := .venv-dev
+BIN := $(DEV)/bin
+READY := $(DEV)/.ready
 ARGS ?=
 
 # The first that runs and is new enough; `make PYTHON=... TARGET` names another.
@@ -25,12 +28,12 @@ help: ## say what there is (this)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(READY) ## the whole story on an in-memory broker
-	@$(BIN)/sms-bridge demo $(ARGS)
+demo: $(VENV)/.ready ## the whole story on an in-memory broker
+	@$(VENV)/bin/sms-bridge demo $(ARGS)
 
 .PHONY: run
-run: $(READY) ## the demo that stays up, to post to and to subscribe to
-	@$(BIN)/sms-bridge demo --keep $(ARGS)
+run: $(VENV)/.ready ## the demo that stays up, to post to and to subscribe to
+	@$(VENV)/bin/sms-bridge demo --keep $(ARGS)
 
 .PHONY: check
 check: $(READY) ## lint, types and the tests that need nothing from outside: a minute and a half
@@ -97,8 +100,9 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 lock: $(BIN)/uv ## write the requirements files again; ARGS=--upgrade for newer versions
 	@$(COMPILE) --output-file requirements.txt
 	@$(COMPILE) --output-file requirements-otel.txt --constraints requirements.txt --extra otel
+	@$(COMPILE) --output-file requirements-embedded.txt --constraints requirements.txt --extra embedded
 	@$(COMPILE) --output-file requirements-dev.txt --constraints requirements-otel.txt \
-		--extra embedded --extra otel --extra dev
+		--constraints requirements-embedded.txt --extra embedded --extra otel --extra dev
 	@echo hatchling | $(subst pyproject.toml,-,$(COMPILE)) --output-file requirements-build.txt \
 		--constraints requirements-dev.txt
 
@@ -113,20 +117,17 @@ screenshots: $(READY) ## take the pictures of docs/inspector.md again; needs Chr
 
 .PHONY: clean
 clean: ## remove what was built here; the downloaded Kafka stays in the user's cache
-	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(DEV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find bridge tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # A requirements file that no longer fits must not keep `make lock` from fixing it.
 $(BIN)/uv:
 	@$(MAKE) --no-print-directory $(READY)
 
+SET_UP = @.ci/environment $(@D) "$(PYTHON)"
+
+$(VENV)/.ready: requirements-embedded.txt requirements-build.txt pyproject.toml
+	$(SET_UP) "to run the bridge and its demo" requirements-embedded.txt requirements-build.txt
+
 $(READY): requirements-dev.txt pyproject.toml
-	@[ -n "$(PYTHON)" ] || { echo "make: no Python 3.11 or later among: $(CANDIDATES);" \
-		"name one with PYTHON=/path/to/python" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		echo "make: $(PYTHON) is not Python 3.11 or later" >&2; exit 1; }
-	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (once, under a minute)"
-	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.txt
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	@touch $@
+	$(SET_UP) "to test and develop it" requirements-dev.txt

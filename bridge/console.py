@@ -1,14 +1,16 @@
-"""How the commands speak to a person: tables, a progress bar.
+"""How the commands speak to a person: tables, colours, a progress bar.
 
 Colours are click's, which drops them if the output is not a terminal.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
+
+_COLOURS: dict[object, str] = {"delivered": "green", "undelivered": "red", "pending": "yellow"}
 
 
 def table(rows: Iterable[tuple[str, str]]) -> str:
@@ -16,6 +18,27 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
     filled = [row for row in rows if row[1]]
     width = max((len(name) for name, _ in filled), default=0)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in filled)
+
+
+def columns(rows: Sequence[Sequence[str]], indent: int = 2) -> str:
+    """One line a row, each cell as wide as the widest of its column; colours take no room."""
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        " " * indent
+        + "  ".join(
+            cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _width(cell: str) -> int:
+    return len(click.unstyle(cell))
+
+
+def coloured(text: str, outcome: object) -> str:
+    """Text about a status, in the colour of its outcome."""
+    return click.style(text, fg=_COLOURS.get(outcome, "magenta"))
 
 
 class Progress:

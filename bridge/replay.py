@@ -25,7 +25,6 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from bridge.config.settings import Endpoint, Settings, route_of
 from bridge.errors import BridgeError, DocumentError
 from bridge.event import FAR_FUTURE, state_bytes
-from bridge.kafka.admin import describe_topics, missing_topic
 from bridge.kafka.cloudevent import read
 from bridge.kafka.consumer import Record, stored
 from bridge.kafka.session import publishing
@@ -137,11 +136,9 @@ async def letters(
     topic = settings.kafka.dead_letter_topic
     if topic is None:
         raise BridgeError("kafka.dead_letter_topic is null: there are no dead letters")
-    if not await describe_topics(settings.kafka, [topic]):
-        raise BridgeError(missing_topic(settings.kafka, topic))
     async with (
-        stored(settings.kafka, topic, wanted.since) as records,
-        aclosing(_picked(records, wanted)) as picked,
+        stored(settings.kafka, [topic], wanted.since) as found,
+        aclosing(_picked(found.records, wanted)) as picked,
     ):
         yield picked
 

@@ -4,6 +4,7 @@ No container engine is needed. The base image's Python is this one in a fresh vi
 environment; directories of the image are those of a temporary directory.
 """
 
+import json
 import os
 import re
 import shlex
@@ -13,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ import yaml
 from confluent_kafka import Producer
 
 from bridge import __version__
+from bridge.config.settings import Admin
 from bridge.demo.child import wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.support.gateway import configuration
@@ -67,10 +68,12 @@ BUILD, FINAL = stages()
 
 
 def sent_to_the_engine() -> list[str]:
-    """The top-level files that .dockerignore lets through."""
-    patterns = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    """The files and folders that .dockerignore lets through; each of them exists."""
+    first, *patterns = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()[1:]
+    assert first == "*"
     kept = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
-    return [path.name for path in ROOT.iterdir() if any(fnmatch(path.name, p) for p in kept)]
+    assert all((ROOT / path).exists() for path in kept)
+    return kept
 
 
 def test_hadolint_finds_nothing() -> None:
@@ -81,7 +84,9 @@ def test_hadolint_finds_nothing() -> None:
 
 def test_the_base_is_slim_and_pinned() -> None:
     (default,) = re.findall(r"^ARG PYTHON_IMAGE=(.+)$", DOCKERFILE.read_text(), re.MULTILINE)
-    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-[a-z]+", default)
+    assert re.fullmatch(
+        r"docker\.io/library/python:3\.\d+\.\d+-slim-[a-z]+(@sha256:[0-9a-f]{64})?", default
+    )
     assert BUILD.base == "${PYTHON_IMAGE} AS build"
     assert FINAL.base == "${PYTHON_IMAGE}"
 
@@ -106,7 +111,29 @@ def test_labels_say_what_it_is() -> None:
         "description",
         "version",
         "licenses",
+        *("source", "url", "revision", "created", "base.name", "base.digest"),
     }
+    arguments = {argument.partition("=")[0] for argument in FINAL.of("ARG")}
+    assert {name for label in labels.values() for name in re.findall(r"\$\{(\w+)\}", label)} == (
+        arguments
+    )
+    assert labels[f"{prefix}base.name"] == "${PYTHON_IMAGE}"
+
+
+def test_the_index_s_address_and_certificate_are_secrets_of_the_step_alone() -> None:
+    """A pip.conf often holds a password: no layer has it, and only what installs from an index."""
+    for line in BUILD.of("RUN"):
+        mounted = set(re.findall(r"--mount=type=secret,id=([\w.-]+)", line))
+        assert mounted == ({"pip.conf", "index-ca"} if "--require-hashes" in line else set())
+    assert not [line for line in BUILD.of("COPY") if "pip.conf" in line]
+
+
+def test_its_health_is_that_the_process_runs_and_asks_without_a_shell() -> None:
+    """Not readiness: an engine that restarts what is unhealthy would restart through an outage."""
+    (check,) = FINAL.of("HEALTHCHECK")
+    assert re.search(r"CMD \[\"python\", \"-IS\", ", check)
+    assert "/livez" in check
+    assert f"'127.0.0.1', {Admin().port}" in check
 
 
 def test_the_engine_gets_what_is_copied_and_no_more() -> None:
@@ -196,6 +223,7 @@ def _outside() -> dict[str, str]:
 def _copy(arguments: str, source: Path) -> None:
     *names, _ = arguments.split()
     for name in names:
+        (source / name).parent.mkdir(exist_ok=True)
         if (ROOT / name).is_dir():
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, source / name, ignore=ignored)
@@ -204,7 +232,8 @@ def _copy(arguments: str, source: Path) -> None:
 
 
 def _run(arguments: str, image: Image, source: Path, environment: Mapping[str, str]) -> None:
-    command = re.sub(r"(?<=\s)/(?=opt/|dist)", f"{image.root}/", arguments)
+    command = re.sub(r"--mount=\S+\s+", "", arguments)  # the engine's; pip here has its own
+    command = re.sub(r"(?<=\s)/(?=opt/|dist)", f"{image.root}/", command)
     done = subprocess.run(
         ["/bin/sh", "-ec", command],
         cwd=source,
@@ -236,6 +265,27 @@ def test_the_steps_leave_the_program_and_its_dependencies_alone(image: Image) ->
     assert there.pop("sms-status-bridge") == __version__
     assert there.items() <= pinned.items()
     assert there.keys() >= {"aiokafka", "uvicorn"}
+
+
+def test_its_only_programs_are_python_and_the_bridge(image: Image) -> None:
+    """None of a dependency's, and nothing for a shell to source."""
+    programs = {path.name for path in Path(image.path("/opt/sms-bridge/bin")).iterdir()}
+    assert {name for name in programs if not name.startswith("python")} == {"sms-bridge"}
+    assert {path.name for path in Path(image.path("/opt/sms-bridge")).iterdir()} <= {
+        *("bin", "lib", "lib64", "pyvenv.cfg"),
+    }
+
+
+def test_its_wheel_carries_the_example_of_a_configuration(image: Image) -> None:
+    """Byte for byte the one in the checkout, which is not there."""
+    done = subprocess.run(
+        ["sms-bridge", "schema", "config", "--example"],
+        env=image.environment(),
+        cwd=image.root,
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == (ROOT / "config/bridge.yaml").read_bytes()
 
 
 @pytest.fixture
@@ -295,13 +345,24 @@ def test_the_program_serves_as_in_a_restricted_pod(
         ask = f"import urllib.request as r; r.urlopen({url!r}, timeout=5)"
         asking = [*restricted, "python", "-c", ask]
         wait_until(lambda: succeeds(asking, environment), "the program is ready")
+        health = health_check(int(found[1]))
+        assert succeeds([*restricted, *health], environment)
         process.terminate()
         assert process.wait(START_SECONDS) == 0
+        assert not succeeds([*restricted, *health], environment)
     finally:
         process.kill()
         process.wait()
     assert "stopped" in log.read_text()
     assert "Traceback" not in log.read_text()
+
+
+def health_check(port: int) -> list[str]:
+    """The image's own, on another port."""
+    found = re.search(r"CMD (\[.*\])$", FINAL.of("HEALTHCHECK")[0])
+    assert found
+    command: list[str] = json.loads(found[1])
+    return [argument.replace(str(Admin().port), str(port)) for argument in command]
 
 
 def succeeds(command: list[str], environment: Mapping[str, str]) -> bool:

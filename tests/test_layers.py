@@ -139,6 +139,10 @@ def test_reconcile_knows_neither_http_nor_the_terminal() -> None:
     assert parts_of("reconcile") <= {*parts, "provider", "subscriber"}
 
 
+def test_who_finds_a_message_knows_neither_http_nor_the_terminal() -> None:
+    assert parts_of("find") <= {"config", "errors", "kafka", "subscriber"}
+
+
 def test_the_replay_knows_neither_http_nor_the_terminal() -> None:
     parts = {"config", "errors", "event", "kafka", "model", "parse", "pipeline"}
     assert parts_of("replay") <= parts

@@ -1,12 +1,14 @@
-"""One version everywhere: package, changelog, chart and image."""
+"""One version everywhere: package, changelog, chart and image; and the versions of what runs."""
 
 import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 from bridge import __version__
+from bridge.versions import VERSIONS, expat_warning
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,3 +37,30 @@ def test_the_image_is_labelled_with_this_version() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert f'org.opencontainers.image.version="{__version__}"' in dockerfile
     assert f"sms-status-bridge:{__version__} ." in dockerfile
+
+
+@pytest.mark.parametrize("version", ["2.4.9", "2.6.4", "2.7.1"])
+def test_an_expat_below_the_floor_is_a_warning_that_says_what_to_do(version: str) -> None:
+    said = expat_warning(version)
+    assert said is not None
+    assert f"Expat {version}," in said
+    assert "older than 2.7.2" in said
+    assert "newer Python" in said
+
+
+@pytest.mark.parametrize("version", ["2.7.2", "2.7.10", "2.8.0", "3.0.0"])
+def test_an_expat_from_the_floor_on_is_not(version: str) -> None:
+    """Compared as numbers: 2.7.10 is after 2.7.2."""
+    assert expat_warning(version) is None
+
+
+def test_the_floor_is_explained_for_those_who_read_the_warning() -> None:
+    policy = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert "2.7.2" in policy
+    assert "CVE-2025-59375" in policy
+
+
+def test_what_runs_is_known_by_version() -> None:
+    assert VERSIONS.keys() == {"version", "python", "expat"}
+    for version in VERSIONS.values():
+        assert re.match(r"\d+\.\d+\.\d+", version)

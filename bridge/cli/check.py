@@ -14,6 +14,7 @@ from bridge.errors import BridgeError
 from bridge.kafka.admin import TopicDescription, describe, missing_topic
 from bridge.provider.client import connected
 from bridge.provider.clock import Comparison, compare, differing
+from bridge.versions import VERSIONS, expat_warning
 
 MINUTE = timedelta(minutes=1)
 PROVIDER_SECONDS = 10.0  # for an answer, which somebody waits for
@@ -34,8 +35,10 @@ def check(config_file: Path, no_env: bool, connect: bool, provider: bool) -> Non
         option = "--connect" if connect else "--provider"
         raise click.UsageError(f"{option} needs the values that --no-env does without")
     settings = load_settings(config_file, placeholders=no_env)
-    for warning in warnings(settings):
-        click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)
+    for warning in (*warnings(settings), expat_warning()):
+        if warning is not None:
+            click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)
+    click.echo("sms-bridge {version}, Python {python}, Expat {expat}".format_map(VERSIONS))
     for line in summary(settings):
         click.echo(line)
     if connect:

@@ -21,6 +21,10 @@ EXIT_FAILED = 1
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
 EXIT_INTERRUPTED = 130  # as shells say of SIGINT
 DEFAULT_CONFIG = Path("config/bridge.yaml")
+NO_CONFIG = (
+    "sms-bridge: name the configuration file with --config or $SMS_BRIDGE_CONFIG; "
+    "`sms-bridge schema config --example` prints one to begin with"
+)
 
 _AGO = re.compile(r"([0-9]{1,9})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -45,6 +49,8 @@ def load_settings(config_file: Path, *, placeholders: bool = False) -> Settings:
         return load(config_file, os.environ, placeholders=placeholders)
     except ConfigError as exc:
         click.echo(str(exc), err=True)
+        if not config_file.exists():
+            click.echo(NO_CONFIG, err=True)
         sys.exit(EXIT_CONFIG)
 
 
@@ -82,6 +88,13 @@ def moment_option(option: str, text: str | None) -> datetime | None:
         return moment(text, now()) if text else None
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint=option) from exc
+
+
+since_option = click.option(
+    "--since",
+    callback=lambda _context, _option, text: moment_option("--since", text),
+    help="Since a time (2026-11-23T09:15, UTC), or the last 12h, 7d.",
+)
 
 
 def run_with_kafka(work: Coroutine[Any, Any, T], *, interrupted: int = EXIT_INTERRUPTED) -> T:

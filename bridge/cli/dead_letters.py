@@ -14,9 +14,9 @@ from bridge.cli.common import (
     fail,
     json_option,
     load_settings,
-    moment_option,
     now,
     run_with_kafka,
+    since_option,
 )
 from bridge.clip import printable
 from bridge.config.settings import Settings
@@ -40,7 +40,7 @@ def _chosen(command: Callable[..., None]) -> Callable[..., None]:
             metavar="N",
             help="Stop after N dead letters.",
         ),
-        click.option("--since", help="Since a time (2026-11-23T09:15, UTC), or the last 12h, 7d."),
+        since_option,
         click.option(
             "--endpoint", "endpoints", multiple=True, help="Of this endpoint; repeatable."
         ),
@@ -95,9 +95,8 @@ def replay_letters(config_file: Path, dry_run: bool, **chosen: Any) -> None:
 
 
 def _wanted(chosen: dict[str, Any]) -> Filter:
-    since = moment_option("--since", chosen["since"])
     reasons, endpoints = frozenset(chosen["reasons"]), frozenset(chosen["endpoints"])
-    return Filter(reasons, endpoints, since, chosen["limit"])
+    return Filter(reasons, endpoints, chosen["since"], chosen["limit"])
 
 
 # --- for people and programs -----------------------------------------------------------------

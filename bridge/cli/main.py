@@ -11,8 +11,8 @@ import click
 from bridge import __version__
 
 COMMANDS = (
-    *("check", "convert", "dead-letters", "demo", "reconcile", "schema", "serve", "simulate"),
-    "tail",
+    *("check", "convert", "dead-letters", "demo", "find", "reconcile", "schema", "serve"),
+    *("simulate", "tail"),
 )
 
 

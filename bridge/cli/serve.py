@@ -24,12 +24,16 @@ def serve(config_file: Path) -> None:
     from bridge.gateway import server
     from bridge.observability import logging as logs
     from bridge.observability import tracing
+    from bridge.versions import VERSIONS, expat_warning
 
     settings = load_settings(config_file)
     log_writer = logs.configure(settings.log.level, settings.log.format)
     log = structlog.get_logger(__name__)
     for warning in warnings(settings):
         log.warning(warning.what, **warning.fields)
+    if what := expat_warning():
+        log.warning(what)
+    log.info("starting", **VERSIONS)
     try:
         try:
             uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer))

@@ -1,51 +1,108 @@
 """The `tail` command: what subscribers see."""
 
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 import orjson
 
-from bridge.cli.common import config_option, json_option, load_settings, run_with_kafka
+from bridge.cli.common import (
+    config_option,
+    json_option,
+    load_settings,
+    run_with_kafka,
+    since_option,
+)
 from bridge.clip import printable
 from bridge.config.settings import Settings
-from bridge.errors import BridgeError
-from bridge.kafka.admin import describe_topics, missing_topic
+from bridge.console import coloured
 from bridge.kafka.cloudevent import Seen, moment_of, read
-from bridge.kafka.consumer import subscription
+from bridge.kafka.consumer import BEGINNING, subscription
 
-_COLOURS = {"delivered": "green", "undelivered": "red", "pending": "yellow", None: "magenta"}
+NO_OUTCOME = "none"  # of a word that the bridge does not know
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which records are shown; empty sets mean all."""
+
+    keys: frozenset[str] = frozenset()
+    statuses: frozenset[str] = frozenset()
+    outcomes: frozenset[str] = frozenset()
+
+    def matches(self, seen: Seen) -> bool:
+        """Whether it is meant; dead letters have neither a status nor an outcome."""
+        if self.keys and _text(seen.record.key) not in self.keys:
+            return False
+        if not self.statuses and not self.outcomes:
+            return True
+        data = seen.event.get("data") if seen.event else None
+        if not isinstance(data, Mapping) or "status" not in data:
+            return False
+        outcome = data.get("outcome") or NO_OUTCOME
+        return (not self.statuses or data["status"] in self.statuses) and (
+            not self.outcomes or outcome in self.outcomes
+        )
 
 
 @click.command()
 @config_option
 @click.option("--from-beginning", is_flag=True, help="Start with the oldest record.")
+@since_option
+@click.option("--topic", "topics", multiple=True, help="From this topic alone; repeatable.")
+@click.option("--key", "keys", multiple=True, help="With this key, an id_sms; repeatable.")
+@click.option("--status", "statuses", multiple=True, help="With this status; repeatable.")
+@click.option(
+    "--outcome",
+    "outcomes",
+    multiple=True,
+    type=click.Choice(["pending", "delivered", "undelivered", NO_OUTCOME]),
+    help=f"With this outcome; repeatable. {NO_OUTCOME}: of a status that the bridge does not know.",
+)
 @click.option(
     "--max", "limit", type=click.IntRange(min=1), help="Stop after N records.", metavar="N"
 )
 @json_option
-def tail(config_file: Path, from_beginning: bool, limit: int | None, in_json: bool) -> None:
+def tail(config_file: Path, in_json: bool, limit: int | None, **chosen: Any) -> None:
     """Follow the events as subscribers see them.
 
-    Shows dead letters, too. Ctrl-C ends it.
+    Shows dead letters, too, unless a status or an outcome is chosen. Ctrl-C ends it.
     """
+    if chosen["from_beginning"] and chosen["since"]:
+        raise click.UsageError("--from-beginning and --since are two beginnings")
+    settings = load_settings(config_file)
     write = as_json if in_json else as_line
     following = _follow(
-        load_settings(config_file),
+        settings,
         lambda seen: click.echo(write(seen)),
-        from_beginning=from_beginning,
+        topics=_topics(settings, chosen["topics"]),
+        since=BEGINNING if chosen["from_beginning"] else chosen["since"],
+        wanted=Filter(*(frozenset(chosen[each]) for each in ("keys", "statuses", "outcomes"))),
         limit=limit,
     )
     run_with_kafka(following, interrupted=0)  # how a person ends it
+
+
+def _topics(settings: Settings, chosen: Sequence[str]) -> Sequence[str]:
+    known = settings.wanted_topics
+    if unknown := [name for name in chosen if name not in known]:
+        raise click.BadParameter(
+            f"{unknown[0]!r} is none of {', '.join(known)}", param_hint="--topic"
+        )
+    return [name for name in known if not chosen or name in chosen]
 
 
 async def _follow(
     settings: Settings,
     show: Callable[[Seen], None],
     *,
-    from_beginning: bool,
+    topics: Sequence[str],
+    since: datetime | None,
+    wanted: Filter,
     limit: int | None,
 ) -> None:
     """Show records as they come, `limit` of them or without end.
@@ -53,15 +110,13 @@ async def _follow(
     Says so once nothing that is published from then on can be missed.
     Raises BridgeError if Kafka cannot be reached or a topic is missing.
     """
-    topics = settings.wanted_topics
-    found = await describe_topics(settings.kafka, topics)
-    if missing := [missing_topic(settings.kafka, name) for name in topics if name not in found]:
-        raise BridgeError("\n".join(missing))
     shown = 0
-    async with subscription(settings.kafka, topics, from_beginning=from_beginning) as records:
+    async with subscription(settings.kafka, topics, since=since) as records:
         click.echo(f"following {', '.join(topics)}", err=True)
         async for record in records:
-            show(read(record))
+            if not wanted.matches(seen := read(record)):
+                continue
+            show(seen)
             shown += 1
             if shown == limit:
                 return
@@ -105,9 +160,7 @@ def _what(seen: Seen) -> str:
 
 def _status(data: Mapping[str, Any]) -> str:
     channels = data.get("channels") or {}
-    status = click.style(
-        f"{printable(str(data.get('status'))):<14}", fg=_COLOURS.get(data.get("outcome"), "magenta")
-    )
+    status = coloured(f"{printable(str(data.get('status'))):<14}", data.get("outcome"))
     words = " ".join(f"{name}={word}" for name, word in channels.items())
     changed_at = printable(str(data.get("changed_at") or "-"))
     return "  ".join([_padded(data.get("id_sms")), status, printable(words), changed_at])

@@ -1,9 +1,10 @@
 """Every document of the contract, by the name under which `sms-bridge schema` writes it.
 
-A document is plain data, for JSON.
+A document is plain data, for JSON; the example of a configuration is text, with its comments.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from bridge.contract.asyncapi import asyncapi_document
@@ -23,3 +24,12 @@ DOCUMENTS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "asyncapi": asyncapi_document,
     "config": config_schema,
 }
+
+_PACKAGE: Final = Path(__file__).parents[1]
+
+
+def example_configuration() -> str:
+    """The text of `config/bridge.yaml`: a wheel has a copy, made when it is built."""
+    installed = _PACKAGE / "documents" / "bridge.yaml"
+    file = installed if installed.is_file() else _PACKAGE.parent / "config" / "bridge.yaml"
+    return file.read_text(encoding="utf-8")

@@ -18,8 +18,8 @@ from bridge.errors import BridgeError
 START_TIMEOUT_SECONDS = 10.0
 
 NOT_INSTALLED = (
-    "the in-memory broker needs confluent-kafka, which is not installed: "
-    "pip install 'sms-status-bridge[embedded]'"
+    "the in-memory broker needs confluent-kafka, which is not installed: it is the extra "
+    "`embedded` of the checkout or wheel that the bridge was installed from"
 )
 
 

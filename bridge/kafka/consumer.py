@@ -1,10 +1,17 @@
 """Records as a subscriber sees them: read by partition, without a group, nothing committed."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -12,12 +19,15 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from bridge.config.settings import Kafka
 from bridge.errors import BridgeError
-from bridge.kafka.admin import unreachable
+from bridge.kafka.admin import existing_topics, unreachable
 from bridge.kafka.credentials import Credentials, client_arguments
+from bridge.kafka.topic_metadata import Topic
 
 SUBSCRIBE_SECONDS = 10.0
 STALL_SECONDS = 30.0
 FETCH_MS = 500
+BEGINNING = datetime.min.replace(tzinfo=UTC)  # a time for `since`: no record is older
+_NO_TIMESTAMP_MS = -1  # of a record that has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,80 +43,122 @@ class Record:
     headers: tuple[tuple[str, bytes | None], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What topics hold: which offsets are read of each topic's partitions, and the records."""
+
+    topics: Mapping[str, Topic]
+    spans: Mapping[tuple[str, int], range]
+    records: AsyncIterator[Record]
+
+
 @asynccontextmanager
 async def subscription(
-    settings: Kafka, topics: Iterable[str], *, from_beginning: bool
+    settings: Kafka, topics: Sequence[str], *, since: datetime | None
 ) -> AsyncIterator[AsyncIterator[Record]]:
-    """The records of topics that exist, from now on or from the beginning.
+    """The records of topics, from a time or from now on, partitions that are added included.
 
-    Where to begin is settled when the block is entered. Raises BridgeError if no broker
-    answers within SUBSCRIBE_SECONDS.
+    Where to begin is settled when the block is entered. Raises BridgeError if a topic is missing,
+    or no broker answers within SUBSCRIBE_SECONDS.
     """
-    async with (
-        _started(settings, topics, from_beginning=from_beginning) as consumer,
-        aclosing(_records(consumer)) as records,
-    ):
-        yield records
-
-
-@asynccontextmanager
-async def stored(
-    settings: Kafka, topic: str, since: datetime | None = None
-) -> AsyncIterator[AsyncIterator[Record]]:
-    """What a topic that exists holds when the block is entered, each partition in its order.
-
-    With `since`, only what has no older timestamp. Raises BridgeError as `subscription` does,
-    and if the brokers refuse to hand records out, or stop for STALL_SECONDS to answer.
-    """
-    since_ms = 0 if since is None else int(since.timestamp() * 1000)
-    async with _started(settings, [topic], from_beginning=True) as consumer:
-        try:
-            async with asyncio.timeout(SUBSCRIBE_SECONDS):
-                ends = await consumer.end_offsets(consumer.assignment())
-                await _skip(consumer, since_ms)
-        except TopicAuthorizationFailedError as exc:
-            raise _not_authorized("Describe and Read", [topic]) from exc
-        except (KafkaError, OSError) as exc:
-            raise BridgeError(await unreachable(settings, exc)) from exc
-        async with aclosing(_until(consumer, ends, since_ms)) as records:
+    credentials = Credentials(settings)
+    await existing_topics(settings, topics, credentials)
+    since_ms = _milliseconds(since)
+    begin = "latest" if since is None else "earliest"
+    async with _consumer(settings, credentials, begin) as consumer:
+        consumer.subscribe(topics)
+        await _start(settings, consumer, topics, since_ms)
+        async with aclosing(_records(consumer, since_ms)) as records:
             yield records
 
 
 @asynccontextmanager
-async def _started(
-    settings: Kafka, topics: Iterable[str], *, from_beginning: bool
-) -> AsyncIterator[AIOKafkaConsumer]:
-    names = tuple(topics)
+async def stored(
+    settings: Kafka,
+    topics: Sequence[str],
+    since: datetime | None = None,
+    *,
+    partitions: Callable[[Topic], Iterable[int]] = lambda topic: range(topic.partitions),
+) -> AsyncIterator[Stored]:
+    """What topics hold when the block is entered, each partition in its order.
+
+    With `since`, only what has no older timestamp. Raises BridgeError as `subscription` does,
+    and if the brokers refuse to hand records out, or stop for STALL_SECONDS to answer.
+    """
     credentials = Credentials(settings)
+    found = await existing_topics(settings, topics, credentials)
+    if denied := [name for name, topic in found.items() if topic.denied]:
+        raise _not_authorized("Describe and Read", denied)
+    since_ms = _milliseconds(since)
+    places = [TopicPartition(name, each) for name in topics for each in partitions(found[name])]
+    async with _consumer(settings, credentials, "earliest") as consumer:
+        consumer.assign(places)
+        ends = await _start(settings, consumer, topics, since_ms)
+        spans = {
+            (place.topic, place.partition): range(await consumer.position(place), ends[place])
+            for place in places
+        }
+        async with aclosing(_until(consumer, ends, since_ms)) as records:
+            yield Stored(found, spans, records)
+
+
+def _milliseconds(since: datetime | None) -> int:
+    if since in {None, BEGINNING}:
+        return _NO_TIMESTAMP_MS
+    return int(since.timestamp() * 1000)
+
+
+@asynccontextmanager
+async def _consumer(
+    settings: Kafka, credentials: Credentials, begin: str
+) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
-        *names,
         **client_arguments(settings, credentials),
         group_id=None,
         enable_auto_commit=False,
-        auto_offset_reset="earliest" if from_beginning else "latest",
+        auto_offset_reset=begin,
     )
     try:
-        try:
-            async with asyncio.timeout(SUBSCRIBE_SECONDS):
-                await consumer.start()
-                for partition in consumer.assignment():
-                    await consumer.position(partition)
-        except TopicAuthorizationFailedError as exc:
-            raise _not_authorized("Describe and Read", names) from exc
-        except (KafkaError, OSError) as exc:  # TimeoutError is one
-            raise BridgeError(await unreachable(settings, exc, credentials)) from exc
         yield consumer
     finally:
         await consumer.stop()
 
 
-async def _skip(consumer: AIOKafkaConsumer, since_ms: int) -> None:
-    """Begin at the time, if the broker knows the place; older records are left out anyway."""
-    if since_ms > 0:
-        at = dict.fromkeys(consumer.assignment(), since_ms)
-        for partition, found in (await consumer.offsets_for_times(at)).items():
-            if found is not None:
-                consumer.seek(partition, found.offset)
+async def _start(
+    settings: Kafka, consumer: AIOKafkaConsumer, topics: Iterable[str], since_ms: int
+) -> dict[TopicPartition, int]:
+    """Settle where to begin; where the partitions end."""
+    try:
+        async with asyncio.timeout(SUBSCRIBE_SECONDS):
+            await consumer.start()
+            for partition in consumer.assignment():
+                await consumer.position(partition)
+            ends: dict[TopicPartition, int] = await consumer.end_offsets(consumer.assignment())
+            if since_ms > 0:
+                await _skip(consumer, since_ms, ends)
+    except TopicAuthorizationFailedError as exc:
+        raise _not_authorized("Describe and Read", topics) from exc
+    except (KafkaError, OSError) as exc:  # TimeoutError is one
+        raise BridgeError(await unreachable(settings, exc)) from exc
+    return ends
+
+
+async def _skip(
+    consumer: AIOKafkaConsumer, since_ms: int, ends: Mapping[TopicPartition, int]
+) -> None:
+    """Begin at the time, or at the end if nothing is as new.
+
+    A broker that knows no times says the same as one that has nothing as new. It says so of the
+    oldest record, too: then all is read, and older records are left out.
+    """
+    newer = await consumer.offsets_for_times(dict.fromkeys(ends, since_ms))
+    none = [place for place, found in newer.items() if found is None]
+    any_time = await consumer.offsets_for_times(dict.fromkeys(none, 0)) if none else {}
+    for place, found in newer.items():
+        if found is not None:
+            consumer.seek(place, found.offset)
+        elif any_time[place] is not None:
+            consumer.seek(place, ends[place])
 
 
 async def _until(
@@ -118,7 +170,8 @@ async def _until(
         try:
             fetched = await consumer.getmany(*left, timeout_ms=FETCH_MS)
         except TopicAuthorizationFailedError as exc:
-            raise _not_authorized("Read", {place.topic for place in ends}) from exc
+            topics = exc.args or {place.topic for place in ends}
+            raise _not_authorized("Read", topics) from exc
         except KafkaError as exc:
             raise BridgeError(f"the topic cannot be read: {exc or type(exc).__name__}") from exc
         for partition, records in fetched.items():
@@ -137,10 +190,11 @@ async def _unfinished(
     return [place for place, end in ends.items() if await consumer.position(place) < end]
 
 
-async def _records(consumer: AIOKafkaConsumer) -> AsyncGenerator[Record, None]:
+async def _records(consumer: AIOKafkaConsumer, since_ms: int) -> AsyncGenerator[Record, None]:
     try:
         async for record in consumer:
-            yield _record(record)
+            if record.timestamp >= since_ms:
+                yield _record(record)
     except TopicAuthorizationFailedError as exc:
         topics = exc.args or ("the topics",)  # one, in what a fetch raises
         raise _not_authorized("Read", topics) from exc

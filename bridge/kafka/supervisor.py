@@ -171,12 +171,18 @@ class Supervisor:
         if producer is None:
             return {}
         logs: dict[str, Log] = {}
+        known = {name: self._topics[name] for name in partitions if name in self._topics}
         try:
             async with asyncio.timeout_at(deadline):
-                for name, topic in (await producer.describe(partitions)).items():
+                starts = {
+                    name: await producer.offsets(topic, partitions[name], EARLIEST)
+                    for name, topic in known.items()
+                }
+                # Only then: a topic that still has its id had it when its starts were told. In the
+                # other order they might be those of another topic, made under its name in between.
+                for name, topic in (await producer.describe(known)).items():
                     if (log_now := _log_of(topic)) is not None:
-                        starts = await producer.offsets(topic, partitions[name], EARLIEST)
-                        logs[name] = replace(log_now, starts=starts)
+                        logs[name] = replace(log_now, starts=starts[name])
         except Exception as exc:  # noqa: BLE001 -- without an answer there is no proof, that is all
             log.info("could not describe topics", error=reason_of(exc))
         return logs

@@ -1,6 +1,5 @@
 """The metrics of one process, in a registry of its own; docs/metrics.md describes each."""
 
-import platform
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import ClassVar, Protocol
@@ -14,10 +13,10 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0 as CONTENT_TYPE
 
-from bridge import __version__
 from bridge.event import FAR_FUTURE
 from bridge.model import OTHER_STATUS, REASONS, Result
 from bridge.observability.counters import Count, Counter, Histogram
+from bridge.versions import VERSIONS
 
 __all__ = ["CODES", "CONTENT_TYPE", "NO_ENDPOINT", "EndpointMetrics", "Metrics"]
 
@@ -216,8 +215,8 @@ class Metrics:
         self.dropped_log_lines = self._counter(
             "dropped_log_lines", "Lines of the log that could not be written in time."
         ).labels()
-        build = Info("sms_bridge_build", "The program's version.", registry=self.registry)
-        build.info({"version": __version__, "python": platform.python_version()})
+        build = Info("sms_bridge_build", "What runs, by version.", registry=self.registry)
+        build.info(dict(VERSIONS))
 
     # --- what is looked at when it is asked for ------------------------------------------
 

@@ -6,8 +6,6 @@ from datetime import datetime
 
 from bridge import subscriber
 from bridge.config.settings import Kafka
-from bridge.errors import BridgeError
-from bridge.kafka.admin import describe_topics, missing_topic
 from bridge.kafka.consumer import stored
 
 
@@ -65,18 +63,14 @@ async def read_topics(
     settings: Kafka, topics: Sequence[str], sources: Collection[str], since: datetime | None
 ) -> Holdings:
     """Read status topics from a time on, to their ends as they stand now; raises BridgeError."""
-    found = await describe_topics(settings, topics)
-    if missing := [missing_topic(settings, name) for name in topics if name not in found]:
-        raise BridgeError("\n".join(missing))
     holdings = Holdings(sources)
-    for topic in topics:
-        async with stored(settings, topic, since) as records:
-            async for record in records:
-                try:
-                    event = subscriber.read(record.value, record.headers)
-                except subscriber.UnreadableError:
-                    holdings.unreadable += 1
-                    continue
-                if isinstance(event, subscriber.StatusEvent):
-                    holdings.add(event)
+    async with stored(settings, topics, since) as found:
+        async for record in found.records:
+            try:
+                event = subscriber.read(record.value, record.headers)
+            except subscriber.UnreadableError:
+                holdings.unreadable += 1
+                continue
+            if isinstance(event, subscriber.StatusEvent):
+                holdings.add(event)
     return holdings

@@ -1,3 +1,4 @@
+import platform
 from pathlib import Path
 
 import pytest
@@ -5,9 +6,11 @@ import yaml
 from click.testing import CliRunner, Result
 from confluent_kafka.admin import AdminClient
 
+from bridge import __version__
 from bridge.cli.main import main
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.simulate.api import Api
+from bridge.versions import VERSIONS, expat_warning
 from tests.support.brokers import ExternalKafka
 from tests.support.gateway import configuration
 from tests.support.provider import TOKEN
@@ -35,6 +38,12 @@ def config(
     return str(file)
 
 
+@pytest.fixture(autouse=True)
+def _expat_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever it is here."""
+    monkeypatch.setattr("bridge.cli.check.expat_warning", lambda: None)
+
+
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["check", *arguments])
 
@@ -44,6 +53,20 @@ def make(broker: EmbeddedBroker, *topics: str) -> None:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
     for topic in topics:
         admin.list_topics(topic, timeout=10)
+
+
+def test_an_old_expat_is_a_warning_and_its_version_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.cli.check.expat_warning", lambda: expat_warning("2.6.4"))
+
+    result = run("--config", config(tmp_path, auth="{allow: [203.0.113.7]}"))
+
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: Expat 2.6.4, which parses the bodies, is older")
+    assert result.stdout.splitlines()[0] == (
+        f"sms-bridge {__version__}, Python {platform.python_version()}, Expat {VERSIONS['expat']}"
+    )
 
 
 @pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
@@ -67,7 +90,7 @@ def test_a_good_configuration_is_summed_up(tmp_path: Path) -> None:
 
     assert result.exit_code == 0
     assert result.stderr == ""
-    assert result.stdout.splitlines() == [
+    assert result.stdout.splitlines()[1:] == [
         "endpoint main: POST /webhook -> topic t, times in Europe/Kyiv",
         "dead letters -> topic t.rejected",
         f"{file}: ok",

@@ -4,7 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,13 +13,11 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
 from bridge.cli.main import main
 from bridge.demo.embedded_broker import EmbeddedBroker
-from bridge.model import Message
 from bridge.replay import (
     Filter,
     Verdict,
@@ -30,24 +28,9 @@ from tests.support.gateway import Gateway, configuration
 from tests.support.letters import NOW, READ, RECEIVED_AT, ROUTE, SOURCE, of_body, of_state
 from tests.support.reference import event_id
 from tests.support.settings import settings
-from tests.support.topics import read_topic
+from tests.support.topics import make_topics, publish, read_topic
 
 # --- the topic ---------------------------------------------------------------------------
-
-
-def make_topics(servers: str, *topics: str) -> None:
-    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
-    for topic in topics:
-        admin.list_topics(topic, timeout=10)
-
-
-def publish(servers: str, topic: str, messages: Iterable[Message]) -> None:
-    """Write records as they are, with a client of somebody else."""
-    producer = Producer({"bootstrap.servers": servers, "log_level": 0})
-    for m in messages:
-        headers = dict[str, str | bytes | None](m.headers)
-        producer.produce(topic, m.value, m.key, headers=headers, timestamp=m.timestamp_ms)
-    assert producer.flush(10) == 0
 
 
 @pytest.fixture
@@ -64,7 +47,7 @@ def config(embedded: EmbeddedBroker, topic: str, tmp_path: Path) -> str:
         of_body(route=brand),
         of_state()._replace(value=b"{}", key=b"none"),
     ]
-    publish(servers, f"{topic}.rejected", letters)
+    publish(servers, letters, f"{topic}.rejected")
     file = tmp_path / "bridge.yaml"
     file.write_text(yaml.safe_dump(configuration(servers, topic)))
     return str(file)

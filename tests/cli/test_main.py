@@ -17,7 +17,9 @@ from click.testing import CliRunner, Result
 
 from bridge import __version__
 from bridge.cli.main import COMMANDS, main
+from bridge.versions import VERSIONS, expat_warning
 
+ROOT = Path(__file__).parents[2]
 CONFIG = """\
 server: {{host: 127.0.0.1, port: {port}}}
 admin: {{host: 127.0.0.1, port: 0}}
@@ -169,7 +171,7 @@ def test_serve_logs_every_warning_of_check(tmp_path: Path) -> None:
     said = [line["event"] for line in logged if line["level"] == "warning"]
     printed = run("check", "--config", str(file)).stderr.splitlines()
 
-    assert len(said) == len(printed) == 3
+    assert len(said) == len(printed) == 3 + (expat_warning() is not None)
     for what, line in zip(said, printed, strict=True):
         assert line.endswith(what)
 
@@ -182,6 +184,56 @@ def test_serve_ends_with_1_where_the_port_is_taken(tmp_path: Path) -> None:
 
     assert gateway.returncode == 1
     assert f"sms-bridge: cannot listen on 127.0.0.1:{port}" in stderr
+
+
+def test_serve_begins_its_log_with_the_versions_of_what_runs(tmp_path: Path) -> None:
+    """Expat's above all: it reads what strangers send. The port is taken: it ends by itself."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with popen("serve", "--config", config(tmp_path, port)) as gateway:
+            _, stderr = gateway.communicate(timeout=30)
+    logged = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]
+
+    (line,) = [line for line in logged if line["event"] == "starting"]
+    assert {name: line[name] for name in VERSIONS} == VERSIONS
+    assert re.fullmatch(r"\d+\.\d+\.\d+", line["expat"])
+
+
+# --- the configuration -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["check", "serve", "tail"])
+def test_a_missing_configuration_file_says_how_to_name_one_and_to_begin_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """As after an installation, outside of a checkout."""
+    monkeypatch.delenv("SMS_BRIDGE_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    result = run(command)
+
+    assert result.exit_code == 78
+    first, hint = result.stderr.splitlines()
+    assert first == "config/bridge.yaml:0:0: cannot be read: No such file or directory"
+    assert "--config" in hint
+    assert "$SMS_BRIDGE_CONFIG" in hint
+    assert "`sms-bridge schema config --example`" in hint
+
+
+def test_the_example_is_the_checkout_s_and_a_valid_configuration(tmp_path: Path) -> None:
+    """As it is written, for people: with its comments."""
+    printed = run("schema", "config", "--example").stdout
+    file = tmp_path / "bridge.yaml"
+    file.write_text(printed, encoding="utf-8")
+
+    assert printed == (ROOT / "config/bridge.yaml").read_text(encoding="utf-8")
+    assert run("check", "--no-env", "--config", str(file)).exit_code == 0
+
+
+def test_only_the_configuration_has_an_example() -> None:
+    result = run("schema", "status", "--example")
+    assert result.exit_code == 2
+    assert "--example is for config" in result.stderr
 
 
 # --- simulate ----------------------------------------------------------------------------

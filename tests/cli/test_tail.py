@@ -2,25 +2,24 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 import pytest
 from click.testing import CliRunner, Result
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 
 from bridge.cli.main import main
-from bridge.cli.tail import as_json, as_line
+from bridge.cli.tail import Filter, as_json, as_line
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.event import rejected_state, status_message
 from bridge.kafka.cloudevent import read
 from bridge.kafka.consumer import Record
 from bridge.model import InvalidState, Message, Received, Route, State
+from tests.support.topics import make_topics, publish
 
 RECEIVED_AT = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
 READ = State(
@@ -73,31 +72,11 @@ def record(message: Message) -> Record:
     )
 
 
-def publish(servers: str, wanted: Sequence[Message]) -> None:
-    """Write records as they are, with a client of somebody else."""
-    producer = Producer({"bootstrap.servers": servers, "log_level": 0})
-    for message in wanted:
-        producer.produce(
-            message.topic,
-            message.value,
-            message.key,
-            headers=list(message.headers),
-            timestamp=message.timestamp_ms,
-        )
-    assert producer.flush(10) == 0
-
-
 @pytest.fixture
 def config(embedded: EmbeddedBroker, topic: str, tmp_path: Path) -> str:
     """A configuration for two topics that exist on the in-memory broker."""
     make_topics(embedded.bootstrap_servers, topic, f"{topic}.rejected")
     return write_config(tmp_path, embedded.bootstrap_servers, topic)
-
-
-def make_topics(servers: str, *topics: str) -> None:
-    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
-    for topic in topics:
-        admin.list_topics(topic, timeout=10)
 
 
 def write_config(directory: Path, servers: str, topic: str) -> str:
@@ -183,6 +162,31 @@ def test_an_event_of_somebody_else_is_shown() -> None:
     assert "\x1b" in as_line(seen)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "keys"),
+    [
+        (Filter(), ["3234", "3235", "4 2", "5", "6", "7"]),
+        (Filter(keys=frozenset({"3235", "4 2"})), ["3235", "4 2"]),
+        (Filter(statuses=frozenset({"read"})), ["3234", "3235"]),
+        (Filter(statuses=frozenset({"send", "brand_new"})), ["5", "6"]),
+        (Filter(outcomes=frozenset({"delivered"})), ["3234", "3235"]),
+        (Filter(outcomes=frozenset({"pending", "none"})), ["5", "6"]),
+        (Filter(statuses=frozenset({"send"}), outcomes=frozenset({"delivered"})), []),
+    ],
+)
+def test_a_record_is_chosen_by_key_status_and_outcome(wanted: Filter, keys: list[str]) -> None:
+    """In either mode. What is no status event has a key alone."""
+    others = [
+        status_message(route("t"), READ._replace(id_sms=key, status=status), RECEIVED_AT)
+        for key, status in [("5", "send"), ("6", "brand_new")]
+    ]
+    foreign = others[0]._replace(key=b"7", value=b"{}")
+
+    seen = [read(record(message)) for message in [*messages("t"), *others, foreign]]
+
+    assert [(each.record.key or b"").decode() for each in seen if wanted.matches(each)] == keys
+
+
 # --- the command -------------------------------------------------------------------------
 
 
@@ -200,6 +204,45 @@ def test_from_the_beginning_up_to_a_number(
     assert events["4 2"]["topic"] == f"{topic}.rejected"
     assert events["4 2"]["event"]["data"]["reason"] == "invalid_id"
     assert f"following {topic}, {topic}.rejected" in result.stderr
+
+
+def test_only_what_is_chosen_is_shown(embedded: EmbeddedBroker, topic: str, config: str) -> None:
+    """Everything at once; the record that is meant was published last."""
+    later = RECEIVED_AT + timedelta(hours=2)
+    read = status_message(route(topic), READ, RECEIVED_AT)
+    wanted = status_message(route(topic), READ._replace(raw_time=None), later)
+    others = [
+        status_message(route(topic), READ._replace(id_sms="3236"), later),
+        status_message(route(topic), READ._replace(status="send"), later),
+        rejected_state(route(topic), f"{topic}.rejected", INVALID, later),
+    ]
+    publish(embedded.bootstrap_servers, [read, *others, wanted])
+
+    chosen = ["--since", "2026-11-23T10:00", "--topic", topic, "--key", "3234", "--status", "read"]
+    result = run("--config", config, "--json", *chosen, "--outcome", "delivered", "--max", "1")
+
+    assert result.exit_code == 0, result.output
+    (shown,) = map(json.loads, result.stdout.splitlines())
+    assert shown["event"]["id"] == wanted.event_id
+    assert result.stderr == f"following {topic}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--from-beginning", "--since", "1h"], "two beginnings"),
+        (["--topic", "nonsense"], "'nonsense' is none of "),
+        (["--since", "yesterday"], "must be a time such as"),
+        (["--outcome", "read"], "is not one of"),
+    ],
+)
+def test_what_cannot_be_chosen_is_a_usage_error(
+    config: str, arguments: list[str], said: str
+) -> None:
+    result = run("--config", config, *arguments)
+
+    assert result.exit_code == 2
+    assert said in result.stderr
 
 
 @contextmanager

@@ -17,21 +17,7 @@ from bridge.demo.child import wait_until as poll
 from bridge.demo.processes import Gateway, Landed
 from bridge.demo.story import Score, conclude
 from bridge.errors import BridgeError
-
-MARK = "SMS_BRIDGE_DEMO_TEST"
-
-
-def processes(mark: str) -> list[int]:
-    """Find the processes that have inherited a mark in their environment."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (process / "environ").read_bytes()
-        except OSError:
-            continue  # it has just ended, or is another user's
-        if f"{MARK}={mark}".encode() in environment:
-            found.append(int(process.name))
-    return found
+from tests.support.marked import MARK, processes
 
 
 @contextmanager

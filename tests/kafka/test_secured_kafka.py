@@ -288,6 +288,9 @@ def test_commands_that_read_say_what_reading_needs(
     assert tail.exit_code == 1
     names = secured_topic, letters  # whichever answers first
     assert said(tail) in {f"not authorized to read: allow Read on {name}" for name in names}
+    find = command("find", mine, tmp_path, "3234")
+    assert find.exit_code == 1
+    assert said(find) in {f"not authorized to read: allow Read on {name}" for name in names}
     for settings, needed in ((mine, "Read"), (theirs, "Describe and Read")):
         listed = command("dead-letters", settings, tmp_path, "list")
         expected = f"not authorized to read: allow {needed} on {letters}"

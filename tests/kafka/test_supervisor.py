@@ -1,7 +1,7 @@
 """The producer's life: first producer, replacement, probes, topics, the end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -409,6 +409,38 @@ async def test_a_topic_s_log_is_known_and_asked_for() -> None:
         assert await supervisor.current_logs({"status": [0]}, deadline) == {}
         await supervisor.current()
         assert supervisor.generation > generation
+
+
+async def test_the_start_of_a_log_is_not_that_of_the_topic_s_successor() -> None:
+    """A topic may be re-created between two questions: its new log begins at 0 again."""
+    producer = FakeProducer()
+    producer.start = 7
+    async with supervised(producer) as (supervisor, _):
+        await until(lambda: supervisor.ready)
+        offsets, describe = producer.offsets, producer.describe
+        asked: list[str] = []
+
+        def then(question: str) -> None:
+            asked.append(question)
+            if len(asked) == 1:
+                producer.topic_id, producer.start = b"second", 0
+
+        async def offsets_then(*arguments: Any) -> Mapping[int, int]:
+            told = await offsets(*arguments)
+            then("offsets")
+            return told
+
+        async def describe_then(names: Iterable[str]) -> dict[str, Topic]:
+            told = await describe(names)
+            then("describe")
+            return told
+
+        producer.offsets = offsets_then  # type: ignore[method-assign,assignment]
+        producer.describe = describe_then  # type: ignore[method-assign]
+        deadline = asyncio.get_running_loop().time() + 1
+        logs = await supervisor.current_logs({"status": [0]}, deadline)
+    assert len(asked) == 2
+    assert logs["status"] != Log(b"first", {0: 0}, {0: 0})
 
 
 @pytest.mark.parametrize("error", [KafkaConnectionError("gone"), RuntimeError("closed")])

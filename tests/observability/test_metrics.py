@@ -21,6 +21,7 @@ from bridge.kafka.supervisor import Supervisor
 from bridge.model import REASONS, Message, Result
 from bridge.observability.metrics import CODES, MAX_NAMED_STATUSES, EndpointMetrics, Metrics
 from bridge.observability.requests import REFUSALS
+from bridge.versions import VERSIONS
 from tests.support.application import Gateway
 from tests.support.asgi import Hang, Leave, request
 from tests.support.fakes import RecordingPublisher, Verdict
@@ -363,7 +364,7 @@ async def test_readiness_and_build_are_shown() -> None:
     families = {f.name: f for f in text_string_to_metric_families(reply.body.decode())}
     assert families["sms_bridge_ready"].samples[0].value == 1
     (build,) = families["sms_bridge_build_info"].samples
-    assert build.labels["version"] == __version__
+    assert build.labels == {**VERSIONS, "version": __version__}
 
 
 async def test_other_paths_are_counted_without_a_label_of_the_sender_s() -> None:

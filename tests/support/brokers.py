@@ -19,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it exports 
     ConfigResource,
     ResourceType,
 )
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from bridge.demo.child import HOST, Child, free_ports, wait_until
 from tests.support.maven import maven_libraries
@@ -67,6 +67,13 @@ class ExternalKafka:
         topic = NewTopic(name, partitions, replication_factor, config=dict(config or {}))
         admin = self.admin()
         admin.create_topics([topic])[name].result(REQUEST_TIMEOUT_SECONDS)
+        wait_until(lambda: _led_partitions(admin, name) == partitions, f"leaders of {name}")
+
+    def add_partitions(self, name: str, partitions: int) -> None:
+        """Give a topic so many partitions in all, and wait until each has a leader."""
+        admin = self.admin()
+        wanted = [NewPartitions(name, partitions)]
+        admin.create_partitions(wanted)[name].result(REQUEST_TIMEOUT_SECONDS)
         wait_until(lambda: _led_partitions(admin, name) == partitions, f"leaders of {name}")
 
     def configure_topic(self, name: str, config: Mapping[str, str]) -> None:

@@ -1,6 +1,7 @@
-"""Topics read back with confluent-kafka, a client that the bridge does not publish with."""
+"""Topics written and read back with confluent-kafka, a client that the bridge does not use."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from confluent_kafka import (
@@ -9,9 +10,12 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
+    Producer,
     TopicPartition,
 )
+from confluent_kafka.admin import AdminClient
 
+from bridge import model as wire
 from bridge.demo.child import POLL_SECONDS
 from tests.contract.events import check
 
@@ -27,6 +31,34 @@ class Record:
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
     timestamp_ms: int
+
+
+def make_topics(bootstrap_servers: str, *topics: str) -> None:
+    """Make topics on the in-memory broker, where asking for one is enough."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    for topic in topics:
+        admin.list_topics(topic, timeout=10)
+
+
+def publish(
+    bootstrap_servers: str,
+    messages: Iterable[wire.Message],
+    topic: str | None = None,
+    *,
+    partitioner: str = "murmur2_random",
+) -> None:
+    """Write records as they are, to another topic if one is given; Java's partitioner is usual."""
+    settings = {"bootstrap.servers": bootstrap_servers, "log_level": 0}
+    producer = Producer(settings | {"partitioner": partitioner})
+    for message in messages:
+        producer.produce(
+            topic or message.topic,
+            message.value,
+            message.key,
+            headers=list(message.headers),
+            timestamp=message.timestamp_ms,
+        )
+    assert producer.flush(30) == 0
 
 
 def read_topic(

@@ -15,7 +15,10 @@ log = structlog.get_logger(__name__)
 
 MESSAGE_IDS = "SMS_BRIDGE_TRACE_MESSAGE_IDS"
 PROTOCOL = "http/protobuf"
-NOT_INSTALLED = "opentelemetry is not installed: pip install 'sms-status-bridge[otel]'"
+NOT_INSTALLED = (
+    "opentelemetry is not installed: it is the extra `otel` of the checkout or wheel that the "
+    "bridge was installed from, and of an image built with requirements-otel.txt"
+)
 
 
 def start(environ: Mapping[str, str]) -> "Tracing | None":

@@ -1,0 +1,1 @@
+"""What a release is made of: built twice, compared, listed, installed and tried."""
