@@ -100,6 +100,13 @@ class Program(Child):
         self.launch()
         self.wait_until(lambda: self._is_up(self.ready_url), f"{self.name} to be ready")
 
+    @property
+    def pids(self) -> list[int]:
+        """Its process, and those that this has started."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [pid, *map(int, children)]
+
     def launch(self) -> None:
         """Execute it."""
         with pinned(self._cores):

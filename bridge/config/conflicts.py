@@ -109,7 +109,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class OnlyWith:
-    """If a key has a value, that of the other key is one of these."""
+    """If a key has a value, that of the other key is one of these, written as text."""
 
     key: str
     other: str
@@ -118,7 +118,7 @@ class OnlyWith:
     def broken(self, settings: Settings) -> Iterator[Conflict]:
         """Yield the value if the other key's is none of these."""
         found, other = _only(settings, self.key), _only(settings, self.other)
-        if found.value is not None and other.value not in self.values:
+        if found.value is not None and str(other.value) not in self.values:
             yield found.conflict(f"only with {self.other} {' or '.join(self.values)}", other)
 
 
@@ -137,6 +137,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Decides("endpoints[].source", "endpoints[].topic"),
     Differs("kafka.dead_letter_topic", "endpoints[].topic"),
     Distinct(("server.port", "admin.port", "inspector.port")),
+    OnlyWith("inspector", "server.processes", ("1",)),
     AtLeast("server.max_in_flight_bytes", "server.max_body_bytes"),
     Needs(_PROTOCOL, _SASL, when=("SASL_SSL", "SASL_PLAINTEXT")),
     OnlyWith(_SASL, _PROTOCOL, ("SASL_SSL", "SASL_PLAINTEXT")),

@@ -46,6 +46,8 @@ from bridge.config.types import (
 )
 from bridge.model import MEANINGS, Meaning, Route
 
+MAX_PROCESSES: Final = 64
+
 Place = tuple[str | int, ...]
 """Where a setting stands: ("endpoints", 0, "path")."""
 
@@ -98,6 +100,13 @@ class Server(Section):
         description="Address to listen on; :: stands for all of IPv6 and IPv4.",
     )
     port: Port = Field(default=8080, description="TCP port; 0 means any free one.")
+    processes: Whole = Field(
+        default=1,
+        ge=1,
+        le=MAX_PROCESSES,
+        description="Processes that share the port, one a core; each has all of these limits to "
+        "itself.",
+    )
     max_body_bytes: Whole = Field(
         default=4_194_304,
         ge=1,

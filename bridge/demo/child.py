@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -59,6 +60,12 @@ class Child:
 
     def _spawn(self, stdout: Any, stderr: Any) -> None:
         self.kill()
+        # In a thread: what a signal raises comes to the main one, and would lose the process where
+        # it came between its start and its name.
+        with ThreadPoolExecutor(1) as apart:
+            apart.submit(self._open, stdout, stderr).result()
+
+    def _open(self, stdout: Any, stderr: Any) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - no shell, and a command of our own
             self._command,
             stdin=subprocess.PIPE,

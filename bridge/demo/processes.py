@@ -135,9 +135,10 @@ class Reader:
         self._to_the_end = threading.Event()
         self._abandoned = threading.Event()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="reader")
-        self._reading: Future[None] = self._executor.submit(self._read)
+        self._reading: Future[None] = Future()
 
     def __enter__(self) -> Self:
+        self._reading = self._executor.submit(self._read)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -67,7 +67,7 @@ async def subscription(
     begin = "latest" if since is None else "earliest"
     async with _consumer(settings, credentials, begin) as consumer:
         consumer.subscribe(topics)
-        await _start(settings, consumer, topics, since_ms)
+        await _start(settings, credentials, consumer, topics, since_ms)
         async with aclosing(_records(consumer, since_ms)) as records:
             yield records
 
@@ -93,7 +93,7 @@ async def stored(
     places = [TopicPartition(name, each) for name in topics for each in partitions(found[name])]
     async with _consumer(settings, credentials, "earliest") as consumer:
         consumer.assign(places)
-        ends = await _start(settings, consumer, topics, since_ms)
+        ends = await _start(settings, credentials, consumer, topics, since_ms)
         spans = {
             (place.topic, place.partition): range(await consumer.position(place), ends[place])
             for place in places
@@ -125,7 +125,11 @@ async def _consumer(
 
 
 async def _start(
-    settings: Kafka, consumer: AIOKafkaConsumer, topics: Iterable[str], since_ms: int
+    settings: Kafka,
+    credentials: Credentials,
+    consumer: AIOKafkaConsumer,
+    topics: Iterable[str],
+    since_ms: int,
 ) -> dict[TopicPartition, int]:
     """Settle where to begin; where the partitions end."""
     try:
@@ -139,7 +143,7 @@ async def _start(
     except TopicAuthorizationFailedError as exc:
         raise _not_authorized("Describe and Read", topics) from exc
     except (KafkaError, OSError) as exc:  # TimeoutError is one
-        raise BridgeError(await unreachable(settings, exc)) from exc
+        raise BridgeError(await unreachable(settings, exc, credentials)) from exc
     return ends
 
 

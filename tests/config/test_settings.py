@@ -105,6 +105,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "server": {
             "host": "0.0.0.0",
             "port": 8080,
+            "processes": 1,
             "max_body_bytes": 4194304,
             "max_states": 10000,
             "max_in_flight": 256,
