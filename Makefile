@@ -33,7 +33,7 @@ demo: $(VENV)/.ready ## the whole story on an in-memory broker
 
 .PHONY: run
 run: $(VENV)/.ready ## the demo that stays up, to post to and to subscribe to
-	@$(VENV)/bin/sms-bridge demo --keep $(ARGS)
+	@$(VENV)/bin/sms-bridge demo --keep --port 8080 --directory .cache/run $(ARGS)
 
 .PHONY: check
 check: $(READY) ## lint, types and the tests that need nothing from outside: a minute and a half
