@@ -107,9 +107,11 @@ async def describe_topics(
         await client.close()
 
 
-async def existing_topics(settings: Kafka, names: Sequence[str]) -> dict[str, Topic]:
+async def existing_topics(
+    settings: Kafka, names: Sequence[str], credentials: Credentials | None = None
+) -> dict[str, Topic]:
     """The topics, by name; raises BridgeError as `describe_topics` does, and if one is missing."""
-    found = await describe_topics(settings, names)
+    found = await describe_topics(settings, names, credentials)
     if missing := [missing_topic(settings, name) for name in names if name not in found]:
         raise BridgeError("\n".join(missing))
     return found
