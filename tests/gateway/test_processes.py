@@ -320,7 +320,7 @@ async def test_a_worker_that_does_not_end_in_time_is_killed() -> None:
 @pytest.mark.parametrize(
     ("line", "marked"),
     [
-        (b'{"event":"x"}', b'{"process":3,"event":"x"}\n'),
+        (b'{"event":"x"}', b'{"event":"x","process":3}\n'),
         (b"Traceback", b"[3] Traceback\n"),
         (b"", b"[3] \n"),
     ],
