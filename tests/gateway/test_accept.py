@@ -80,7 +80,7 @@ async def test_connections_are_shared_out(listener: socket.socket, at_once: int)
     both = Processes(listener)
     sockets = [each for _ in range(64 // at_once) for each in await both.connect(at_once)]
     assert sum(both.counts) == 64
-    assert abs(both.counts[0] - both.counts[1]) <= 2 * (accept.AFTER_WAIT + accept.AHEAD)
+    assert abs(both.counts[0] - both.counts[1]) <= 64 / 8 + accept.AHEAD
     await both.close(sockets)
     await both.end()
 
