@@ -231,12 +231,17 @@ async def create_topics(
 
 
 def creation_command(settings: Kafka, topic: str) -> str:
-    """The command of Kafka's own tools that creates the topic, with the configured layout."""
+    """The command of Kafka's own tools that creates the topic, with the configured layout.
+
+    On a secured cluster it needs a file of settings for these tools, which the reader has.
+    """
     wanted = settings.create_topics
+    secured = settings.security.protocol != "PLAINTEXT"
     return " ".join(
         [
             "kafka-topics.sh --create",
             f"--bootstrap-server {','.join(settings.bootstrap_servers)}",
+            *(["--command-config client.properties"] if secured else []),
             f"--topic {topic}",
             f"--partitions {wanted.partitions}",
             f"--replication-factor {wanted.replication_factor}",
