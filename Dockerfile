@@ -10,7 +10,7 @@
 #   --secret id=pip.conf,src=pip.conf --secret id=index-ca,src=ca.pem
 #
 # To pin the base image by digest as well, or to take a mirror's:
-#   --build-arg PYTHON_IMAGE=docker.io/library/python:3.13.18-slim-trixie@sha256:...
+#   --build-arg PYTHON_IMAGE=mirror.example.com/python:TAG@sha256:...
 ARG PYTHON_IMAGE=docker.io/library/python:3.13.18-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build

@@ -33,7 +33,7 @@ demo: $(VENV)/.ready ## the whole story on an in-memory broker
 
 .PHONY: run
 run: $(VENV)/.ready ## the demo that stays up, to post to and to subscribe to
-	@$(VENV)/bin/sms-bridge demo --keep $(ARGS)
+	@$(VENV)/bin/sms-bridge demo --keep --port 8080 --directory .cache/run $(ARGS)
 
 .PHONY: check
 check: $(READY) ## lint, types and the tests that need nothing from outside: a minute and a half
@@ -107,8 +107,14 @@ lock: $(BIN)/uv ## write the requirements files again; ARGS=--upgrade for newer 
 	@$(COMPILE) --output-file requirements-embedded.txt --constraints requirements.txt --extra embedded
 	@$(COMPILE) --output-file requirements-dev.txt --constraints requirements-otel.txt \
 		--constraints requirements-embedded.txt --extra embedded --extra otel --extra dev
+	@printf '%s\n' cyclonedx-bom pip-audit | $(subst pyproject.toml,-,$(COMPILE)) \
+		--output-file requirements-release.txt
 	@echo hatchling | $(subst pyproject.toml,-,$(COMPILE)) --output-file requirements-build.txt \
 		--constraints requirements-dev.txt
+
+.PHONY: release-check
+release-check: $(READY) ## build all of a release into dist/, twice, and try it; ARGS="--tag v0.1.0"
+	@$(BIN)/python -m tests.release $(ARGS)
 
 .PHONY: schema
 schema: $(READY) ## write the generated files: the chart's, and the contract's documents

@@ -11,8 +11,8 @@ from bridge.ack import answer
 from bridge.gateway.app import Paths
 from bridge.gateway.connections import Connections
 from bridge.gateway.http_protocol import HttpProtocol
+from bridge.gateway.listeners import BACKLOG
 from bridge.gateway.responses import Answer, not_found
-from bridge.gateway.server import BACKLOG
 
 HOST = "127.0.0.1"
 REPLY = Answer(HTTPStatus.OK, answer(["320000000000001"]))

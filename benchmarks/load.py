@@ -161,7 +161,7 @@ class Generators:
             broken=sum(wrk["broken"] for wrk in wrks),
             p50_ms=max(wrk["p50_ms"] for wrk in wrks),
             p99_ms=max(wrk["p99_ms"] for wrk in wrks),
-            rss_bytes=sum(resident_bytes(program.process.pid) for program in programs),
+            rss_bytes=sum(resident_bytes(pid) for program in programs for pid in program.pids),
             **cost,
         )
 
@@ -218,7 +218,7 @@ class Generators:
         self, programs: Sequence[Program], commands: Iterable[list[str]], seconds: float
     ) -> tuple[list[str], dict[str, Any]]:
         """Run generators side by side; their outputs, and the cost of all that took part."""
-        gateways = [program.process.pid for program in programs]
+        gateways = [pid for program in programs for pid in program.pids]
         before = time.perf_counter(), _cpu(gateways), _cpu(self._broker.pids), _children_cpu()
         processes = [
             subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)

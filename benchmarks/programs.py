@@ -100,6 +100,13 @@ class Program(Child):
         self.launch()
         self.wait_until(lambda: self._is_up(self.ready_url), f"{self.name} to be ready")
 
+    @property
+    def pids(self) -> list[int]:
+        """Its process, and those that this has started."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [pid, *map(int, children)]
+
     def launch(self) -> None:
         """Execute it."""
         with pinned(self._cores):
@@ -154,11 +161,9 @@ class Bridge(Program):
         super().__init__(
             *arguments, port=port, ready_url=readyz, cores=cores, environ=environ, source=source
         )
-        whole: dict[str, Any] = {
-            "server": {"port": port},
-            "admin": {"port": admin_port},
-            **settings,
-        }
+        whole: dict[str, Any] = {**settings}
+        for section, own in (("server", port), ("admin", admin_port)):
+            whole[section] = {"port": own, **whole.get(section, {})}
         config = configuration(bootstrap_servers, TOPICS[0], **whole)
         (self.directory / "bridge.yaml").write_text(yaml.safe_dump(config))
         self.livez = f"http://{HOST}:{admin_port}/livez"

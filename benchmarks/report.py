@@ -14,12 +14,15 @@ from benchmarks.figures import (
     FORMER,
     HOSTILE,
     LONE,
+    ONE_PROCESS,
     OPEN_80,
     OPEN_HALF,
     PART,
     PROCESSES,
     SOAK,
     START,
+    TWO_GATEWAYS,
+    TWO_PROCESSES,
     WATCHED,
     Results,
     Spread,
@@ -311,15 +314,16 @@ def _start(results: Results) -> Iterator[Row]:
 
 
 def _processes(results: Results) -> Iterator[Row]:
-    yield "states a document", "processes", "states/s", "p99 ms", "broker", "generator"
+    figures = (
+        ("states_per_second", whole),
+        ("p99_ms", short),
+        ("cpu_us", short),
+        *((f"{who}_share", percent) for who in ("gateway", "broker", "generator")),
+    )
+    shares = "gateway", "broker", "generator"
+    yield "states a document", "processes", "states/s", "p99 ms", "CPU us a state", *shares
     for states in results.sizes(PROCESSES):
-        for name in ("one", "two"):
-            figures = (
-                ("states_per_second", whole),
-                ("p99_ms", short),
-                ("broker_share", percent),
-                ("generator_share", percent),
-            )
+        for name in (ONE_PROCESS, TWO_GATEWAYS, TWO_PROCESSES):
             cells = [cell(results.spread(PROCESSES, name, states, f), form) for f, form in figures]
             yield f"{states:,}", name, *cells
 

@@ -25,12 +25,15 @@ from benchmarks.figures import (
     FORMER,
     HOSTILE,
     LONE,
+    ONE_PROCESS,
     OPEN_80,
     OPEN_HALF,
     PART,
     PROCESSES,
     SOAK,
     START,
+    TWO_GATEWAYS,
+    TWO_PROCESSES,
     WATCHED,
     Results,
     Sample,
@@ -276,17 +279,23 @@ class _Run:
         }
 
     def processes(self) -> None:
-        """One gateway process and two, free to use every core; the broker stays where it is."""
+        """One gateway, two of them, and one of two processes; the broker stays where it is.
+
+        They are free to use every core.
+        """
         bootstrap = self._broker.bootstrap_servers
         with (
             pinned(self._all_cores),
             Bridge(bootstrap) as one,
             Bridge(bootstrap) as two,
+            Bridge(bootstrap, settings={"server": {"processes": 2}}) as shared,
         ):
+            all_ = {ONE_PROCESS: [one], TWO_GATEWAYS: [one, two], TWO_PROCESSES: [shared]}
             for states in PROCESS_STATES:
-                self._generators.closed([one, two], states, self._warm_up_seconds)
+                for serving in (all_[TWO_GATEWAYS], all_[TWO_PROCESSES]):
+                    self._generators.closed(serving, states, self._warm_up_seconds)
                 for number in range(self._plan.rounds):
-                    for name, serving in (("one", [one]), ("two", [one, two])):
+                    for name, serving in turned(all_, number):
                         done = self._generators.closed(serving, states, self._plan.seconds)
                         self._add(PROCESSES, name, states, number, done.figures(states))
 

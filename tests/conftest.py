@@ -28,7 +28,7 @@ FIXTURES = {
     "prometheus": {"promtool", "prometheus"},
     "proxies": {"front"},
     "browser": {"chromium"},
-    "runtimes": {"subscriber", "peer", "compose"},
+    "runtimes": {"subscriber", "peer", "compose", "actionlint"},
     "systemd": {"systemd_analyze"},
     "faketime": {"wall_clock"},
 }

@@ -22,7 +22,7 @@ HOMES = {
     "cloudevents": {"kafka"},
     "uvicorn": {"gateway"},
     "httptools": {"gateway", "simulate"},
-    "httpx2": {"provider"},
+    "httpx2": {"http_client", "provider"},
     "starlette": {"gateway", "inspector"},
     "jinja2": {"inspector"},
     "yaml": {"config", "demo"},
@@ -126,7 +126,11 @@ def test_only_the_server_knows_the_inspector() -> None:
 
 
 def test_the_provider_s_api_is_asked_without_a_thought_of_kafka() -> None:
-    assert parts_of("provider") <= {"ack", "clip", "config", "errors", "parse"}
+    assert parts_of("provider") <= {"ack", "clip", "config", "errors", "http_client", "parse"}
+
+
+def test_requests_of_our_own_know_neither_whom_they_ask_nor_the_settings() -> None:
+    assert parts_of("http_client") <= {"clip", "errors"}
 
 
 def test_reconcile_knows_neither_http_nor_the_terminal() -> None:

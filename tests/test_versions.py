@@ -9,6 +9,7 @@ import yaml
 
 from bridge import __version__
 from bridge.versions import VERSIONS, expat_warning
+from tests.release.artifacts import tracked
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,6 +38,26 @@ def test_the_image_is_labelled_with_this_version() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert f'org.opencontainers.image.version="{__version__}"' in dockerfile
     assert f"sms-status-bridge:{__version__} ." in dockerfile
+
+
+def test_every_image_and_wheel_that_is_named_is_of_this_version() -> None:
+    """In documents, chart, compose file and Dockerfile: what a reader copies works."""
+    named = {}
+    for path in tracked():
+        if path.parts[0] != "tests" and path.name != "CHANGELOG.md":
+            text = (ROOT / path).read_text(encoding="utf-8", errors="replace")
+            found = re.findall(
+                r"sms[-_]status[-_]bridge[:-]v?(\d+\.\d+\.\d+\S*?)(?=[\s`]|-py3)", text
+            )
+            if found:
+                named[path.as_posix()] = set(found)
+    assert named.keys() >= {
+        "Dockerfile",
+        "docs/deploy.md",
+        "helm/Chart.yaml",
+        "compose/compose.yaml",
+    }
+    assert {path: found for path, found in named.items() if found != {__version__}} == {}
 
 
 @pytest.mark.parametrize("version", ["2.4.9", "2.6.4", "2.7.1"])

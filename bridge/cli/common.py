@@ -15,11 +15,11 @@ import click
 from bridge.config.loader import load
 from bridge.config.settings import Settings, route_of
 from bridge.errors import BridgeError, ConfigError
+from bridge.interrupts import interruptible
 from bridge.model import Route
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
-EXIT_INTERRUPTED = 130  # as shells say of SIGINT
 DEFAULT_CONFIG = Path("config/bridge.yaml")
 NO_CONFIG = (
     "sms-bridge: name the configuration file with --config or $SMS_BRIDGE_CONFIG; "
@@ -97,19 +97,15 @@ since_option = click.option(
 )
 
 
-def run_with_kafka(work: Coroutine[Any, Any, T], *, interrupted: int = EXIT_INTERRUPTED) -> T:
-    """Run what talks to Kafka; ends the program with one line if that fails.
-
-    `interrupted` is the exit code after Ctrl-C.
-    """
+def run_with_kafka(work: Coroutine[Any, Any, T]) -> T:
+    """Run what talks to Kafka; ends the program with one line if that fails."""
     # The client's own lines are silenced: the one line says what is wrong.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
-        return asyncio.run(work)
+        with interruptible():
+            return asyncio.run(work)
     except BridgeError as exc:
         fail(str(exc))
-    except KeyboardInterrupt:
-        sys.exit(interrupted)
 
 
 def fail(message: str) -> NoReturn:

@@ -4,11 +4,14 @@ Only a list of all commands, as `--help` shows it, imports them all.
 """
 
 import os
+import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
 from bridge import __version__
+from bridge.interrupts import EXIT_INTERRUPTED
 
 COMMANDS = (
     *("check", "convert", "dead-letters", "demo", "find", "reconcile", "schema", "serve"),
@@ -32,6 +35,13 @@ class Commands(click.Group):
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(import_module(f"bridge.cli.{name}"), name)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that is called; ends with 130 where that was interrupted."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(EXIT_INTERRUPTED)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,16 +5,29 @@ import gc
 import logging
 import os
 import resource
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from bridge.cli.common import config_option, fail, load_settings
+from bridge.config.conflicts import conflicts
+from bridge.config.settings import MAX_PROCESSES, Settings, dotted
+from bridge.interrupts import interruptible
+
+WORKER = "--worker"
 
 
 @click.command()
 @config_option
-def serve(config_file: Path) -> None:
+@click.option(
+    "--processes",
+    type=click.IntRange(1, MAX_PROCESSES),
+    help="How many processes share the port, whatever server.processes says.",
+)
+@click.option(WORKER, "handed", hidden=True, help="What the parent process hands down.")
+def serve(config_file: Path, processes: int | None, handed: str | None) -> None:
     """Run the gateway."""
     gc.disable()  # until it serves: what is imported now is there to stay
     import structlog
@@ -26,21 +39,46 @@ def serve(config_file: Path) -> None:
     from bridge.observability import tracing
     from bridge.versions import VERSIONS, expat_warning
 
-    settings = load_settings(config_file)
+    settings = _with(processes, load_settings(config_file))
     log_writer = logs.configure(settings.log.level, settings.log.format)
-    log = structlog.get_logger(__name__)
-    for warning in warnings(settings):
-        log.warning(warning.what, **warning.fields)
-    if what := expat_warning():
-        log.warning(what)
-    log.info("starting", **VERSIONS)
+    if handed is None:
+        log = structlog.get_logger(__name__)
+        for warning in warnings(settings):
+            log.warning(warning.what, **warning.fields)
+        if what := expat_warning():
+            log.warning(what)
+        log.info("starting", **VERSIONS)
     try:
-        try:
-            uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer))
-        finally:
-            logging.shutdown()  # the last lines go out before what is said of how it ended
+        with ExitStack() as stack:
+            # The last lines go out before what is said of how it ended.
+            stack.callback(logging.shutdown)
+            stack.enter_context(interruptible())
+            if handed is not None:
+                from bridge.gateway.worker import Worker
+
+                worker = Worker.of(handed)
+                uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer, worker))
+            elif settings.server.processes > 1:
+                from bridge.gateway import processes as several
+
+                # Whichever way this program was started, with the same options of the interpreter.
+                again = [sys.executable, *sys.orig_argv[1:], WORKER]
+                sys.exit(uvloop.run(several.supervise(settings, again, log_writer)))
+            else:
+                uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer))
     except OSError as exc:
         fail(_too_few_files() if exc.errno == errno.EMFILE else str(exc))
+
+
+def _with(processes: int | None, settings: Settings) -> Settings:
+    """The settings with so many processes, if that is said; a usage error if they do not fit."""
+    if processes is None:
+        return settings
+    changed = settings.server.model_copy(update={"processes": processes})
+    settings = settings.model_copy(update={"server": changed})
+    if found := next(conflicts(settings), None):
+        raise click.BadParameter(f"{dotted(found.place)}: {found.what}", param_hint="--processes")
+    return settings
 
 
 def _too_few_files() -> str:

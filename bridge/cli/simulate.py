@@ -2,19 +2,21 @@
 
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from zoneinfo import ZoneInfoNotFoundError
 
 import click
 import uvloop
 
-from bridge.cli.common import EXIT_FAILED, EXIT_INTERRUPTED, fail
+from bridge.cli.common import EXIT_FAILED, fail
 from bridge.clip import printable
+from bridge.config.types import similar_zone
 from bridge.console import Progress, progress, table
+from bridge.interrupts import EXIT_INTERRUPTED, interruptible
 from bridge.model import Form
 from bridge.simulate import Plan, Report, Tally, states, write_report
 from bridge.simulate import simulate as post_states
@@ -88,10 +90,11 @@ def simulate(url: str | None, report: Path | None, serve_api: str | None, **opti
         if api is not None:
             click.echo(f"the provider's API is at {api.url}/xml and {api.url}/json, until Ctrl-C")
         failed = url is not None and _failed(plan, report)
-        if api is not None:
-            _wait()
+        ended_by = _wait() if api is not None else 0
     if failed:
         sys.exit(EXIT_FAILED)
+    if ended_by:
+        sys.exit(128 + ended_by)
 
 
 def _api(address: str, plan: Plan, options: Mapping[str, Any]) -> Api:
@@ -101,21 +104,23 @@ def _api(address: str, plan: Plan, options: Mapping[str, Any]) -> Api:
         options = {**options, "faults": map(ApiFault, options["faults"])}
         return Api(known, host=host.strip("[]") or "127.0.0.1", port=int(port), **options)
     except ZoneInfoNotFoundError:
-        raise click.BadParameter("not a time zone", param_hint="--api-timezone") from None
+        what = f"not a time zone{similar_zone(options['timezone'])}"
+        raise click.BadParameter(what, param_hint="--api-timezone") from None
     except (ValueError, OverflowError):
         raise click.BadParameter("must be host:port", param_hint="--serve-api") from None
     except OSError as exc:
         fail(f"cannot listen on {address}: {exc.strerror}")
 
 
-def _wait() -> None:
-    """Until Ctrl-C or SIGTERM."""
-    ended = threading.Event()
+def _wait() -> int:
+    """Wait for Ctrl-C or SIGTERM; the signal's number."""
+    came: SimpleQueue[int] = SimpleQueue()
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: ended.set()) for number in numbers]
-    ended.wait()
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
+    before = [signal.signal(number, lambda number, _: came.put(number)) for number in numbers]
+    number = came.get()
+    for each, handler in zip(numbers, before, strict=True):
+        signal.signal(each, handler)
+    return number
 
 
 def _failed(plan: Plan, report: Path | None) -> bool:
@@ -159,7 +164,8 @@ def _run(plan: Plan) -> Report | None:
     with progress(plan.messages, "posting") as bar:
         watch = Watch(bar)
         try:
-            report = uvloop.run(post_states(plan, on_progress=watch))
+            with interruptible():
+                report: Report | None = uvloop.run(post_states(plan, on_progress=watch))
         except KeyboardInterrupt:
             report = None
     if report is not None:

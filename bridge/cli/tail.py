@@ -84,7 +84,7 @@ def tail(config_file: Path, in_json: bool, limit: int | None, **chosen: Any) -> 
         wanted=Filter(*(frozenset(chosen[each]) for each in ("keys", "statuses", "outcomes"))),
         limit=limit,
     )
-    run_with_kafka(following, interrupted=0)  # how a person ends it
+    run_with_kafka(following)
 
 
 def _topics(settings: Settings, chosen: Sequence[str]) -> Sequence[str]:

@@ -109,7 +109,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class OnlyWith:
-    """If a key has a value, that of the other key is one of these."""
+    """If a key has a value, that of the other key is one of these, written as text."""
 
     key: str
     other: str
@@ -118,7 +118,7 @@ class OnlyWith:
     def broken(self, settings: Settings) -> Iterator[Conflict]:
         """Yield the value if the other key's is none of these."""
         found, other = _only(settings, self.key), _only(settings, self.other)
-        if found.value is not None and other.value not in self.values:
+        if found.value is not None and str(other.value) not in self.values:
             yield found.conflict(f"only with {self.other} {' or '.join(self.values)}", other)
 
 
@@ -127,6 +127,9 @@ Rule = Distinct | Differs | Decides | AtLeast | Needs | OnlyWith
 _PROTOCOL: Final = "kafka.security.protocol"
 _SASL: Final = "kafka.security.sasl"
 _TLS: Final = "kafka.security.tls"
+_MECHANISM: Final = f"{_SASL}.mechanism"
+_WITH_PASSWORD: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_WITH_TOKEN: Final = ("OAUTHBEARER",)
 
 RULES: Final[tuple[Rule, ...]] = (
     Distinct(("endpoints[].name",)),
@@ -134,10 +137,23 @@ RULES: Final[tuple[Rule, ...]] = (
     Decides("endpoints[].source", "endpoints[].topic"),
     Differs("kafka.dead_letter_topic", "endpoints[].topic"),
     Distinct(("server.port", "admin.port", "inspector.port")),
+    OnlyWith("inspector", "server.processes", ("1",)),
     AtLeast("server.max_in_flight_bytes", "server.max_body_bytes"),
     Needs(_PROTOCOL, _SASL, when=("SASL_SSL", "SASL_PLAINTEXT")),
     OnlyWith(_SASL, _PROTOCOL, ("SASL_SSL", "SASL_PLAINTEXT")),
     OnlyWith(_TLS, _PROTOCOL, ("SSL", "SASL_SSL")),
+    Needs(_MECHANISM, f"{_SASL}.username", when=_WITH_PASSWORD),
+    Needs(_MECHANISM, f"{_SASL}.password", when=_WITH_PASSWORD),
+    Needs(_MECHANISM, f"{_SASL}.token_url", when=_WITH_TOKEN),
+    Needs(_MECHANISM, f"{_SASL}.client_id", when=_WITH_TOKEN),
+    Needs(_MECHANISM, f"{_SASL}.client_secret", when=_WITH_TOKEN),
+    OnlyWith(f"{_SASL}.username", _MECHANISM, _WITH_PASSWORD),
+    OnlyWith(f"{_SASL}.password", _MECHANISM, _WITH_PASSWORD),
+    OnlyWith(f"{_SASL}.token_url", _MECHANISM, _WITH_TOKEN),
+    OnlyWith(f"{_SASL}.client_id", _MECHANISM, _WITH_TOKEN),
+    OnlyWith(f"{_SASL}.client_secret", _MECHANISM, _WITH_TOKEN),
+    OnlyWith(f"{_SASL}.scope", _MECHANISM, _WITH_TOKEN),
+    OnlyWith(f"{_SASL}.token_ca_file", _MECHANISM, _WITH_TOKEN),
     Needs(f"{_TLS}.cert_file", f"{_TLS}.key_file"),
     Needs(f"{_TLS}.key_file", f"{_TLS}.cert_file"),
     Needs(f"{_TLS}.key_password", f"{_TLS}.key_file"),

@@ -30,12 +30,14 @@ from bridge.config.types import (
     Port,
     ProviderUrl,
     Rank,
+    Scope,
     Seconds,
     Secret,
     Servers,
     SourceUri,
     StatusWord,
     TimeZone,
+    TokenUrl,
     TopicName,
     TypePrefix,
     UrlPath,
@@ -43,6 +45,8 @@ from bridge.config.types import (
     Whole,
 )
 from bridge.model import MEANINGS, Meaning, Route
+
+MAX_PROCESSES: Final = 64
 
 Place = tuple[str | int, ...]
 """Where a setting stands: ("endpoints", 0, "path")."""
@@ -96,6 +100,13 @@ class Server(Section):
         description="Address to listen on; :: stands for all of IPv6 and IPv4.",
     )
     port: Port = Field(default=8080, description="TCP port; 0 means any free one.")
+    processes: Whole = Field(
+        default=1,
+        ge=1,
+        le=MAX_PROCESSES,
+        description="Processes that share the port, one a core; each has all of these limits to "
+        "itself.",
+    )
     max_body_bytes: Whole = Field(
         default=4_194_304,
         ge=1,
@@ -217,14 +228,48 @@ class Duplicates(Section):
 
 
 class Sasl(Section):
-    """Who the bridge is to Kafka, by name and password."""
+    """Who the bridge is to Kafka: by name and password, or by a token of an OAuth server's."""
 
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        description="How the password is proved; PLAIN sends it, so use it with TLS only.",
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
+        description="How the bridge proves who it is. PLAIN sends the password and OAUTHBEARER a "
+        "token, so use them with TLS only.",
         examples=["SCRAM-SHA-512"],
     )
-    username: UserName = Field(description="User name.", examples=["sms-bridge"])
-    password: Secret = Field(description="Password.", examples=["${KAFKA_PASSWORD}"])
+    username: UserName | None = Field(
+        default=None,
+        description="User name; with PLAIN and SCRAM.",
+        examples=["sms-bridge"],
+    )
+    password: Secret | None = Field(
+        default=None, description="Password of the user.", examples=["${KAFKA_PASSWORD}"]
+    )
+    token_url: TokenUrl | None = Field(
+        default=None,
+        description="Address of the OAuth server's token endpoint, which gives tokens by the "
+        "client credentials grant; with OAUTHBEARER.",
+        examples=["https://login.example.com/oauth2/token"],
+    )
+    client_id: UserName | None = Field(
+        default=None,
+        description="Name of the bridge at the token endpoint.",
+        examples=["sms-bridge"],
+    )
+    client_secret: Secret | None = Field(
+        default=None,
+        description="Secret of the client; sent by HTTP basic authentication.",
+        examples=["${KAFKA_CLIENT_SECRET}"],
+    )
+    scope: Scope | None = Field(
+        default=None,
+        description="Scopes to ask for, with spaces between; by default the server chooses.",
+        examples=["kafka"],
+    )
+    token_ca_file: FileName | None = Field(
+        default=None,
+        description="CAs that the token endpoint's certificate is checked against; by default the "
+        "system's.",
+        examples=["/run/secrets/login-ca/ca.crt"],
+    )
 
 
 class Tls(Section):

@@ -5,10 +5,11 @@ They know nothing of sections, files or the environment.
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +24,7 @@ from pydantic_core import CoreSchema, core_schema
 Network = IPv4Network | IPv6Network
 Item = TypeVar("Item")
 
+SHORTEST_CITY: Final = 4
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 
@@ -110,8 +112,23 @@ def _time_zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError):
-        raise ValueError("must be a time zone's IANA name, such as Europe/Kyiv or UTC") from None
+        what = f"must be a time zone's IANA name, such as Europe/Kyiv or UTC{similar_zone(value)}"
+        raise ValueError(what) from None
     return value
+
+
+def similar_zone(name: str) -> str:
+    """What to ask whoever wrote this for a time zone; empty if no city's is like it.
+
+    Of offsets it guesses none: Etc/GMT+3 is three hours behind.
+    """
+    zones = sorted(zone for zone in available_timezones() if "/" in zone and zone[:4] != "Etc/")
+    names = {zone.rpartition("/")[2].casefold(): zone for zone in zones}
+    names |= {zone.casefold(): zone for zone in zones}
+    close = get_close_matches(name.casefold(), names, n=1, cutoff=0.75)
+    if len(name) < SHORTEST_CITY:  # MSK is not Omsk
+        return ""
+    return f'; did you mean "{names[close[0]]}"?' if close else ""
 
 
 def _no_dot_segments(value: str) -> str:
@@ -125,12 +142,12 @@ def _no_trailing_slash(value: str) -> str:
     return value.rstrip("/") or "/"
 
 
-def _base_of_urls(value: str) -> str:
+def _valid_port(value: str) -> str:
     try:
         _ = urlsplit(value).port
     except ValueError:
         raise ValueError("must have a port from 1 to 65535") from None
-    return value.rstrip("/")
+    return value
 
 
 Whole = Annotated[int, BeforeValidator(_not_bool)]
@@ -174,6 +191,24 @@ TopicName = Annotated[
         'must be 1 to 249 letters, digits, ".", "_" or "-", and not "." or ".."',
     ),
 ]
+# RFC 6749, 3.2: a query may be part of it, a fragment may not.
+TokenUrl = Annotated[
+    str,
+    _Rule(
+        r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%@:+-]+)*/?"
+        r"(\?[A-Za-z0-9._~%&=@:/+-]*)?$",
+        "must be an https:// URL without credentials and fragment",
+    ),
+    AfterValidator(_valid_port),
+]
+Scope = Annotated[
+    str,
+    # RFC 6749, 3.3
+    _Rule(
+        r"^[!#-\[\]-~]+( [!#-\[\]-~]+)*$",
+        "must be scopes of printable ASCII with single spaces between",
+    ),
+]
 ClientId = Annotated[
     str, _Rule(r"^[A-Za-z0-9._-]{1,249}$", 'must be 1 to 249 letters, digits, ".", "_" or "-"')
 ]
@@ -207,7 +242,8 @@ ProviderUrl = Annotated[
         r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$",
         "must be an https:// URL without credentials, query and fragment",
     ),
-    AfterValidator(_base_of_urls),
+    AfterValidator(_valid_port),
+    AfterValidator(lambda url: url.rstrip("/")),
 ]
 SourceUri = Annotated[
     str,

@@ -5,8 +5,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-from bridge.config.settings import Settings, meanings
+from bridge.config.settings import Security, Settings, meanings
 from bridge.config.types import network_of
 from bridge.model import MEANINGS, Meaning
 
@@ -32,11 +33,7 @@ def warnings(settings: Settings) -> Iterator[Warned]:
             what = "auth is none: anyone who can reach it can post"
             yield Warned(f"endpoint {endpoint.name}:", what, {"endpoint": endpoint.name})
     yield from provider_warnings(settings)
-    security = settings.kafka.security
-    plain = security.sasl is not None and security.sasl.mechanism == "PLAIN"
-    if plain and security.protocol == "SASL_PLAINTEXT":
-        what = "the password goes over the network in the clear; use SASL_SSL"
-        yield _about_setting("kafka.security", what)
+    yield from _login_warnings(settings.kafka.security)
     for network in settings.server.trusted_proxies:
         if not network_of(network).prefixlen:
             what = "believes every sender about its own address"
@@ -51,6 +48,19 @@ def warnings(settings: Settings) -> Iterator[Warned]:
     known = meanings(settings.events)
     for word in settings.events.statuses:
         yield from _about_status(f"events.statuses.{word}", MEANINGS.get(word), known[word])
+
+
+def _login_warnings(security: Security) -> Iterator[Warned]:
+    if security.sasl is None:
+        return
+    sent = {"PLAIN": "password", "OAUTHBEARER": "token"}.get(security.sasl.mechanism)
+    if sent and security.protocol == "SASL_PLAINTEXT":
+        what = f"the {sent} goes over the network in the clear; use SASL_SSL"
+        yield _about_setting("kafka.security", what)
+    url = urlsplit(security.sasl.token_url or "")
+    if url.scheme == "http" and url.hostname not in _LOOPBACK:
+        what = "the client's secret and its tokens go over the network in the clear; use https"
+        yield _about_setting("kafka.security.sasl.token_url", what)
 
 
 def _about_status(setting: str, built_in: Meaning | None, meaning: Meaning) -> Iterator[Warned]:

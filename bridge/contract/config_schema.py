@@ -40,7 +40,7 @@ def config_schema() -> Schema:
     definitions["Provider"]["anyOf"] = [_given_without(*each) for each in _WAYS_IN]
     root = _section(raw)
     for rule in RULES:
-        if isinstance(rule, Needs | OnlyWith):
+        if isinstance(rule, Needs | OnlyWith) and _parent(rule.key) == _parent(rule.other):
             owner = _owner(rule.key, root, definitions)
             owner.setdefault("allOf", []).append(_implication(rule))
     return {
@@ -72,6 +72,10 @@ def _owner(key: str, root: Schema, definitions: dict[str, Schema]) -> Schema:
         (name,) = [each["$ref"] for each in held.get("allOf") or held["anyOf"] if "$ref" in each]
         section = definitions[name.rpartition("/")[2]]
     return section
+
+
+def _parent(key: str) -> str:
+    return key.rpartition(".")[0]
 
 
 def _implication(rule: Needs | OnlyWith) -> Schema:

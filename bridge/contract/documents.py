@@ -15,6 +15,7 @@ from bridge.contract.event_schemas import (
     rejected_schema,
     status_schema,
 )
+from bridge.contract.openapi import openapi_document
 
 DOCUMENTS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "status": status_schema,
@@ -22,6 +23,7 @@ DOCUMENTS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "envelope": envelope_schema,
     "rejected-envelope": rejected_envelope_schema,
     "asyncapi": asyncapi_document,
+    "openapi": openapi_document,
     "config": config_schema,
 }
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -59,6 +60,12 @@ class Child:
 
     def _spawn(self, stdout: Any, stderr: Any) -> None:
         self.kill()
+        # In a thread: what a signal raises comes to the main one, and would lose the process where
+        # it came between its start and its name.
+        with ThreadPoolExecutor(1) as apart:
+            apart.submit(self._open, stdout, stderr).result()
+
+    def _open(self, stdout: Any, stderr: Any) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - no shell, and a command of our own
             self._command,
             stdin=subprocess.PIPE,
@@ -158,7 +165,12 @@ def free_ports(count: int) -> list[int]:
     ports: set[int] = set()
     while len(ports) < count:
         port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
-        with socket.socket() as probe:
-            if probe.connect_ex((HOST, port)) != 0:
-                ports.add(port)
+        if is_free(port):
+            ports.add(port)
     return sorted(ports)
+
+
+def is_free(port: int) -> bool:
+    """Whether nothing listens on a port of the loopback address."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) != 0

@@ -148,18 +148,29 @@ def _webhook(
     )
 
 
-def admin_app(metrics: Metrics, health: Health) -> Starlette:
-    """`/livez`, `/readyz` and `/metrics`. None of them waits for Kafka."""
+async def _nothing() -> None:
+    """For a process that knows all about itself."""
+
+
+def admin_app(
+    metrics: Metrics, health: Health, refresh: Callable[[], Awaitable[None]] = _nothing
+) -> Starlette:
+    """`/livez`, `/readyz` and `/metrics`. None of them waits for Kafka.
+
+    `refresh` is called before the latter two, where others are asked for what they say.
+    """
     metrics.watch_readiness(lambda: health.why_not_ready is None)
 
     async def livez(_: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def readyz(_: Request) -> Response:
+        await refresh()
         why_not = health.why_not_ready
         return PlainTextResponse(f"{why_not or 'ok'}\n", status_code=503 if why_not else 200)
 
     async def exposition(_: Request) -> Response:
+        await refresh()
         return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 
     return Starlette(

@@ -18,11 +18,12 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from bridge.config.settings import Admin, Inspector, Server, Settings, meanings
+from bridge.config.settings import Server, Settings, meanings
 from bridge.duplicates import Deduplicator, RecentEvents
 from bridge.gateway.app import Health, admin_app, public_app
 from bridge.gateway.connections import MAX_CONNECTIONS, Connections, Refused
 from bridge.gateway.http_protocol import HttpProtocol
+from bridge.gateway.listeners import address_of, copies, listen
 from bridge.gateway.not_found import Refusals
 from bridge.kafka import CAUSES, Publisher, Supervisor
 from bridge.observability import logging as logs
@@ -32,13 +33,12 @@ from bridge.observability.requests import WriteInfo
 
 if TYPE_CHECKING:
     from bridge import inspector as inspectors
+    from bridge.gateway.worker import Reports, Worker
     from bridge.observability.tracing.spans import Tracing
 
 log = structlog.get_logger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-BACKLOG = 2048
-ACCEPTS = 16  # new connections in one turn of the loop
 SWITCH_SECONDS = 0.001
 COLLECT_AFTER = 50_000  # objects more than were given back, some 5 MB
 PRODUCER_SHARE = 0.2  # of the grace, kept for the producer's end
@@ -49,10 +49,35 @@ ADMIN_CONNECTIONS = 16  # for each private listener: out of reach of the public 
 OWN_DESCRIPTORS = 40  # at most 39 were seen: the listeners', the loop's, Kafka's, files being read
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without its signal handlers, which would raise the signal again at the end."""
+class HttpServer(uvicorn.Server):
+    """uvicorn without its signal handlers, which would raise the signal again at the end.
+
+    A worker accepts connections in its own way.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, connections: Connections, worker: "Worker | None"
+    ) -> None:
+        super().__init__(config)
+        self._connections = connections
+        self._worker = worker
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections."""
+        await super().startup(sockets)
+        if self._worker is not None:
+            acceptor = self._worker.acceptor(self._connections, self._new_protocol)
+            self.servers.append(acceptor)  # type: ignore[arg-type]  # it has what uvicorn asks of it
+
+    def _new_protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Leave the signals alone."""
         return nullcontext()
 
 
@@ -60,21 +85,24 @@ async def serve(
     settings: Settings,
     tracing: "Tracing | None" = None,
     log_writer: LogWriter | None = None,
+    worker: "Worker | None" = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain. The metrics count the lines that the log drops.
 
+    A `worker` serves the listener that it shares with others, and reports to its parent process.
     Raises OSError if a port cannot be had. Kafka need not be there.
     """
     # The thread that reads large documents gives way to the loop sooner: docs/reliability.md.
     sys.setswitchinterval(SWITCH_SECONDS)
     _spare_the_collector()
     with (
-        _listen(settings.server) as public,
-        _listen(settings.admin) as admin,
-        _listen(settings.inspector) if settings.inspector else nullcontext() as inspector,
-        _signals() as stopped,
+        worker.listener if worker else listen(settings.server) as public,
+        nullcontext() if worker else listen(settings.admin) as admin,
+        listen(settings.inspector) if settings.inspector else nullcontext() as inspector,
+        # The parent process decides what a second signal is: systemd sends one to each process.
+        signals(at_once=worker is None) as stopped,
     ):
-        gateway = _Gateway(settings, tracing, log_writer)
+        gateway = _Gateway(settings, tracing, log_writer, worker)
         gateway.start(public, admin, inspector)
         await gateway.wait(stopped)
         await gateway.drain()
@@ -84,7 +112,11 @@ class _Gateway:
     """Everything that serves, put together; it starts, waits and drains once."""
 
     def __init__(
-        self, settings: Settings, tracing: "Tracing | None", log_writer: LogWriter | None
+        self,
+        settings: Settings,
+        tracing: "Tracing | None",
+        log_writer: LogWriter | None,
+        worker: "Worker | None",
     ) -> None:
         self._settings = settings
         self._tracing = tracing
@@ -99,15 +131,20 @@ class _Gateway:
         refused = Refusals(metrics)
         limit = _public_connections(2 if settings.inspector else 1)
         log = settings.log
-        self._public = _uvicorn(
+        self._public = http_server(
             self._public_app(metrics, logs.straight(log_writer, log.level, log.format)),
-            _connections("server", limit, refused, metrics),
+            watched_connections("server", limit, refused, metrics),
+            worker,
             keep_alive_seconds=settings.server.keep_alive_seconds,
             grace_seconds=_public_grace(settings.server),
         )
-        self._admin = _uvicorn(
-            admin_app(metrics, self._health),
-            _connections("admin", ADMIN_CONNECTIONS, refused, metrics),
+        self._admin: HttpServer | Reports = (
+            worker.reports(self._health, metrics)
+            if worker is not None
+            else http_server(
+                admin_app(metrics, self._health),
+                watched_connections("admin", ADMIN_CONNECTIONS, refused, metrics),
+            )
         )
 
     def _public_app(self, metrics: Metrics, write_info: WriteInfo | None) -> ASGIApp:
@@ -127,19 +164,21 @@ class _Gateway:
         return None if self._supervisor.ready else self._supervisor.not_ready_because
 
     def start(
-        self, public: socket.socket, admin: socket.socket, inspector: socket.socket | None
+        self, public: socket.socket, admin: socket.socket | None, inspector: socket.socket | None
     ) -> None:
-        """Connect to Kafka and accept connections."""
+        """Connect to Kafka and accept connections; a worker has no private listener."""
         self._supervisor.start()
-        self._public_task = asyncio.create_task(self._public.serve(_copies(public)))
-        self._admin_task = asyncio.create_task(self._admin.serve([admin]))
-        addresses = {"server": _address(public), "admin": _address(admin)}
+        self._public_task = asyncio.create_task(self._public.serve(copies(public) if admin else []))
+        self._admin_task = asyncio.create_task(self._admin.serve([admin] if admin else []))
+        if admin is None:  # the parent process says where they listen, once all do
+            return
+        addresses = {"server": address_of(public), "admin": address_of(admin)}
         if self._inspector is not None and inspector is not None:
             host, port, *_ = public.getsockname()
             self._inspector.listening(host, port)
-            self._page = _uvicorn(self._inspector.app, Connections(ADMIN_CONNECTIONS))
+            self._page = http_server(self._inspector.app, Connections(ADMIN_CONNECTIONS))
             self._page_task = asyncio.create_task(self._page.serve([inspector]))
-            addresses["inspector"] = _address(inspector)
+            addresses["inspector"] = address_of(inspector)
         log.info("listening", **addresses)
 
     async def wait(self, stopped: "asyncio.Future[None]") -> None:
@@ -210,7 +249,10 @@ def _producer_grace(server: Server) -> float:
     return max(grace - TICKS_SECONDS, grace / 2)
 
 
-def _connections(listener: str, limit: int, refused: Refused, metrics: Metrics) -> Connections:
+def watched_connections(
+    listener: str, limit: int, refused: Refused, metrics: Metrics
+) -> Connections:
+    """The connections of a listener, shown by the metrics."""
     connections = Connections(limit, refused)
     connections.on_cut = metrics.watch_connections(listener, limit, lambda: len(connections.open))
     return connections
@@ -232,15 +274,16 @@ def _public_connections(private_listeners: int) -> int:
     return max(1, min(MAX_CONNECTIONS, descriptors - reserved))
 
 
-def _uvicorn(
+def http_server(
     app: ASGIApp,
     connections: Connections,
+    worker: "Worker | None" = None,
     *,
     keep_alive_seconds: float = ADMIN_KEEP_ALIVE_SECONDS,
     grace_seconds: float = ADMIN_SECONDS,
-) -> _Uvicorn:
+) -> HttpServer:
     """A server; by default for a private listener."""
-    return _Uvicorn(
+    return HttpServer(
         uvicorn.Config(
             app,
             http=partial(HttpProtocol, connections=connections),  # type: ignore[arg-type]
@@ -254,59 +297,25 @@ def _uvicorn(
             # Both reach calls of asyncio that take fractions.
             timeout_keep_alive=keep_alive_seconds,  # type: ignore[arg-type]
             timeout_graceful_shutdown=grace_seconds,  # type: ignore[arg-type]
-        )
+        ),
+        connections,
+        worker,
     )
 
 
-def _listen(where: Server | Admin | Inspector) -> socket.socket:
-    family, _, _, _, address = socket.getaddrinfo(
-        where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    # All of IPv6's addresses are IPv4's too (RFC 3493, 5.3), whatever the system's default is.
-    both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
-    try:
-        listener = socket.create_server(
-            address, family=family, backlog=BACKLOG, dualstack_ipv6=both
-        )
-    except OSError as exc:
-        why = os.strerror(exc.errno) if exc.errno else str(exc)
-        name = _written(where.host, where.port)
-        raise OSError(f"cannot listen on {name}: {why}") from exc
-    listener.setblocking(False)
-    return listener
-
-
-def _copies(listener: socket.socket) -> list[socket.socket]:
-    """The listener as several sockets: uvloop takes one new connection of each in a turn.
-
-    With one alone, whoever connects would wait for those who are kept alive and busy.
-    """
-    return [listener, *(listener.dup() for _ in range(ACCEPTS - 1))]
-
-
-def _address(listener: socket.socket) -> str:
-    host, port, *_ = listener.getsockname()
-    return _written(host, port)
-
-
-def _written(host: str, port: int) -> str:
-    """An address as URLs have it (RFC 3986, 3.2.2)."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 @contextlib.contextmanager
-def _signals() -> Iterator[asyncio.Future[None]]:
-    """A future that the first signal resolves; the second ends the process at once."""
+def signals(*, at_once: bool = True) -> Iterator[asyncio.Future[None]]:
+    """A future that the first signal resolves; the second ends the process, if `at_once`."""
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[None] = loop.create_future()
 
     def on_signal(number: signal.Signals) -> None:
-        if stopped.done():
+        if not stopped.done():
+            stopped.set_result(None)
+        elif at_once:
             logging.shutdown()  # the lines that are still to go out
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        else:
-            stopped.set_result(None)
 
     for number in SIGNALS:
         loop.add_signal_handler(number, on_signal, number)

@@ -23,9 +23,9 @@ from aiokafka.errors import (
 from bridge.config.settings import Kafka
 from bridge.errors import BridgeError
 from bridge.kafka import topic_metadata
+from bridge.kafka.credentials import Credentials, client_arguments
 from bridge.kafka.diagnosis import why
 from bridge.kafka.producer import MAX_RECORD_BYTES
-from bridge.kafka.security import TlsFiles, client_arguments
 from bridge.kafka.topic_metadata import Topic
 
 log = structlog.get_logger(__name__)
@@ -85,13 +85,16 @@ class TopicDescription:
 # --- describing --------------------------------------------------------------------------
 
 
-async def describe_topics(settings: Kafka, names: Sequence[str]) -> dict[str, Topic]:
+async def describe_topics(
+    settings: Kafka, names: Sequence[str], credentials: Credentials | None = None
+) -> dict[str, Topic]:
     """Those of the topics that exist, by name.
 
     Raises BridgeError if no broker answers within DESCRIBE_SECONDS.
     """
+    credentials = credentials or Credentials(settings)
     client = AIOKafkaClient(
-        **client_arguments(settings),
+        **client_arguments(settings, credentials),
         request_timeout_ms=int(DESCRIBE_SECONDS * 1000),
     )
     try:
@@ -99,7 +102,7 @@ async def describe_topics(settings: Kafka, names: Sequence[str]) -> dict[str, To
             await client.bootstrap()
             return await topic_metadata.describe(client, names)
     except (KafkaError, OSError) as exc:  # TimeoutError is one
-        raise BridgeError(await unreachable(settings, exc)) from exc
+        raise BridgeError(await unreachable(settings, exc, credentials)) from exc
     finally:
         await client.close()
 
@@ -114,19 +117,21 @@ async def existing_topics(settings: Kafka, names: Sequence[str]) -> dict[str, To
 
 async def describe(settings: Kafka, names: Sequence[str]) -> dict[str, TopicDescription]:
     """Those of the topics that exist, with their configuration. Raises as `describe_topics`."""
-    found = await describe_topics(settings, names)
+    credentials = Credentials(settings)
+    found = await describe_topics(settings, names, credentials)
     allowed = {name: topic for name, topic in found.items() if not topic.denied}
-    described = {each.topic.name: each for each in await describe_configs(settings, allowed)}
+    configs = await describe_configs(settings, allowed, credentials)
+    described = {each.topic.name: each for each in configs}
     return {name: described.get(name, TopicDescription(topic)) for name, topic in found.items()}
 
 
 async def describe_configs(
-    settings: Kafka, topics: Mapping[str, Topic], files: TlsFiles | None = None
+    settings: Kafka, topics: Mapping[str, Topic], credentials: Credentials | None = None
 ) -> list[TopicDescription]:
     """Read the topics' configuration; what cannot be read is unknown, and no reason to wait."""
     try:
         async with asyncio.timeout(settings.publish_timeout_seconds * CONFIG_SHARE):
-            return await _describe_configs(settings, topics, files)
+            return await _describe_configs(settings, topics, credentials)
     except (KafkaError, OSError, TimeoutError) as exc:
         what = f"no answer from the broker ({type(exc).__name__})"
         return [
@@ -135,12 +140,12 @@ async def describe_configs(
 
 
 async def _describe_configs(
-    settings: Kafka, topics: Mapping[str, Topic], files: TlsFiles | None
+    settings: Kafka, topics: Mapping[str, Topic], credentials: Credentials | None
 ) -> list[TopicDescription]:
     resources = [
         ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(_CONFIG)) for name in topics
     ]
-    async with _admin_client(settings, files) as client:
+    async with _admin_client(settings, credentials) as client:
         responses = await client.describe_configs(resources)
     return [
         _description(topics[name], code, message, {entry[0]: entry[1] for entry in entries})
@@ -183,17 +188,19 @@ def log_warnings(described: TopicDescription, durability: str) -> None:
         log.warning("topic configuration warning", topic=name, what=what)
 
 
-async def unreachable(settings: Kafka, exc: BaseException) -> str:
+async def unreachable(
+    settings: Kafka, exc: BaseException, credentials: Credentials | None = None
+) -> str:
     """What to tell a person when no broker answers."""
     servers = ", ".join(settings.bootstrap_servers)
-    return f"cannot reach Kafka at {servers}: {await why(settings, exc)}"
+    return f"cannot reach Kafka at {servers}: {await why(settings, exc, credentials)}"
 
 
 # --- creating ----------------------------------------------------------------------------
 
 
 async def create_topics(
-    settings: Kafka, topics: Iterable[str], files: TlsFiles | None = None
+    settings: Kafka, topics: Iterable[str], credentials: Credentials | None = None
 ) -> None:
     """Create the topics as `kafka.create_topics` says; one that exists by now is fine.
 
@@ -210,7 +217,7 @@ async def create_topics(
         )
         for topic in topics
     ]
-    async with _admin_client(settings, files) as client:
+    async with _admin_client(settings, credentials) as client:
         response = await client.create_topics(new)
     for topic, code, *message in response.topic_errors:
         error = for_code(code)
@@ -243,10 +250,10 @@ def missing_topic(settings: Kafka, topic: str) -> str:
 
 @asynccontextmanager
 async def _admin_client(
-    settings: Kafka, files: TlsFiles | None
+    settings: Kafka, credentials: Credentials | None
 ) -> AsyncIterator[AIOKafkaAdminClient]:
     client = AIOKafkaAdminClient(
-        **client_arguments(settings, files),
+        **client_arguments(settings, credentials),
         request_timeout_ms=int(settings.publish_timeout_seconds * 1000),
     )
     try:

@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from bridge.config.settings import Kafka
 from bridge.errors import BridgeError
 from bridge.kafka.admin import existing_topics, unreachable
-from bridge.kafka.security import client_arguments
+from bridge.kafka.credentials import Credentials, client_arguments
 from bridge.kafka.topic_metadata import Topic
 
 SUBSCRIBE_SECONDS = 10.0
@@ -63,9 +63,11 @@ async def subscription(
     """
     await existing_topics(settings, topics)
     since_ms = _milliseconds(since)
-    async with _consumer(settings, "latest" if since is None else "earliest") as consumer:
+    credentials = Credentials(settings)
+    begin = "latest" if since is None else "earliest"
+    async with _consumer(settings, credentials, begin) as consumer:
         consumer.subscribe(topics)
-        await _start(settings, consumer, topics, since_ms)
+        await _start(settings, credentials, consumer, topics, since_ms)
         async with aclosing(_records(consumer, since_ms)) as records:
             yield records
 
@@ -88,9 +90,10 @@ async def stored(
         raise _not_authorized("Describe and Read", denied)
     since_ms = _milliseconds(since)
     places = [TopicPartition(name, each) for name in topics for each in partitions(found[name])]
-    async with _consumer(settings, "earliest") as consumer:
+    credentials = Credentials(settings)
+    async with _consumer(settings, credentials, "earliest") as consumer:
         consumer.assign(places)
-        ends = await _start(settings, consumer, topics, since_ms)
+        ends = await _start(settings, credentials, consumer, topics, since_ms)
         spans = {
             (place.topic, place.partition): range(await consumer.position(place), ends[place])
             for place in places
@@ -106,9 +109,11 @@ def _milliseconds(since: datetime | None) -> int:
 
 
 @asynccontextmanager
-async def _consumer(settings: Kafka, begin: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def _consumer(
+    settings: Kafka, credentials: Credentials, begin: str
+) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
-        **client_arguments(settings),
+        **client_arguments(settings, credentials),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset=begin,
@@ -120,7 +125,11 @@ async def _consumer(settings: Kafka, begin: str) -> AsyncIterator[AIOKafkaConsum
 
 
 async def _start(
-    settings: Kafka, consumer: AIOKafkaConsumer, topics: Iterable[str], since_ms: int
+    settings: Kafka,
+    credentials: Credentials,
+    consumer: AIOKafkaConsumer,
+    topics: Iterable[str],
+    since_ms: int,
 ) -> dict[TopicPartition, int]:
     """Settle where to begin; where the partitions end."""
     try:
@@ -134,7 +143,7 @@ async def _start(
     except TopicAuthorizationFailedError as exc:
         raise _not_authorized("Describe and Read", topics) from exc
     except (KafkaError, OSError) as exc:  # TimeoutError is one
-        raise BridgeError(await unreachable(settings, exc)) from exc
+        raise BridgeError(await unreachable(settings, exc, credentials)) from exc
     return ends
 
 

@@ -15,13 +15,8 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from bridge.config.settings import Kafka, Security, Tls
 from bridge.errors import BridgeError
-from bridge.kafka.security import (
-    EXPIRED,
-    NOT_YET_VALID,
-    TlsFiles,
-    client_arguments,
-    own_certificate_fault,
-)
+from bridge.kafka.credentials import Credentials, client_arguments
+from bridge.kafka.security import EXPIRED, NOT_YET_VALID, own_certificate_fault
 
 DIAGNOSIS_SECONDS = 1.0  # refusals come at once; silence showed in the first attempt already
 ALERT_SECONDS = 0.3  # in which a broker refuses a certificate, after a handshake that went well
@@ -34,7 +29,7 @@ _OTHER_NAME = frozenset({62, 64})
 _LAST_WORDS = (errors.ClusterAuthorizationFailedError, errors.TopicAuthorizationFailedError)
 
 
-async def find_fault(settings: Kafka, files: TlsFiles | None = None) -> str | None:
+async def find_fault(settings: Kafka, credentials: Credentials | None = None) -> str | None:
     """Connect to the brokers one by one, and say what is wrong with the first that refuses.
 
     None if nothing is wrong by now, or if nothing is said within DIAGNOSIS_SECONDS.
@@ -42,7 +37,7 @@ async def find_fault(settings: Kafka, files: TlsFiles | None = None) -> str | No
     refusals: list[str] = []
     try:
         async with asyncio.timeout(DIAGNOSIS_SECONDS):
-            arguments = client_arguments(settings, files)
+            arguments = client_arguments(settings, credentials)
             servers = arguments.pop("bootstrap_servers")
             return await _first_fault(servers, arguments, settings.security, refusals)
     except BridgeError as exc:
@@ -51,12 +46,12 @@ async def find_fault(settings: Kafka, files: TlsFiles | None = None) -> str | No
         return refusals[0] if refusals else None
 
 
-async def why(settings: Kafka, exc: BaseException, files: TlsFiles | None = None) -> str:
+async def why(settings: Kafka, exc: BaseException, credentials: Credentials | None = None) -> str:
     """What to tell a person of a failure to connect: the fault, or else the failure itself."""
     said = explain(exc, settings.security)
     if isinstance(exc, _LAST_WORDS):
         return said
-    return await find_fault(settings, files) or said
+    return await find_fault(settings, credentials) or said
 
 
 async def _first_fault(
@@ -197,6 +192,12 @@ def _tls(exc: ssl.SSLError, security: Security) -> str:
 def _refused(exc: errors.KafkaError, security: Security) -> str | None:
     """What an answer of the broker's means; None if the text says it already."""
     sasl = security.sasl
+    if isinstance(exc, errors.SaslAuthenticationFailed) and sasl and sasl.client_id:
+        return (
+            f"the broker refuses the token of client {sasl.client_id} ({exc.args[0]}): compare the "
+            "issuer, audience, scope and signing keys that it expects with the token's, and the "
+            "clocks"
+        )
     if isinstance(exc, errors.SaslAuthenticationFailed) and sasl:
         return (
             f"the broker refuses user {sasl.username}: wrong username or password, or no "

@@ -8,13 +8,17 @@ import asyncio
 import structlog
 
 from bridge.config.settings import Kafka
+from bridge.kafka.credentials import Credentials
 from bridge.kafka.diagnosis import find_fault
 from bridge.kafka.security import TlsFiles
+from bridge.kafka.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 
 
-async def follow(settings: Kafka, files: TlsFiles, seconds: float) -> None:
+async def follow(
+    settings: Kafka, files: TlsFiles, seconds: float, tokens: Tokens | None = None
+) -> None:
     """Check the files every `seconds`, for ever.
 
     After a renewal a connection is tried at once: a certificate that the brokers refuse must not
@@ -27,7 +31,8 @@ async def follow(settings: Kafka, files: TlsFiles, seconds: float) -> None:
         if files.generation == proven:
             continue
         tried = files.generation
-        fault = await find_fault(settings)  # with the files as they are, whichever are in use
+        # With the files as they are, whichever are in use.
+        fault = await find_fault(settings, Credentials(settings, tokens))
         if files.generation != tried:
             continue  # renewed again meanwhile
         if fault is None:

@@ -1,6 +1,6 @@
-"""Turns the settings into a client's arguments, and follows the files of TLS on disk.
+"""Follows the files of TLS on disk, and makes contexts of them.
 
-The one place where a password leaves the settings; nothing here logs or prints a value.
+Nothing here logs or prints a value.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import structlog
 
-from bridge.config.settings import Kafka, Tls
+from bridge.config.settings import Tls
 from bridge.errors import BridgeError
 
 log = structlog.get_logger(__name__)
@@ -79,7 +79,7 @@ class TlsFiles:
         self._problem = problem
 
 
-class _Following(ssl.SSLContext):
+class Following(ssl.SSLContext):
     """Hands each new connection to the context of the files as they are by then.
 
     A client of aiokafka keeps one context for as long as it lives.
@@ -88,6 +88,7 @@ class _Following(ssl.SSLContext):
     _files: TlsFiles
 
     def __new__(cls, files: TlsFiles) -> Self:
+        """Raise BridgeError if the files cannot be used now."""
         files.current()
         self = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
         self._files = files
@@ -98,43 +99,30 @@ class _Following(ssl.SSLContext):
         return self._files.current().wrap_bio(*args, **kwargs)
 
 
-def client_arguments(settings: Kafka, files: TlsFiles | None = None) -> dict[str, Any]:
-    """The arguments that every client of aiokafka takes: brokers, name, and credentials.
-
-    `files` are shared by clients that follow one another. Raises BridgeError if a file of TLS
-    cannot be used.
-    """
-    security = settings.security
-    arguments: dict[str, Any] = {
-        "bootstrap_servers": list(settings.bootstrap_servers),
-        "client_id": settings.client_id,
-        "security_protocol": security.protocol,
-    }
-    if security.encrypted:
-        arguments["ssl_context"] = _Following(files or TlsFiles(security.tls))
-    if security.logs_in and security.sasl is not None:
-        arguments |= {
-            "sasl_mechanism": security.sasl.mechanism,
-            "sasl_plain_username": security.sasl.username,
-            "sasl_plain_password": security.sasl.password.get_secret_value(),
-        }
-    return arguments
-
-
 def _load(settings: Tls) -> ssl.SSLContext:
     """Read the files into a new context: a used one would keep the CAs that have gone."""
+    context = trusting(settings.ca_file, f"{_SECTION}.ca_file")
+    _load_pair(context, settings)
+    return context
+
+
+def trusting(ca_file: str | None, key: str) -> ssl.SSLContext:
+    """A client's context that trusts the CAs in the file, or else the system's.
+
+    Raises BridgeError, with the setting's key, if the file cannot be used.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificates and host names
     # As Java does: a CA in between is as good an anchor as the root.
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-    if settings.ca_file:
-        try:
-            context.load_verify_locations(settings.ca_file)
-        except ssl.SSLError as exc:
-            what = f"{_SECTION}.ca_file: {settings.ca_file} holds no certificates in PEM"
-            raise BridgeError(what) from exc
-    else:
+    if not ca_file:
         context.load_default_certs()
-    _load_pair(context, settings)
+        return context
+    try:
+        context.load_verify_locations(ca_file)
+    except ssl.SSLError as exc:
+        raise BridgeError(f"{key}: {ca_file} holds no certificates in PEM") from exc
+    except OSError as exc:
+        raise BridgeError(f"{key}: cannot read {ca_file}: {exc.strerror}") from exc
     return context
 
 

@@ -25,10 +25,10 @@ from bridge.kafka.admin import (
     log_warnings,
 )
 from bridge.kafka.causes import ADVICE, AWAY, explained, word_of
+from bridge.kafka.credentials import Credentials
 from bridge.kafka.losses import Losses
 from bridge.kafka.producer import Producer
 from bridge.kafka.renewal import follow
-from bridge.kafka.security import TlsFiles
 from bridge.kafka.topic_metadata import EARLIEST, Topic
 from bridge.model import Log
 
@@ -80,10 +80,10 @@ class Supervisor:
         self.on_throttle: Callable[[float], None] = lambda _: None
         self._required = frozenset(topics)
         self._wanted = frozenset(settings.with_dead_letters(tuple(topics)))
-        self._files = TlsFiles(settings.security.tls) if settings.security.encrypted else None
-        self._connect = connect or partial(Producer.open, files=self._files)
+        self._credentials = Credentials(settings)
+        self._connect = connect or partial(Producer.open, credentials=self._credentials)
         self._describe_configs = describe_configs or partial(
-            admin.describe_configs, files=self._files
+            admin.describe_configs, credentials=self._credentials
         )
         self._timing = timing
         self._topics: dict[str, Topic] = {}
@@ -119,8 +119,9 @@ class Supervisor:
     def start(self) -> None:
         """Connect in the background, for as long as it takes."""
         self._task = asyncio.create_task(self._run(), name="kafka supervisor")
-        if self._files is not None:
-            following = follow(self._settings, self._files, self._timing.probe)
+        files, tokens = self._credentials.files, self._credentials.tokens
+        if files is not None:
+            following = follow(self._settings, files, self._timing.probe, tokens)
             self._renewal = asyncio.create_task(following, name="kafka TLS files")
 
     async def stop(self, seconds: float) -> None:
@@ -134,6 +135,7 @@ class Supervisor:
         tasks = [task for task in all_tasks if task is not None]
         for task in tasks:
             task.cancel()
+        self._credentials.close()
         producer, self._producer = self._producer, None
         if producer is not None:
             # Half the time to flush, and half for what cannot be flushed.
@@ -264,7 +266,7 @@ class Supervisor:
         self._topics = await producer.track(self._wanted)
         missing = self._wanted - self._topics.keys()
         if missing and self._settings.create_topics.enabled:
-            await create_topics(self._settings, missing, self._files)
+            await create_topics(self._settings, missing, self._credentials)
             self._topics = await producer.track(self._wanted)
             missing = self._wanted - self._topics.keys()
         for topic in sorted(missing - self._missing):

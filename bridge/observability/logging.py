@@ -66,8 +66,9 @@ def configure(level: str, form: Format) -> LogWriter | None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    # Its start and stop are ours to tell.
-    logging.getLogger("uvicorn").setLevel("WARNING")
+    # Starts, stops and requests of our own are ours to tell.
+    for library in ("uvicorn", "httpx2"):
+        logging.getLogger(library).setLevel("WARNING")
     # At debug it writes its requests, and the one that logs in holds the password.
     logging.getLogger("aiokafka.conn").setLevel(max(logging.INFO, logging.root.level))
     # With the brokers down aiokafka writes some forty lines a second.

@@ -18,12 +18,16 @@ from bridge.model import OTHER_STATUS, REASONS, Result
 from bridge.observability.counters import Count, Counter, Histogram
 from bridge.versions import VERSIONS
 
-__all__ = ["CODES", "CONTENT_TYPE", "NO_ENDPOINT", "EndpointMetrics", "Metrics"]
+__all__ = ["CODES", "CONTENT_TYPE", "NO_ENDPOINT", "EndpointMetrics", "Metrics", "Snapshot"]
+
+Snapshot = list[tuple[str, str, str, list[tuple[str, dict[str, str], float]]]]
+"""Metrics at one moment: of each name, kind, help, and its series: name, labels, value."""
 
 # The answers there are. Their series exist from the start: what first appears as 1 is no increase.
 CODES = (200, 400, 401, 403, 405, 408, 411, 413, 415, 500, 503)
 NO_ENDPOINT = "-"  # the label of requests that reach no endpoint, which none can be named
 CODES_ELSEWHERE = (400, 404, 408, 431, 500, 501)
+RESTART_CAUSES = EXITED, KILLED, HUNG = ("exited", "killed", "hung")
 MAX_NAMED_STATUSES = 10  # of those that are not known, for each endpoint
 
 # Close to 4 and 5 seconds: the default limit of a request, and the patience of many senders.
@@ -215,8 +219,26 @@ class Metrics:
         self.dropped_log_lines = self._counter(
             "dropped_log_lines", "Lines of the log that could not be written in time."
         ).labels()
+        self._make_processes()
         build = Info("sms_bridge_build", "What runs, by version.", registry=self.registry)
         build.info(dict(VERSIONS))
+
+    def _make_processes(self) -> None:
+        self._processes = self._gauge("processes", "Processes that serve.")
+        self._processes_configured = self._gauge(
+            "processes_configured", "Processes that are to serve."
+        )
+        self.process_restarts = self._counter(
+            "process_restarts", "Serving processes that ended and were replaced, by cause.", "cause"
+        )
+        for cause in RESTART_CAUSES:
+            self.process_restarts.labels(cause)
+        self.serving(1, configured=1)
+
+    def serving(self, processes: int, *, configured: int) -> None:
+        """Show how many processes serve, and how many are to."""
+        self._processes.set(processes)
+        self._processes_configured.set(configured)
 
     # --- what is looked at when it is asked for ------------------------------------------
 
@@ -258,6 +280,18 @@ class Metrics:
     def exposition(self) -> bytes:
         """Everything, in the Prometheus text format (CONTENT_TYPE)."""
         return generate_latest(self.registry)
+
+    def snapshot(self) -> Snapshot:
+        """Everything, as `Totals` adds it up."""
+        return [
+            (
+                family.name,
+                family.type,
+                family.documentation,
+                [(sample.name, dict(sample.labels), sample.value) for sample in family.samples],
+            )
+            for family in self.registry.collect()
+        ]
 
     # --- kinds ---------------------------------------------------------------------------
 

@@ -5,22 +5,17 @@ document, and go nowhere but to the configured address. They are taken out of wh
 """
 
 import asyncio
-import json
-import os
-import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TypeVar
-from urllib.parse import quote
-from xml.sax.saxutils import escape
 
 import httpx2
 
-from bridge.clip import clipped, printable
 from bridge.config.settings import Provider
 from bridge.errors import Fault, ProviderError
+from bridge.http_client import USER_AGENT, Masked, no_answer
 from bridge.provider.documents import (
     CONTENT_TYPES,
     clock_request,
@@ -31,9 +26,7 @@ from bridge.provider.documents import (
 )
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
-SHOWN_CHARACTERS = 200  # of what the provider says
 MAX_RETRY_AFTER = 120.0
-MASK = "***"
 # What may be over the next time that it is asked.
 _PASSING = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
@@ -57,7 +50,7 @@ async def connected(account: Provider, timeout_seconds: float) -> AsyncIterator[
         headers={
             "Content-Type": CONTENT_TYPES[account.format],
             "Accept-Encoding": "identity",
-            "User-Agent": "sms-bridge",
+            "User-Agent": USER_AGENT,
         },
     ) as http:
         yield Client(account, http, timeout_seconds)
@@ -71,11 +64,7 @@ class Client:
         self._http = http
         self._timeout_seconds = timeout_seconds
         secrets = (account.token, account.password)
-        forms = {
-            form for each in secrets if each is not None for form in _forms(each.get_secret_value())
-        }
-        longest_first = sorted(forms, key=len, reverse=True)
-        self._secrets = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE)
+        self._shown = Masked(each.get_secret_value() for each in secrets if each is not None)
 
     async def states(self, ids: Sequence[str]) -> bytes:
         """The latest state of each message, as a document of the webhook's; raises ProviderError.
@@ -111,7 +100,8 @@ class Client:
             what = f"no answer from {url} within {self._timeout_seconds:g} s"
             raise ProviderError(Fault.TIMEOUT, what) from None
         except (httpx2.TransportError, httpx2.InvalidURL) as exc:
-            raise _transport_fault(url, exc, self._shown) from None
+            fault, what, futile = no_answer(url, exc, self._shown)
+            raise ProviderError(fault, what, futile=futile) from None
         self._refuse(answer, url, body)
         return body
 
@@ -126,18 +116,6 @@ class Client:
             raise ProviderError(Fault.REFUSED, what)
         if status != HTTPStatus.OK:
             raise _status_fault(url, answer, self._shown(answer.reason_phrase))
-
-    def _shown(self, text: str) -> str:
-        """As much of a text from outside as a line may hold, without what is secret."""
-        hidden = self._secrets.sub(MASK, text) if self._secrets.pattern else text
-        return printable(clipped(hidden.strip(), SHOWN_CHARACTERS))
-
-
-def _forms(secret: str) -> set[str]:
-    """The secret as an answer may repeat it, and its plain parts, which no escaping changes."""
-    in_xml = {escape(secret), escape(secret, {'"': "&quot;"})}
-    parts = re.findall(r"[A-Za-z0-9]{3,}", secret)
-    return {secret, json.dumps(secret)[1:-1], quote(secret, safe=""), *in_xml, *parts}
 
 
 async def _body(answer: httpx2.Response) -> bytes:
@@ -179,38 +157,3 @@ _HINTS: Mapping[int, str] = {
 def _retry_after(answer: httpx2.Response) -> float:
     seconds = answer.headers.get("retry-after", "")
     return min(float(seconds), MAX_RETRY_AFTER) if seconds.isdecimal() else 0
-
-
-def _transport_fault(url: str, exc: Exception, shown: Callable[[str], str]) -> ProviderError:
-    causes = list(_causes(exc))
-    for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            what = f"the certificate of {url} is not valid: {cause.verify_message}"
-            return ProviderError(Fault.UNTRUSTED, what, futile=True)
-    if isinstance(exc, httpx2.ConnectError | httpx2.ProxyError):
-        reasons = [reason for cause in causes if (reason := _system_reason(cause))]
-        reason = shown([str(exc), *reasons][-1])
-        return ProviderError(Fault.UNREACHABLE, f"cannot reach {url}: {reason}")
-    if isinstance(exc, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
-        return ProviderError(Fault.UNREACHABLE, f"cannot reach {url}: {exc}", futile=True)
-    what = f"{url} gave no whole answer: {shown(str(exc)) or 'the connection was closed'}"
-    return ProviderError(Fault.BROKEN, what)
-
-
-def _causes(exc: BaseException | None) -> Iterator[BaseException]:
-    """The error and those behind it, the first one last."""
-    while exc is not None:
-        yield exc
-        if isinstance(exc, BaseExceptionGroup):
-            yield from _causes(exc.exceptions[0])
-        exc = exc.__cause__ or exc.__context__
-
-
-def _system_reason(exc: BaseException) -> str:
-    """What the system says of a connection that it did not make; empty for other errors."""
-    if isinstance(exc, ssl.SSLError):
-        return f"TLS failed: {exc.reason or exc}"
-    if isinstance(exc, OSError) and exc.errno is not None:
-        # A resolver's numbers are negative, and not the system's.
-        return os.strerror(exc.errno) if exc.errno > 0 else str(exc.strerror)
-    return ""

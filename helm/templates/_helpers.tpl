@@ -186,11 +186,11 @@ What `config` leaves out has the program's default; a section that is off withou
 {{- $topics | toJson -}}
 {{- end }}
 
-{{/* The distinct ports of the provider's API, as a list of text in JSON. */}}
-{{- define "sms.providerPorts" -}}
+{{/* The distinct ports of a setting's URLs: (list ROOT "config.endpoints[].provider.url"). Text in JSON. */}}
+{{- define "sms.urlPorts" -}}
 {{- $ports := list -}}
-{{- range include "sms.texts" (list . "config.endpoints[].provider.url") | fromJsonArray -}}
-{{- $authority := regexReplaceAll "^https?://([^/]*).*$" . "${1}" -}}
+{{- range include "sms.texts" . | fromJsonArray | compact -}}
+{{- $authority := regexReplaceAll "^https?://([^/?]*).*$" . "${1}" -}}
 {{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $authority) -}}
 {{- $ports = append $ports (default (ternary "443" "80" (hasPrefix "https:" .)) $port) -}}
 {{- end -}}
@@ -210,7 +210,7 @@ What `config` leaves out has the program's default; a section that is off withou
 {{- uniq $ports | toJson -}}
 {{- end }}
 
-{{/* Where every pod may go: names, and the brokers. Rules of an `egress`. */}}
+{{/* Where every pod may go: names, the brokers, and the token endpoint. Rules of an `egress`. */}}
 {{- define "sms.egress" -}}
 # OpenShift's DNS pods listen on 5353, which is what a policy sees behind their Service.
 - ports:
@@ -231,6 +231,16 @@ What `config` leaves out has the program's default; a section that is off withou
   to:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- with include "sms.urlPorts" (list . "config.kafka.security.sasl.token_url") | fromJsonArray }}
+- ports:
+    {{- range default . $.Values.networkPolicy.tokenEndpointPorts }}
+    - {port: {{ . | int }}, protocol: TCP}
+    {{- end }}
+  {{- with $.Values.networkPolicy.tokenEndpoint }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
 {{- end }}
 
 {{/* The environment of the program, in its pods and in the test's. */}}

@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         seconds=options.seconds,
         seed=options.seed,
         nodes=options.nodes,
+        processes=options.processes,
         providers=options.providers,
         publish_timeout_seconds=options.publish_timeout,
         faults=options.faults,
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=defaults.seconds)
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--nodes", type=int, default=defaults.nodes, choices=(1, 3))
+    parser.add_argument("--processes", type=int, default=defaults.processes, help="that serve")
     parser.add_argument("--providers", type=int, default=defaults.providers)
     parser.add_argument("--publish-timeout", type=float, default=defaults.publish_timeout_seconds)
     parser.add_argument(

@@ -14,7 +14,7 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from bridge.gateway.server import ACCEPTS
+from bridge.gateway.listeners import ACCEPTS
 from tests.chaos.load import Journal, Load, Pair, Post
 from tests.chaos.program import Sample
 from tests.chaos.reader import read

@@ -22,22 +22,28 @@ Run = Callable[[Rig, random.Random], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One kind; `weight` is how often chance takes it, `nodes` the least cluster for it."""
+    """One kind; `weight` is how often chance takes it.
+
+    `nodes` is the least cluster for it, `processes` the fewest that serve.
+    """
 
     name: str
     run: Run
     weight: float = 1.0
     nodes: int = 1
+    processes: int = 1
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(name: str, *, weight: float = 1.0, nodes: int = 1) -> Callable[[Run], Run]:
+def fault(
+    name: str, *, weight: float = 1.0, nodes: int = 1, processes: int = 1
+) -> Callable[[Run], Run]:
     """Add a kind of fault."""
 
     def add(run: Run) -> Run:
-        FAULTS[name] = Fault(name, run, weight, nodes)
+        FAULTS[name] = Fault(name, run, weight, nodes, processes)
         return run
 
     return add
@@ -46,7 +52,9 @@ def fault(name: str, *, weight: float = 1.0, nodes: int = 1) -> Callable[[Run], 
 def kinds(settings: Settings) -> list[Fault]:
     """Those to choose from: the ones that are named, or all that the cluster can bear."""
     return [FAULTS[name] for name in settings.faults] or [
-        kind for kind in FAULTS.values() if kind.nodes <= settings.nodes
+        kind
+        for kind in FAULTS.values()
+        if kind.nodes <= settings.nodes and kind.processes <= settings.processes
     ]
 
 
@@ -212,6 +220,23 @@ async def _gateway_killed(rig: Rig, rng: random.Random) -> None:
     rig.network.heal()
     await _hold(rng, 0, 1)
     await rig.start_program()
+
+
+@fault("process-killed", weight=3, processes=2)
+async def _process_killed(rig: Rig, rng: random.Random) -> None:
+    """One of those that serve, with posts in flight, while the others go on; or all of them."""
+    await asyncio.to_thread(rig.program.wait_connected, rig.settings.processes)
+    rig.network.impose(HELD_BACK)
+    await _hold(rng, 0.3, 1)
+    workers = rig.program.workers
+    dying = workers if rng.random() < 0.25 else [rng.choice(workers)]
+    rig.log(f"  {len(dying)} of {len(workers)} processes")
+    for worker in dying:
+        rig.program.end(worker)
+    if len(dying) < len(workers) and not await asyncio.to_thread(rig.program.is_ready):
+        rig.violations.append("a process was killed, and no other was ready")
+    rig.network.heal()
+    await asyncio.to_thread(rig.program.wait_connected, rig.settings.processes)
 
 
 @fault("gateway-terminated", weight=2)

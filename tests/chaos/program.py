@@ -6,9 +6,13 @@ It knows no faults: who ends it, and why, is not its business.
 import asyncio
 import http.client
 import json
+import os
+import re
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from tests.support.senders import queued_seconds
 
 READY_SECONDS = 30.0
 SAMPLE_SECONDS = 1.0
+CONNECTED = re.compile(rb'^sms_bridge_producer_state{state="connected"} (\d+)', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +60,35 @@ class Program(Child):
 
     def wait_ready(self) -> None:
         """Wait until `/readyz` says so; BridgeError with its log where it ends instead."""
-        self.wait_until(self._ready, "the gateway to be ready")
+        self.wait_until(self.is_ready, "the gateway to be ready")
 
-    def _ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Whether `/readyz` says so."""
+        return self._get("/readyz")[0] == 200
+
+    def _get(self, path: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(HOST, self._admin_port, timeout=2)
         try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
         except (OSError, http.client.HTTPException):
-            return False
+            return 0, b""
         finally:
             connection.close()
+
+    def end(self, worker: int) -> None:
+        """End one of its processes as a crash would."""
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+
+    def wait_connected(self, count: int) -> None:
+        """Wait until so many processes are connected to Kafka."""
+        self.wait_until(lambda: self._connected() == count, f"{count} processes to be connected")
+
+    def _connected(self) -> int:
+        shown = CONNECTED.search(self._get("/metrics")[1])
+        return int(shown[1]) if shown else 0
 
     async def watch(self) -> None:
         """Take a sample every second, for ever."""
@@ -74,15 +97,28 @@ class Program(Child):
             await asyncio.sleep(SAMPLE_SECONDS)
 
     def sample(self) -> Sample | None:
-        """Note what it holds now; None while it does not run."""
-        if not self.running:
-            return None
+        """Note what each process holds now; of these, the one with most sockets, if any."""
+        found = []
+        for pid in self.pids if self.running else ():
+            with suppress(OSError):  # it has ended at this very moment
+                found.append(_sample(pid))
+        self.samples += found
+        return max(found, key=lambda sample: sample.sockets, default=None)
+
+    @property
+    def pids(self) -> list[int]:
+        """The process that was started, and those that it has started; some may have ended."""
+        return [self.process.pid, *self.workers]
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes that it has started to serve: none if it serves alone."""
+        pid = self.process.pid
         try:
-            found = _sample(self.process.pid)
-        except OSError:  # it has ended at this very moment
-            return None
-        self.samples.append(found)
-        return found
+            pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            return []
+        return [int(each) for each in pids]
 
     def rebuilds(self) -> Counter[str]:
         """How often the producer was replaced, by cause."""

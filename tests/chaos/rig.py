@@ -40,6 +40,7 @@ class Settings:
     seconds: float = 90.0
     seed: int = 1
     nodes: int = 1
+    processes: int = 1  # of the gateway
     providers: int = 3
     publish_timeout_seconds: float = 2.0
     quiet_seconds: float = 20.0
@@ -208,7 +209,11 @@ def _configuration(
     return configuration(
         network.bootstrap.address,
         topic,
-        server={"port": port, "shutdown_grace_seconds": GRACE_SECONDS},
+        server={
+            "port": port,
+            "shutdown_grace_seconds": GRACE_SECONDS,
+            "processes": settings.processes,
+        },
         admin={"port": admin_port},
         kafka={"publish_timeout_seconds": settings.publish_timeout_seconds},
     )

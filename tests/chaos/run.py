@@ -45,7 +45,7 @@ async def run(settings: Settings, cluster: KafkaCluster, network: Network) -> Ve
                 journal=made.journal,
             )
             made.audit = partial(_audit, made, facts)
-            queues = Queues(lambda: (os.getpid(), made.program.process.pid))
+            queues = Queues(lambda: (os.getpid(), *made.program.pids))
             await _under_load(made, load, facts, queues)
             made.log("load ended; what was never acknowledged is posted again")
             await _sweep(made, load, facts)

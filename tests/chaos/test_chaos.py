@@ -79,8 +79,8 @@ def test_every_mutant_still_fits_the_package(mutant: Mutant) -> None:
 def test_the_same_seed_gives_the_same_faults() -> None:
     """Each kind that the cluster can bear comes once before any comes again."""
     for nodes in (1, 3):
-        names = {kind.name for kind in FAULTS.values() if kind.nodes <= nodes}
         settings = Settings(seed=7, nodes=nodes)
+        names = {kind.name for kind in kinds(settings)}
         first, second = ([f.name for f in islice(schedule(settings), 40)] for _ in range(2))
         assert first == second
         assert sorted(first[: len(names)]) == sorted(names)
@@ -185,6 +185,15 @@ def test_the_promise_holds_through_every_kind_of_fault(rigged: Rigged) -> None:
     assert verdict.holds, "\n".join([*verdict.log, *render(verdict)])
     faults = next(line for line in verdict.report if line.startswith("faults:"))
     assert {kind for kind in FAULTS if f" {kind} " in faults} == {k.name for k in kinds(SHORT)}
+
+
+@pytest.mark.kafka
+def test_the_promise_holds_while_processes_die(rigged: Rigged) -> None:
+    """Two serve: the same invariants, and one is ready at any time while the other is dead."""
+    faults = ("process-killed", "gateway-terminated", "broker-killed")
+    settings = replace(SHORT, seconds=30, quiet_seconds=8, processes=2, faults=faults)
+    verdict = asyncio.run(run(settings, *rigged))
+    assert verdict.holds, "\n".join([*verdict.log, *render(verdict)])
 
 
 TRIES = 4  # of a run that may have had no time for the fault that the mutant needs

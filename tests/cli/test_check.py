@@ -118,6 +118,44 @@ def test_a_password_in_the_clear_is_a_warning(tmp_path: Path) -> None:
     assert "hunter2" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("protocol", "url", "warned"),
+    [
+        (
+            "SASL_SSL",
+            "http://login.example.com/token",
+            "kafka.security.sasl.token_url: the client's secret",
+        ),
+        (
+            "SASL_PLAINTEXT",
+            "https://login.example.com/token",
+            "kafka.security: the token goes over the network in",
+        ),
+        ("SASL_SSL", "https://login.example.com/token", None),
+        ("SASL_SSL", "http://127.0.0.1:8080/token", None),
+        ("SASL_SSL", "http://[::1]/token", None),
+    ],
+)
+def test_a_token_in_the_clear_is_a_warning(
+    tmp_path: Path, protocol: str, url: str, warned: str | None
+) -> None:
+    """Unless it does not leave the machine."""
+    sasl = {"mechanism": "OAUTHBEARER", "client_id": "c", "client_secret": "hunter2"}
+    settings = configuration("kafka:9092", "t")
+    settings["kafka"]["security"] = {"protocol": protocol, "sasl": {**sasl, "token_url": url}}
+    file = tmp_path / "bridge.yaml"
+    file.write_text(yaml.safe_dump(settings))
+
+    result = run("--config", str(file))
+
+    assert result.exit_code == 0
+    assert "hunter2" not in result.output
+    if warned is None:
+        assert "over the network" not in result.stderr
+    else:
+        assert f"warning: {warned}" in result.stderr
+
+
 def test_a_word_that_means_something_else_than_the_built_in_one_is_a_warning(
     tmp_path: Path,
 ) -> None:

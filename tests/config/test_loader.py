@@ -1,5 +1,6 @@
 """A configuration file: what is wrong with it, at which place, all at once."""
 
+import json
 import re
 from pathlib import Path
 
@@ -32,6 +33,10 @@ DIVIDED = ", but with another topic: one source must have one topic"
 HOST_BITS = "must be an address or a network, with no bits set beyond its prefix"
 NETWORK = "must be an address or a network, such as 203.0.113.0/24 or 2001:db8::1"
 QUOTES = 'inside [ ] and { } write "${...}" with the quotes'
+TAB = (
+    "not valid YAML: found character that cannot start any token; "
+    "the line begins with a tab: YAML indents with spaces only"
+)
 STAR = "a value that begins with * needs quotes"
 TIME_ZONE = "must be a time zone's IANA name, such as Europe/Kyiv or UTC"
 TOPIC = 'must be 1 to 249 letters, digits, ".", "_" or "-", and not "." or ".."'
@@ -75,7 +80,7 @@ class TestExample:
 
     def test_switched_off_settings_are_valid(self, tmp_path: Path) -> None:
         """What the example proposes can be used as it stands."""
-        text = self.switched_on().replace("/run/secrets", str(tmp_path))
+        text = without(WITH_TOKEN, self.switched_on()).replace("/run/secrets", str(tmp_path))
         text = text.replace("      token: ${PROVIDER_TOKEN}\n", "")  # or login and password
         (tmp_path / "webhook-password").write_text("p\n")
         (tmp_path / "provider-password").write_text("pp\n")
@@ -88,12 +93,33 @@ class TestExample:
         security = parsed.kafka.security
         assert security.protocol == "SASL_SSL"
         assert security.sasl is not None
+        assert security.sasl.password is not None
         assert security.sasl.password.get_secret_value() == "k"
         assert auth.allow == ("203.0.113.0/24", "2001:db8::/32")
         provider = parsed.endpoints[0].provider
         assert provider is not None
         assert provider.password is not None
         assert provider.password.get_secret_value() == "pp"
+
+    def test_a_login_with_a_token_is_valid_in_the_place_of_a_password(self) -> None:
+        """What the example proposes for OAUTHBEARER."""
+        parsed = yaml.safe_load(without(WITH_PASSWORD, self.switched_on()))
+        sasl = parsed["kafka"]["security"]["sasl"] | {"mechanism": "OAUTHBEARER"}
+        security = {"protocol": "SASL_SSL", "sasl": sasl}
+        text = f"kafka: {{security: {json.dumps(security)}}}\n{REQUIRED}"
+        kept = parse(text, {"KAFKA_CLIENT_SECRET": "s"}).kafka.security.sasl
+        assert kept is not None
+        assert kept.client_secret is not None
+        assert kept.client_secret.get_secret_value() == "s"
+
+
+WITH_PASSWORD = ("username", "password")
+WITH_TOKEN = ("token_url", "client_id", "client_secret", "scope", "token_ca_file")
+
+
+def without(keys: tuple[str, ...], text: str) -> str:
+    """The example without some keys of `sasl`."""
+    return re.sub(rf"^      ({'|'.join(keys)}):.*\n", "", text, flags=re.MULTILINE)
 
 
 class TestPositions:
@@ -293,6 +319,8 @@ class TestUnusableText:
             ("a: &a\n  b: *a\n", "F:1:4: not valid YAML: an alias lies within its own anchor"),
             ("a: &a\n  <<: *a\n", "F:1:4: not valid YAML: an alias lies within its own anchor"),
             ("a: 1\nb: \x01\n", "F:2:4: the character U+0001 is not allowed in YAML"),
+            ("server:\n\tport: 8080\n", f"F:2:1: {TAB}"),
+            ("endpoints:\n- name: a\n  \tpath: /x\n", f"F:3:3: {TAB}"),
             ("[" * 5000, "F:1:1: is nested too deeply"),
         ],
     )

@@ -105,6 +105,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "server": {
             "host": "0.0.0.0",
             "port": 8080,
+            "processes": 1,
             "max_body_bytes": 4194304,
             "max_states": 10000,
             "max_in_flight": 256,
@@ -202,6 +203,12 @@ def test_valid(section: type[Section], given: dict[str, Any]) -> None:
     assert isinstance(section.model_validate(given), section)
 
 
+OAUTH = {
+    "mechanism": "OAUTHBEARER",
+    "token_url": "https://login.example.com/token",
+    "client_id": "c",
+    "client_secret": "s",
+}
 API = {"url": "https://provider.example.com/xml"}
 
 
@@ -267,6 +274,15 @@ API = {"url": "https://provider.example.com/xml"}
         (Events, {"type_prefix": "com.a."}),
         (Events, {"type_prefix": "com." + "a" * 128}),
         (Log, {"level": "INFO"}),
+        (Sasl, OAUTH | {"token_url": "login.example.com/token"}),
+        (Sasl, OAUTH | {"token_url": "https://c:s@login.example.com/token"}),
+        (Sasl, OAUTH | {"token_url": "https://login.example.com/token#a"}),
+        (Sasl, OAUTH | {"token_url": "https://login.example.com:0x1/token"}),
+        (Sasl, OAUTH | {"client_secret": ""}),
+        (Sasl, OAUTH | {"scope": ""}),
+        (Sasl, OAUTH | {"scope": "a  b"}),
+        (Sasl, OAUTH | {"scope": 'a"'}),
+        (Sasl, OAUTH | {"mechanism": "GSSAPI"}),
         (Provider, {"url": "provider.example.com/xml", "token": "t"}),
         (Provider, {"url": "https://user:password@provider.example.com/xml", "token": "t"}),
         (Provider, {"url": "https://provider.example.com/xml?token=t", "token": "t"}),
@@ -326,6 +342,29 @@ def test_unknown_time_zones_are_refused(timezone: str) -> None:
     """Every way in which zoneinfo fails is one error."""
     with pytest.raises(ValidationError, match="IANA"):
         endpoint(timezone=timezone)
+
+
+@pytest.mark.parametrize(
+    ("timezone", "meant"),
+    [
+        ("Europe/Kiyv", "Europe/Kyiv"),
+        ("kyiv", "Europe/Kyiv"),
+        ("europe/berlin", "Europe/Berlin"),
+        ("America/New York", "America/New_York"),
+    ],
+)
+def test_a_time_zone_with_a_typo_is_guessed(timezone: str, meant: str) -> None:
+    """As an unknown key is."""
+    with pytest.raises(ValidationError, match=f'did you mean "{meant}"'):
+        endpoint(timezone=timezone)
+
+
+@pytest.mark.parametrize("timezone", ["UTC+3", "GMT+2", "Etc/GMT+33", "MSK", "MEZ", "utc"])
+def test_of_an_offset_or_a_short_word_no_zone_is_guessed(timezone: str) -> None:
+    """Etc/GMT+3 is three hours behind: a guess that looks right would shift every time."""
+    with pytest.raises(ValidationError) as raised:
+        endpoint(timezone=timezone)
+    assert "did you mean" not in str(raised.value)
 
 
 def test_time_zone_is_at_hand() -> None:
@@ -466,6 +505,7 @@ def test_what_goes_together_is_accepted(
 
 
 SASL = {"mechanism": "SCRAM-SHA-512", "username": "u", "password": "p"}
+OVER_TLS = {"protocol": "SASL_SSL"}
 PAIR = {"cert_file": "c", "key_file": "k"}
 
 
@@ -478,6 +518,10 @@ PAIR = {"cert_file": "c", "key_file": "k"}
         ({"protocol": "SSL", "sasl": SASL}, "sasl: only with"),
         ({"tls": {}}, "tls: only with kafka.security.protocol SSL or SASL_SSL"),
         ({"protocol": "SASL_PLAINTEXT", "sasl": SASL, "tls": PAIR}, "tls: only with"),
+        (OVER_TLS | {"sasl": {"mechanism": "PLAIN"}}, "sasl.mechanism: PLAIN needs kafka.secu"),
+        (OVER_TLS | {"sasl": SASL | {"scope": "s"}}, "sasl.scope: only with kafka.security.sasl.m"),
+        (OVER_TLS | {"sasl": OAUTH | {"username": "u"}}, "sasl.username: only with kafka.secur"),
+        (OVER_TLS | {"sasl": {"mechanism": "OAUTHBEARER"}}, "sasl.mechanism: OAUTHBEARER needs"),
         ({"protocol": "SSL", "tls": {"cert_file": "c"}}, "tls.cert_file: needs kafka.security.tls"),
         ({"protocol": "SSL", "tls": {"key_file": "k"}}, "tls.key_file: needs kafka.security.tls"),
         ({"protocol": "SSL", "tls": {"key_password": "p"}}, "tls.key_password: needs kafka."),
@@ -496,6 +540,8 @@ def test_security_that_does_not_agree_is_refused(security: dict[str, Any], said:
         {"protocol": "SASL_SSL", "sasl": SASL},
         {"protocol": "SASL_SSL", "sasl": SASL, "tls": PAIR},
         {"protocol": "SASL_PLAINTEXT", "sasl": SASL},
+        {"protocol": "SASL_SSL", "sasl": OAUTH},
+        {"protocol": "SASL_SSL", "sasl": OAUTH | {"scope": "a b", "token_ca_file": "ca"}},
         {"sasl": None, "tls": None},
     ],
 )
@@ -506,11 +552,11 @@ def test_security_that_agrees_is_accepted(security: dict[str, Any]) -> None:
 
 
 def test_secrets_of_security_are_masked() -> None:
-    sasl = SASL | {"password": "hunter2hunter2"}
     tls = PAIR | {"key_password": "hunter2hunter2"}
-    kept = settings(kafka={"security": {"protocol": "SASL_SSL", "sasl": sasl, "tls": tls}})
-    for shown in (repr(kept), str(kept), str(kept.model_dump()), kept.model_dump_json()):
-        assert "hunter2" not in shown
+    for sasl in (SASL | {"password": "hunter2"}, OAUTH | {"client_secret": "hunter2"}):
+        kept = settings(kafka={"security": {"protocol": "SASL_SSL", "sasl": sasl, "tls": tls}})
+        for shown in (repr(kept), str(kept), str(kept.model_dump()), kept.model_dump_json()):
+            assert "hunter2" not in shown
 
 
 def test_dotted() -> None:

@@ -141,13 +141,32 @@ def leaves(value: Any, place: Place = ()) -> Iterator[Place]:
         yield from leaves(value[step], (*place, step))
 
 
-PLACES = list(leaves(FULL))
+WITH_TOKEN = copy.deepcopy(FULL)
+WITH_TOKEN["kafka"]["security"]["sasl"] = {
+    "mechanism": "OAUTHBEARER",
+    "token_url": "https://login.example.com/token",
+    "client_id": "c",
+    "client_secret": "s",
+    "scope": "kafka",
+    "token_ca_file": "/ca.crt",
+}
+PLACES = list(dict.fromkeys([*leaves(FULL), *leaves(WITH_TOKEN)]))
 IDS = [".".join(map(str, place)) for place in PLACES]
+
+
+def whole(place: Place) -> dict[str, Any]:
+    """A full configuration that has something at a place."""
+    section: Any = FULL
+    for step in place:
+        if isinstance(section, dict) and step not in section:
+            return copy.deepcopy(WITH_TOKEN)
+        section = section[step]
+    return copy.deepcopy(FULL)
 
 
 def changed(place: Place, value: Any) -> dict[str, Any]:
     """The full configuration with another value at a place."""
-    document = copy.deepcopy(FULL)
+    document = whole(place)
     section: Any = document
     for step in place[:-1]:
         section = section[step]
@@ -189,7 +208,7 @@ def test_most_of_what_the_program_refuses_the_schema_refuses() -> None:
 
 @pytest.mark.parametrize("place", PLACES, ids=IDS)
 def test_unknown_keys_are_refused_in_every_section(place: Place) -> None:
-    section: Any = FULL
+    section: Any = whole(place)
     for step in place:
         section = section[step]
     if isinstance(section, dict) and place[-1] != "config":
@@ -200,7 +219,7 @@ def test_unknown_keys_are_refused_in_every_section(place: Place) -> None:
 
 @pytest.mark.parametrize("place", PLACES, ids=IDS)
 def test_what_is_required_is_required_by_both(place: Place) -> None:
-    document = copy.deepcopy(FULL)
+    document = whole(place)
     section: Any = document
     for step in place[:-1]:
         section = section[step]
@@ -214,6 +233,7 @@ def test_the_example_and_the_smallest_configuration_pass() -> None:
 
     for document in (
         FULL,
+        WITH_TOKEN,
         yaml.safe_load(example.read_text(encoding="utf-8")),
         {"endpoints": [endpoint], "events": {"type_prefix": "a.b"}, "log": None},
     ):

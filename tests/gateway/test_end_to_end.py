@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 from bridge.demo.child import free_ports, wait_until
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.errors import BridgeError
-from bridge.gateway.server import ACCEPTS
+from bridge.gateway.listeners import ACCEPTS
 from tests.support.brokers import ExternalKafka, KafkaCluster
 from tests.support.gateway import Gateway, configuration
 from tests.support.topics import Record, read_topic

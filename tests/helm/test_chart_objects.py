@@ -384,6 +384,23 @@ def test_the_network_policy_lets_in_and_out_what_is_needed(helm4: Helm) -> None:
     assert any(labels.items() <= tester.items() for labels in allowed)
 
 
+def test_the_network_policy_lets_out_to_the_token_endpoint(helm4: Helm) -> None:
+    """To the port of its URL, or to those that are listed; reconcile may go there too."""
+    sasl = {"mechanism": "OAUTHBEARER", "client_id": "c", "client_secret": "${S}"}
+    url = "https://login.example.com/token?realm=a"
+    security = {"protocol": "SASL_SSL", "sasl": {**sasl, "token_url": url}}
+    values = merged(VARIANTS["reconcile, network policy"].whole, {"config": {"kafka": {}}})
+    values["config"]["kafka"]["security"] = security
+    to = [{"ipBlock": {"cidr": "203.0.113.0/24"}}]
+    for ports, expected in (([], [443]), ([3128, 8443], [3128, 8443])):
+        values["networkPolicy"] |= {"tokenEndpointPorts": ports, "tokenEndpoint": to}
+        objects = helm4.objects(values)
+        for name in ("bridge", "-reconcile"):
+            rule = one(objects, "NetworkPolicy", name)["spec"]["egress"][2]
+            assert [port["port"] for port in rule["ports"]] == expected
+            assert rule["to"] == to
+
+
 def test_the_admin_port_is_never_on_the_public_service(helm4: Helm) -> None:
     for variant in VARIANTS.values():
         for service in (o for o in helm4.objects(variant.whole) if o["kind"] == "Service"):

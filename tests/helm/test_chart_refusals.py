@@ -192,6 +192,12 @@ def test_a_wrong_value_is_refused_with_its_key(helm: Helm, key: str) -> None:
 
 NAMED = {"name": "other", "path": "/other", "source": "urn:example:sms:other"}
 SASL = {"mechanism": "PLAIN", "username": "u", "password": "${P}"}
+OAUTH = {
+    "mechanism": "OAUTHBEARER",
+    "token_url": "https://login.example.com:8443/token?realm=a/b",
+    "client_id": "c",
+    "client_secret": "${S}",
+}
 
 
 def two_endpoints(**changes: Any) -> dict[str, Any]:
@@ -203,6 +209,12 @@ def security(**given: Any) -> dict[str, Any]:
     return {"kafka": {"security": given}}
 
 
+def login(sasl: dict[str, Any], without: str = "", **more: str) -> dict[str, Any]:
+    """A login that lacks a key, or has more than belongs to it."""
+    given = {key: value for key, value in {**sasl, **more}.items() if key != without}
+    return security(protocol="SASL_SSL", sasl=given)
+
+
 BROKEN: dict[Rule, dict[str, Any]] = dict(
     zip(
         RULES,
@@ -212,10 +224,23 @@ BROKEN: dict[Rule, dict[str, Any]] = dict(
             two_endpoints(source="urn:example:sms:main", topic="sms.brand"),
             two_endpoints(topic="sms.status.rejected"),
             {"inspector": {}, "admin": {"port": 8082}},
+            {"inspector": {}, "server": {"processes": 2}},
             {"server": {"max_in_flight_bytes": 1_000_000}},
             security(protocol="SASL_SSL"),
             security(protocol="SSL", sasl=SASL),
             security(tls={"ca_file": "/ca.crt"}),
+            login(SASL, without="username"),
+            login(SASL, without="password"),
+            login(OAUTH, without="token_url"),
+            login(OAUTH, without="client_id"),
+            login(OAUTH, without="client_secret"),
+            login(OAUTH, username="u"),
+            login(OAUTH, password="${P}"),
+            login(SASL, token_url="https://login.example.com/token"),
+            login(SASL, client_id="c"),
+            login(SASL, client_secret="${S}"),
+            login(SASL, scope="kafka"),
+            login(SASL, token_ca_file="/ca.crt"),
             security(protocol="SSL", tls={"cert_file": "/tls.crt"}),
             security(protocol="SSL", tls={"key_file": "/tls.key"}),
             security(protocol="SSL", tls={"key_password": "${P:-in the open}"}),
@@ -251,10 +276,14 @@ def test_what_breaks_a_rule_of_the_program_is_refused_by_both(
         two_endpoints(topic="sms.brand"),
         two_endpoints(path="/webhook/more"),
         {"inspector": None, "admin": {"port": 8082}},
+        {"inspector": {}, "server": {"processes": "1"}},
         {"kafka": {"dead_letter_topic": None, "topic": "sms.status.rejected"}},
         {"server": {"max_in_flight_bytes": "${BYTES}"}},
         security(protocol="SASL_SSL", sasl=SASL, tls={"cert_file": "/c", "key_file": "/k"}),
         security(protocol="${PROTOCOL}", tls={"ca_file": "/ca.crt"}),
+        login(OAUTH, scope="kafka offline", token_ca_file="/ca.crt"),
+        login({**OAUTH, "token_url": "${URL}"}),
+        login({**SASL, "mechanism": "SCRAM-SHA-256"}),
     ],
 )
 def test_near_misses_of_the_rules_are_rendered(
@@ -326,6 +355,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
             )
         },
         r"endpoints\[0\]\.provider\.password: holds a secret itself",
+    ),
+    "the client's secret in the open": (
+        {"config": security(protocol="SASL_SSL", sasl={**OAUTH, "client_secret": "hunter2"})},
+        r"kafka\.security\.sasl\.client_secret: holds a secret itself",
+    ),
+    "token endpoint by reference": (
+        {
+            "config": security(protocol="SASL_SSL", sasl={**OAUTH, "token_url": "${URL}"}),
+            "networkPolicy": {"enabled": True},
+        },
+        r"token_url: must be written out .*networkPolicy\.tokenEndpointPorts has to be set",
     ),
     "reconcile without a provider": (
         {"reconcile": {"enabled": True}},

@@ -16,6 +16,7 @@ from tests.helm import chart
 from tests.helm.chart import NEWEST, OLDEST, Helm, merged
 from tests.helm.models import Models
 from tests.helm.readings import known_metrics
+from tests.kafka.test_oauth_kafka import CASES as TOKEN_CASES
 from tests.kafka.test_secured_kafka import CASES
 from tests.support.commands import command, options
 
@@ -112,13 +113,14 @@ def test_every_command_of_the_program_exists() -> None:
         assert named <= options(command(name))
 
 
-@pytest.mark.parametrize("name", ["sasl-ssl.yaml", "mutual-tls.yaml"])
+@pytest.mark.parametrize("name", ["sasl-ssl.yaml", "mutual-tls.yaml", "oauthbearer.yaml"])
 def test_files_of_kafka_security_are_mounted_where_it_looks_for_them(name: str) -> None:
     """Every file of the settings is below a mount, and every variable is set."""
     values = FILES[name]
     mounts = [mount["mountPath"] for mount in values["extraVolumeMounts"]]
     security = values["config"]["kafka"]["security"]
-    for file in security["tls"].values():
+    own = security.get("sasl", {}).get("token_ca_file")
+    for file in (*security["tls"].values(), *filter(None, [own])):
         assert str(Path(file).parent) in mounts
     variables = {variable["name"] for variable in values.get("extraEnv", [])}
     assert set(re.findall(r"\$\{(\w+)\}", yaml.safe_dump(security))) == variables
@@ -130,6 +132,10 @@ def test_what_it_quotes_of_faults_is_what_the_program_says() -> None:
     said = " ".join(table).replace("*", "")
     for case in CASES.values():
         words = re.sub(r"^ca.crt|^tls.crt ?", "", case.said).replace("forgetful", "U")
+        assert words in said, words
+    for about_tokens in TOKEN_CASES.values():
+        words = about_tokens.said.replace("client bridge", "client C").replace(" (unknown)", "")
+        words = words.replace("within 1 s", "within 2 s")  # a half of the tests' and of the default
         assert words in said, words
 
 

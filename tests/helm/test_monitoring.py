@@ -79,6 +79,10 @@ def rebuilds(values: str, *, pod: str) -> dict[str, str]:
     return series(name, values, cause="not_leader", instance=pod)
 
 
+def restarts(values: str) -> dict[str, str]:
+    return series("sms_bridge_process_restarts_total", values, cause="killed")
+
+
 def posts(*, taken: str, overloaded: str) -> list[dict[str, str]]:
     """Answers of one endpoint: 200, and 503 for too much in flight."""
     requests = "sms_bridge_requests_total"
@@ -168,17 +172,16 @@ CASES: dict[str, Case] = {
         both("kafka_up", "1x30", "0x30"), both("kafka_up", "0x30", "0x30"), CRITICAL
     ),
     "SmsBridgeProducerNotConnected": Case(
-        both("producer_state", "1x30", "1x30", state="connected"),
-        both("producer_state", "1x30", "0x30", state="connected"),
-        {
-            "job": JOB,
-            "namespace": NAMESPACE,
-            "instance": "two",
-            "state": "connected",
-            "severity": "warning",
-        },
+        both("producer_state", "0x30", "0x30", state="replacing"),
+        both("producer_state", "0x30", "1x30", state="replacing"),
+        {"job": JOB, "namespace": NAMESPACE, "instance": "two", "severity": "warning"},
     ),
     # Once in each of many pods, as with a broker's restart, is not again and again.
+    "SmsBridgeProcessRestarts": Case(
+        [restarts("0x15 1x15")],
+        [restarts("0x15 1 2 3 4 5x11")],
+        {"namespace": NAMESPACE, "severity": "warning", "cause": "killed"},
+    ),
     "SmsBridgeProducerRebuilds": Case(
         [rebuilds("0x15 1x15", pod=f"pod-{n}") for n in range(8)],
         [rebuilds("0x15 1 2 3 4 5x11", pod="pod-1"), rebuilds("0x15 1x15", pod="pod-2")],
@@ -368,14 +371,14 @@ def test_the_pod_is_named_where_prometheus_knows_it(
     """Its log is the next step, and an address leads to none."""
     alert = "SmsBridgeProducerNotConnected"
     (rule,) = [rule for rule in rules() if rule["alert"] == alert]
-    state = labels | {"state": "connected"}
+    state = labels | {"state": "replacing"}
     expected = {
         "exp_labels": {**CASES[alert].labels, "instance": "one", **labels},
         "exp_annotations": rule["annotations"] | {"summary": f"{name} has no producer."},
     }
     test = {
         "interval": "1m",
-        "input_series": [UP, series("sms_bridge_producer_state", "0x30", **state)],
+        "input_series": [UP, series("sms_bridge_producer_state", "1x30", **state)],
         "alert_rule_test": [{"eval_time": "25m", "alertname": alert, "exp_alerts": [expected]}],
     }
     check_cases(promtool, tmp_path, test)

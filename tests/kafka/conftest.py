@@ -1,12 +1,13 @@
 """A real Kafka with logins."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.maven import KafkaUnavailableError
 from tests.support.needs import skipped_without
-from tests.support.secured import PASSWORD, USER, SecuredKafka
+from tests.support.secured import PASSWORD, USER, ClientFiles, SecuredKafka
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,20 @@ def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredK
     cluster.allow("test.", prefix=True)
     yield cluster
     cluster.stop()
+
+
+@pytest.fixture
+def files(tmp_path: Path, secured_kafka: SecuredKafka) -> ClientFiles:
+    """The bridge's files of TLS, as the broker wants them."""
+    files = ClientFiles(tmp_path / "tls")
+    files.trust(secured_kafka.ca)
+    files.show(secured_kafka.client())
+    return files
+
+
+@pytest.fixture
+def secured_topic(secured_kafka: SecuredKafka, topic: str) -> str:
+    """A new topic with its topic for dead letters."""
+    secured_kafka.create_topic(topic, 3)
+    secured_kafka.create_topic(f"{topic}.rejected", 1)
+    return topic

@@ -1,72 +1,27 @@
 """A real Kafka that asks who is there: it connects, says what is wrong, and recovers by itself."""
 
 import asyncio
-import gc
-import itertools
 import sys
-import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
-import yaml
-from click.testing import CliRunner, Result
+from click.testing import Result
 from confluent_kafka.admin._acl import AclOperation
 from trustme import CA
 
-from bridge.cli.main import main
 from bridge.demo.child import wait_until
-from tests.support.gateway import Gateway, configuration
+from tests.support.gateway import Gateway
 from tests.support.proxy import Proxy
 from tests.support.secured import PASSWORD, ClientFiles, SecuredKafka, chain_pem, key_pem, login
+from tests.support.secured_gateway import Load, Security, command, configured, logged, until
 from tests.support.senders import document
 from tests.support.topics import read_topic
 
-PATIENCE_SECONDS = 120.0  # of a busy machine
-Security = Mapping[str, Any]
 WRITE, READ, DESCRIBE = AclOperation.WRITE, AclOperation.READ, AclOperation.DESCRIBE
-
-
-@pytest.fixture
-def files(tmp_path: Path, secured_kafka: SecuredKafka) -> ClientFiles:
-    """The bridge's files of TLS, as the broker wants them."""
-    files = ClientFiles(tmp_path / "tls")
-    files.trust(secured_kafka.ca)
-    files.show(secured_kafka.client())
-    return files
-
-
-@pytest.fixture
-def secured_topic(secured_kafka: SecuredKafka, topic: str) -> str:
-    """A new topic with its topic for dead letters."""
-    secured_kafka.create_topic(topic, 3)
-    secured_kafka.create_topic(f"{topic}.rejected", 1)
-    return topic
-
-
-def configured(
-    kafka: SecuredKafka, listener: str, topic: str, security: Security, **log: str
-) -> dict[str, Any]:
-    settings = configuration(kafka.addresses(listener), topic, log={"level": "info"} | log)
-    settings["kafka"]["security"] = dict(security)
-    return settings
-
-
-def command(name: str, settings: Mapping[str, Any], directory: Path, *options: str) -> Result:
-    """Run a command; the first of the options of `dead-letters` is what it is to do."""
-    file = directory / f"{name}.yaml"
-    file.write_text(yaml.safe_dump(dict(settings)))
-    result = CliRunner().invoke(main, [name, *options, "--config", str(file)])
-    with warnings.catch_warnings():
-        # aiokafka waits for the end of no connection that it only asked for the brokers: with TLS
-        # it may outlive the command's loop.
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-    return result
 
 
 def logged_in(files: ClientFiles, *, tls: tuple[str, ...] = ("ca_file",), **who: str) -> Security:
@@ -350,52 +305,6 @@ def said(result: Result) -> str:
 # --- files that are renewed ----------------------------------------------------------------
 
 
-class Load:
-    """A provider that posts without a pause, and posts again what was not listed."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self._over = threading.Event()
-        self._numbers = itertools.count()
-        self.acknowledged: set[str] = set()
-        self.slowest = 0.0
-
-    def run(self) -> None:
-        while not self._over.is_set():
-            number = next(self._numbers)
-            self._deliver([f"{number}-{n}" for n in range(10)])
-
-    def _deliver(self, ids: list[str]) -> None:
-        posted_at = time.monotonic()
-        while ids and not self._over.is_set():
-            taken = set(self._gateway.post(document(*ids)).ids)
-            assert taken <= set(ids)
-            self.acknowledged |= taken
-            ids = [each for each in ids if each not in taken]
-        self.slowest = max(self.slowest, time.monotonic() - posted_at)
-
-    async def __aenter__(self) -> Self:
-        self._running = [asyncio.create_task(asyncio.to_thread(self.run)) for _ in range(2)]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._over.set()
-        await asyncio.gather(*self._running)
-
-    async def goes_on(self) -> None:
-        """Wait until more is acknowledged than was by now, new posts included."""
-        before = len(self.acknowledged)
-        await until(lambda: len(self.acknowledged) > before + 100, "more is acknowledged")
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    await asyncio.to_thread(wait_until, condition, what, PATIENCE_SECONDS)
-
-
-def lines(gateway: Gateway, event: str) -> list[dict[str, Any]]:
-    return [line for line in gateway.logs() if line["event"] == event]
-
-
 async def test_files_are_renewed_under_load(
     secured_kafka: SecuredKafka, secured_topic: str, files: ClientFiles
 ) -> None:
@@ -439,8 +348,8 @@ async def test_files_are_renewed_under_load(
                 await until(lambda: refused in str(gateway.logs()), refused)
                 await cut(proxy, load)
                 files.show(renewed)
-                count = len(lines(gateway, RENEWED))
-                await until(lambda: len(lines(gateway, RENEWED)) > count, RENEWED)
+                count = len(logged(gateway, RENEWED))
+                await until(lambda: len(logged(gateway, RENEWED)) > count, RENEWED)
                 await cut(proxy, load)
         finally:
             gateway.stop()

@@ -16,9 +16,10 @@ from trustme import CA
 from bridge.config.settings import Kafka, Security, Tls
 from bridge.demo.child import free_ports
 from bridge.errors import BridgeError
+from bridge.kafka.credentials import client_arguments
 from bridge.kafka.diagnosis import explain, find_fault
 from bridge.kafka.renewal import follow
-from bridge.kafka.security import TlsFiles, client_arguments, own_certificate_fault
+from bridge.kafka.security import TlsFiles, own_certificate_fault
 from tests.support.fake_kafka import until
 from tests.support.secured import ClientFiles, certificate, key_pem, login
 

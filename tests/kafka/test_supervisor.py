@@ -16,6 +16,7 @@ from bridge.errors import BridgeError
 from bridge.kafka import supervisor as module
 from bridge.kafka.admin import TopicDescription
 from bridge.kafka.causes import word_of
+from bridge.kafka.credentials import Credentials
 from bridge.kafka.producer import InFlight
 from bridge.kafka.supervisor import Supervisor, Timing
 from bridge.kafka.topic_metadata import Topic
@@ -237,8 +238,7 @@ async def test_missing_topics_are_made_where_that_is_enabled(
 ) -> None:
     producer = FakeProducer(topics=[])
 
-    async def create(_: Kafka, topics: frozenset[str], files: None) -> None:
-        assert files is None
+    async def create(_: Kafka, topics: frozenset[str], __: Credentials) -> None:
         producer.topics |= topics
 
     monkeypatch.setattr(module, "create_topics", create)

@@ -1,18 +1,13 @@
 """Nothing tells anybody to install by a name that is not the project's on the public index."""
 
 import re
-import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.release.artifacts import ROOT, tracked
+
 INSTALLED = r"(?<![./\w-])sms[-_]status[-_]bridge(?!-)"  # no path, and no file's name
 BY_NAME = re.compile(rf"\b(?:pipx?|uv|uvx)\b[^\n]*\binstall\b[^\n]*{INSTALLED}")
 SEARCHED = {".md", ".py", ".yaml", ".yml", ".toml", ".txt", ".json", ".tpl", ""}
-
-
-def tracked() -> list[Path]:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
-    return [ROOT / name for name in listed.stdout.decode().split("\0") if name]
 
 
 def found(text: str) -> list[str]:
@@ -32,6 +27,9 @@ def test_what_is_looked_for_is_found() -> None:
 
 def test_nothing_says_to_install_it_by_name() -> None:
     """Whoever registered that name would be installed."""
-    files = [f for f in tracked() if f.suffix in SEARCHED and f != Path(__file__) and f.is_file()]
+    here = Path(__file__).relative_to(ROOT)
+    files = [path for path in tracked() if path.suffix in SEARCHED and path != here]
     assert len(files) > 100
-    assert {str(f): lines for f in files if (lines := found(f.read_text("utf-8", "replace")))} == {}
+    assert {
+        str(f): lines for f in files if (lines := found((ROOT / f).read_text("utf-8", "replace")))
+    } == {}

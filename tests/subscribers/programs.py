@@ -129,10 +129,13 @@ def _go(scratch: Path) -> tuple[str, ...]:
     return (go_program(HERE / "go", scratch),)
 
 
-def go_program(source: Path, scratch: Path) -> str:
-    """Compile a directory's program. RuntimeUnavailableError says why it cannot be."""
+def go_program(source: Path, scratch: Path, package: str = ".") -> str:
+    """Compile a directory's program, or one of a module that it pins.
+
+    RuntimeUnavailableError says why it cannot be.
+    """
     built = scratch / source.name
-    _build([_found("go"), "build", "-mod=readonly", "-o", str(built), "."], source, {})
+    _build([_found("go"), "build", "-mod=readonly", "-o", str(built), package], source, {})
     return str(built)
 
 

@@ -109,6 +109,8 @@ class KafkaCluster(ExternalKafka):
     of them listen on, in brackets where it is one of IPv6.
     """
 
+    jvm_flags: tuple[str, ...] = ()  # further ones, of every node
+
     def __init__(
         self,
         nodes: int = 1,
@@ -214,7 +216,7 @@ class KafkaCluster(ExternalKafka):
     def _java(self, node: int, *command: str | Path) -> "Node":
         home = os.environ.get("JAVA_HOME")
         java = f"{home}/bin/java" if home else "java"
-        options = (*JVM_FLAGS, "-cp", f"{self._libraries}/*")
+        options = (*JVM_FLAGS, *self.jvm_flags, "-cp", f"{self._libraries}/*")
         log = self._directory / f"node-{node}.log"
         return Node(f"node {node}", java, *options, *command, log=log, cwd=self._directory)
 

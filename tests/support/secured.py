@@ -34,10 +34,17 @@ from trustme import CA, LeafCert
 
 from bridge.demo.child import free_ports
 from tests.support.brokers import REQUEST_TIMEOUT_SECONDS, KafkaCluster
+from tests.support.oauth import AUDIENCE, ISSUER, Issuer
 
 HOST = "127.0.0.1"
 USER, PASSWORD = "bridge", "a-password-that-no-log-may-show"
-LISTENERS = {"LOGIN": "SASL_SSL", "MUTUAL": "SSL", "PROXIED": "SSL", "FLAWED": "SASL_SSL"}
+LISTENERS = {
+    "LOGIN": "SASL_SSL",
+    "MUTUAL": "SSL",
+    "PROXIED": "SSL",
+    "FLAWED": "SASL_SSL",
+    "TOKEN": "SASL_SSL",
+}
 ANYTHING = (
     AclOperation.WRITE,
     AclOperation.READ,
@@ -102,8 +109,8 @@ class SecuredKafka(KafkaCluster):
     """One node with a listener for each way to be known.
 
     LOGIN and FLAWED want SCRAM or PLAIN over TLS, MUTUAL and PROXIED a client certificate;
-    PROXIED calls itself by the port `proxied_port`, and FLAWED's certificate can be replaced. Who
-    comes over PLAINTEXT may do everything.
+    PROXIED calls itself by the port `proxied_port`, and FLAWED's certificate can be replaced. TOKEN
+    wants a token of `issuer` for its user. Who comes over PLAINTEXT may do everything.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -111,6 +118,7 @@ class SecuredKafka(KafkaCluster):
         self.client_ca = CA(organization_name="Clients")
         self._directory_of_keys = directory
         self._numbers = count(1)
+        self.issuer = Issuer()
         super().__init__(listeners=LISTENERS, properties=self._security())
         (self.proxied_port,) = free_ports(1)
         own = [f"{name}://{self.addresses(name)}" for name in ("PLAINTEXT", *LISTENERS)]
@@ -173,8 +181,8 @@ class SecuredKafka(KafkaCluster):
     def _keystore(self, leaf: LeafCert) -> str:
         return self._file(key_pem(leaf) + chain_pem(leaf))
 
-    def _file(self, content: bytes) -> str:
-        file = self._directory_of_keys / f"store-{next(self._numbers)}.pem"
+    def _file(self, content: bytes, suffix: str = ".pem") -> str:
+        file = self._directory_of_keys / f"store-{next(self._numbers)}{suffix}"
         file.write_bytes(content)
         return str(file)
 
@@ -186,6 +194,7 @@ class SecuredKafka(KafkaCluster):
             "ssl.allow.dn.changes": "true",
             "ssl.allow.san.changes": "true",
             "sasl.enabled.mechanisms": "SCRAM-SHA-512,SCRAM-SHA-256,PLAIN",
+            "listener.name.token.sasl.enabled.mechanisms": "OAUTHBEARER",
             "connection.failed.authentication.delay.ms": "0",
         }
         for listener, protocol in LISTENERS.items():
@@ -194,7 +203,10 @@ class SecuredKafka(KafkaCluster):
                 f"{of}.ssl.keystore.type": "PEM",
                 f"{of}.ssl.keystore.location": self._keystore(self.broker()),
             }
-            properties |= self._logins(of) if protocol == "SASL_SSL" else self._certificates(of)
+            if listener == "TOKEN":
+                properties |= self._tokens(of)
+            else:
+                properties |= self._logins(of) if protocol == "SASL_SSL" else self._certificates(of)
         return properties
 
     def _logins(self, of: str) -> Mapping[str, str]:
@@ -204,6 +216,19 @@ class SecuredKafka(KafkaCluster):
             f"{of}.scram-sha-256.sasl.jaas.config": scram,
             f"{of}.scram-sha-512.sasl.jaas.config": scram,
             f"{of}.plain.sasl.jaas.config": plain,
+        }
+
+    def _tokens(self, of: str) -> Mapping[str, str]:
+        """Kafka's own validator; it reads keys only from where its JVM is told that it may."""
+        keys = Path(self._file(self.issuer.jwks().encode(), ".json")).as_uri()
+        self.jvm_flags = (f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={keys}",)
+        mechanism, validator = f"{of}.oauthbearer.sasl", f"{_JAAS}.oauthbearer.OAuthBearer"
+        return {
+            f"{mechanism}.jaas.config": f"{validator}LoginModule required;",
+            f"{mechanism}.server.callback.handler.class": f"{validator}ValidatorCallbackHandler",
+            f"{of}.sasl.oauthbearer.jwks.endpoint.url": keys,
+            f"{of}.sasl.oauthbearer.expected.issuer": ISSUER,
+            f"{of}.sasl.oauthbearer.expected.audience": AUDIENCE,
         }
 
     def _certificates(self, of: str) -> Mapping[str, str]:
