@@ -274,7 +274,8 @@ class _Parent:
             if len(rest) > MAX_LINE_BYTES:
                 lines, rest = [*lines, rest], b""
             for line in lines:
-                writer.write_line(_marked(line, worker.number))
+                writer.write(_marked(line, worker.number))
+            writer.flush()
         if rest:
             writer.write_line(_marked(rest, worker.number))
 
