@@ -141,6 +141,13 @@ class _Parent:
         self._admin_task = self._loop.create_task(self._admin.serve([admin]))
         self._watching = self._loop.create_task(self._watch())
         self._keepers = [self._loop.create_task(self._keep(n + 1)) for n in range(self._count)]
+        self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+
+    def _hang_up(self) -> None:
+        """Pass a SIGHUP on to who serves; what still starts reads the same files anyway."""
+        for worker in self._workers.values():
+            if worker.report is not None:
+                worker.signal(signal.SIGHUP)
 
     async def wait(self, stopped: "asyncio.Future[None]") -> None:
         """Serve until a signal comes, a worker cannot start at all, or a part of this ends."""
@@ -163,6 +170,7 @@ class _Parent:
             log.error("process killed", process=worker.number, reason="did not end in time")
             worker.signal(signal.SIGKILL)
         await asyncio.gather(*self._keepers)
+        self._loop.remove_signal_handler(signal.SIGHUP)
         self._watching.cancel()
         self._admin.should_exit = True
         await self._admin_task
@@ -266,7 +274,8 @@ class _Parent:
             if len(rest) > MAX_LINE_BYTES:
                 lines, rest = [*lines, rest], b""
             for line in lines:
-                writer.write_line(_marked(line, worker.number))
+                writer.write(_marked(line, worker.number))
+            writer.flush()
         if rest:
             writer.write_line(_marked(rest, worker.number))
 
