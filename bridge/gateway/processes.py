@@ -167,9 +167,9 @@ class _Parent:
             yield
 
     def _hang_up(self) -> None:
-        """Have every worker read its configuration again."""
+        """Pass a SIGHUP on to who serves; what still starts reads the same files anyway."""
         for worker in self._workers.values():
-            if worker.report is not None:  # else it reads it just now
+            if worker.report is not None:
                 worker.signal(signal.SIGHUP)
 
     async def _use(self, settings: Settings) -> None:
@@ -295,7 +295,8 @@ class _Parent:
             if len(rest) > MAX_LINE_BYTES:
                 lines, rest = [*lines, rest], b""
             for line in lines:
-                writer.write_line(_marked(line, worker.number))
+                writer.write(_marked(line, worker.number))
+            writer.flush()
         if rest:
             writer.write_line(_marked(rest, worker.number))
 

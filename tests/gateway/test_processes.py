@@ -195,6 +195,16 @@ async def test_what_is_in_flight_is_answered_before_all_end(
     assert "process" not in gateway.logs()[-1]
 
 
+def test_a_hangup_ends_none_of_them(gateway: Gateway) -> None:
+    """It is passed on to those that serve."""
+    running = workers(gateway)
+    os.kill(gateway.pid, signal.SIGHUP)
+    assert gateway.post(document("1")).ids == ["1"]
+    assert metric(gateway, "sms_bridge_processes") == COUNT
+    assert workers(gateway) == running
+    assert gateway.terminate() == 0
+
+
 async def test_a_second_signal_ends_all_at_once(gateway: Gateway) -> None:
     _, writer = await asyncio.open_connection(*gateway.server_address)
     writer.write(b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n<response>")
@@ -321,7 +331,7 @@ async def test_a_worker_that_does_not_end_in_time_is_killed() -> None:
 @pytest.mark.parametrize(
     ("line", "marked"),
     [
-        (b'{"event":"x"}', b'{"process":3,"event":"x"}\n'),
+        (b'{"event":"x"}', b'{"event":"x","process":3}\n'),
         (b"Traceback", b"[3] Traceback\n"),
         (b"", b"[3] \n"),
     ],
