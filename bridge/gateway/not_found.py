@@ -51,10 +51,13 @@ class Refusals:
 
 
 class NotFound:
-    """Answers 404. The log shows who asked for which path, without what may be a token."""
+    """Answers 404. The log shows who asked for which path, without what may be a token.
+
+    `proxies` may be changed.
+    """
 
     def __init__(self, metrics: Metrics, proxies: Proxies, observer: Observer | None) -> None:
-        self._proxies = proxies
+        self.proxies = proxies
         self._request_ids = RequestIds()
         count = metrics.answers_elsewhere.inc
         observers: list[Observer] = [lambda _: count(), RequestLog(NO_ENDPOINT)]
@@ -69,7 +72,7 @@ class NotFound:
             request_id=self._request_ids.of(headers.get(b"x-request-id")),
             scope=scope,
             headers=headers,
-            find_client=partial(self._proxies.client, scope["client"], scope["headers"]),
+            find_client=partial(self.proxies.client, scope["client"], scope["headers"]),
             disposition=Disposition.NOT_FOUND,
             status=int(HTTPStatus.NOT_FOUND),
             answered_at=datetime.now(UTC),

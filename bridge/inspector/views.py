@@ -83,7 +83,7 @@ class Pages:
         not_ready: Callable[[], str | None],
     ) -> None:
         self.gateway = ""  # its address, once it listens: http://HOST:PORT
-        self._targets = targets
+        self.use(targets, statuses)
         self._not_ready = not_ready
         # `finalize` sees every value on its way into a page; what it returns is then escaped.
         self._templates = Environment(
@@ -100,9 +100,12 @@ class Pages:
             "OUTCOMES": OUTCOMES,
             "FINE": FINE,
             "UNREADABLE": UNREADABLE,
-            "STATUSES": sorted(statuses),
             "phrase": _phrase,
         }
+
+    def use(self, targets: Mapping[str, curl.Target], statuses: Iterable[str]) -> None:
+        """Show these endpoints and words from now on."""
+        self._targets, self._statuses = targets, sorted(statuses)
 
     def index(self, snapshot: "Snapshot", wanted: Filter, cursor: str) -> str:
         """The table of documents, the newest first, with the form above it.
@@ -119,6 +122,7 @@ class Pages:
             found=len(found),
             kept=len(snapshot.entries),
             endpoints=sorted(self._targets),
+            statuses=self._statuses,
             **self._totals(snapshot),
         )
 

@@ -43,40 +43,80 @@ def configure(level: str, form: Format) -> LogWriter | None:
     Our own lines do not pass through the standard library, which would cost a small request a
     sixth of its time; they look the same.
     """
-    level = level.upper()
-    shared: list[Processor] = [
-        structlog.stdlib.add_logger_name,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    renderers = _renderers(form)
-    ours = [_json_line] if form == "json" else [*shared, *renderers, _encoded]
     writer, file, handler = _outlet()
+    _Logger.filter_at(level)
     structlog.configure(
-        processors=[OwnRepeats(), *ours],
+        processors=[OwnRepeats(), *_own_processors(form)],
         logger_factory=structlog.BytesLoggerFactory(file),
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=_Logger,
         # For speed; a command for people needs none, and leaves the process as it was.
         cache_logger_on_first_use=form == "json",
     )
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
-        )
+    handler.setFormatter(_formatter(form))
+    logging.basicConfig(handlers=[handler], force=True)
+    _set_library_levels(level)
+    handler.addFilter(_is_news)
+    # With the brokers down aiokafka writes some forty lines a second.
+    handler.addFilter(LibraryRepeats())
+    return writer
+
+
+def reconfigure(level: str, form: Format) -> None:
+    """Change what `configure` has set, for every logger that there is; rates go on as they were."""
+    _Logger.filter_at(level)
+    # structlog's loggers share this list, and keep it once they are in use.
+    structlog.get_config()["processors"][1:] = _own_processors(form)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_formatter(form))
+    _set_library_levels(level)
+
+
+class _Logger(structlog.make_filtering_bound_logger("info")):  # type: ignore[misc]
+    """Of the class that structlog has for a level, which can be changed: loggers keep theirs."""
+
+    @classmethod
+    def filter_at(cls, level: str) -> None:
+        cls.__bases__ = (structlog.make_filtering_bound_logger(level),)
+
+
+_SHARED: list[Processor] = [
+    structlog.stdlib.add_logger_name,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def _own_processors(form: Format) -> list[Processor]:
+    return [_json_line] if form == "json" else [*_SHARED, *_renderers(form), _encoded]
+
+
+def _formatter(form: Format) -> logging.Formatter:
+    """What makes a line of one of the standard library's records."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *_renderers(form),
+        ],
     )
-    logging.basicConfig(handlers=[handler], level=level, force=True)
+
+
+def _set_library_levels(level: str) -> None:
+    logging.root.setLevel(level.upper())
     # Starts, stops and requests of our own are ours to tell.
     for library in ("uvicorn", "httpx2"):
         logging.getLogger(library).setLevel("WARNING")
-    # What it says of a fault we say ourselves, once, and with what to do; at debug it is shown, but
-    # for its requests: the one that logs in holds the password.
-    debug = level == "DEBUG"
-    logging.getLogger("aiokafka").setLevel("DEBUG" if debug else "CRITICAL")
-    logging.getLogger("aiokafka.conn").setLevel("INFO" if debug else "CRITICAL")
-    # With the brokers down it writes some forty lines a second.
-    handler.addFilter(LibraryRepeats())
-    return writer
+    # At debug it writes its requests, and the one that logs in holds the password.
+    logging.getLogger("aiokafka.conn").setLevel(max(logging.INFO, logging.root.level))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line is not aiokafka's on a fault that we tell ourselves, with what to do.
+
+    What it did not expect has a traceback.
+    """
+    is_aiokafka = record.name.partition(".")[0] == "aiokafka"
+    return not is_aiokafka or bool(record.exc_info) or logging.root.level <= logging.DEBUG
 
 
 def straight(

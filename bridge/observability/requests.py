@@ -205,13 +205,14 @@ class RequestLog:
 
     The ids that were not listed are all written, in as many lines as they need: what is to be asked
     of the provider once it has given up. The rate of refusals does not hold them back.
-    `write_info` writes the lines of level info, where there is a shorter way for them.
+    `write_info` writes the lines of level info, where there is a shorter way for them; it may be
+    changed.
     """
 
     def __init__(self, endpoint: str, write_info: WriteInfo | None = None) -> None:
         self._endpoint = endpoint
         self._log = log.bind(endpoint=endpoint)
-        self._write_info = write_info
+        self.write_info = write_info
         self._repeats = Repeats(per_second=LINES_PER_SECOND, burst=LINES_AT_ONCE)
 
     def __call__(self, request: Request) -> None:
@@ -260,9 +261,9 @@ class RequestLog:
             fields["peer"], fields["client"] = request.peer, request.client
         if _is_remarkable(request):
             self._log.warning("request", **fields)
-        elif self._write_info is not None:
+        elif self.write_info is not None:
             fields["event"], fields["logger"] = "request", __name__
-            self._write_info(fields)
+            self.write_info(fields)
         else:
             self._log.info("request", **fields)
 
@@ -345,6 +346,7 @@ class RequestMetrics:
 
     def __init__(self, metrics: EndpointMetrics) -> None:
         self._metrics = metrics
+        self.know = metrics.know
         self._redelivery = Redelivery()
         metrics.watch_unlisted(self._redelivery.oldest_seconds)
 
