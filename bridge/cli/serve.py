@@ -5,8 +5,8 @@ import gc
 import logging
 import os
 import resource
-import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -14,6 +14,7 @@ import click
 from bridge.cli.common import config_option, fail, load_settings
 from bridge.config.conflicts import conflicts
 from bridge.config.settings import MAX_PROCESSES, Settings, dotted
+from bridge.interrupts import interruptible
 
 WORKER = "--worker"
 
@@ -48,7 +49,10 @@ def serve(config_file: Path, processes: int | None, handed: str | None) -> None:
             log.warning(what)
         log.info("starting", **VERSIONS)
     try:
-        try:
+        with ExitStack() as stack:
+            # The last lines go out before what is said of how it ended.
+            stack.callback(logging.shutdown)
+            stack.enter_context(interruptible())
             if handed is not None:
                 from bridge.gateway.worker import Worker
 
@@ -62,9 +66,6 @@ def serve(config_file: Path, processes: int | None, handed: str | None) -> None:
                 sys.exit(uvloop.run(several.supervise(settings, again, log_writer)))
             else:
                 uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer))
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # how it ended stands
-            logging.shutdown()  # the last lines go out before what is said of how it ended
     except OSError as exc:
         fail(_too_few_files() if exc.errno == errno.EMFILE else str(exc))
 

@@ -162,6 +162,9 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> str:
 
 def _hint(error: yaml.MarkedYAMLError, text: str) -> str:
     mark = error.problem_mark
+    line = text.split("\n")[mark.line] if mark else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return "; the line begins with a tab: YAML indents with spaces only"
     if mark and text[max(mark.index - 1, 0) : mark.index + 1] == "${":
         return '; inside [ ] and { } write "${...}" with the quotes'
     if error.problem and "undefined alias" in error.problem:

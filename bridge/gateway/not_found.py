@@ -42,7 +42,7 @@ class Refusals:
             if suppressed is not None:
                 log.warning(
                     "request refused",
-                    endpoint=None,
+                    endpoint=NO_ENDPOINT,
                     status=int(status),
                     error=detail,
                     peer=peer,
@@ -51,13 +51,13 @@ class Refusals:
 
 
 class NotFound:
-    """Answers 404. The log shows who asked, and not for what: a mistyped URL may hold a secret."""
+    """Answers 404. The log shows who asked for which path, without what may be a token."""
 
     def __init__(self, metrics: Metrics, proxies: Proxies, observer: Observer | None) -> None:
         self._proxies = proxies
         self._request_ids = RequestIds()
         count = metrics.answers_elsewhere.inc
-        observers: list[Observer] = [lambda _: count(), RequestLog(None)]
+        observers: list[Observer] = [lambda _: count(), RequestLog(NO_ENDPOINT)]
         self._observers = Observers(NO_ENDPOINT, [*observers, *([observer] if observer else [])])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -40,6 +40,8 @@ MEANING = {
     "unknown": "handed over, not answered in time: the provider sends it again",
     "dropped": "not valid, and no topic accepts it",
     "unreadable": "the whole body cannot be read",
+    "unknown word": "a status with no meaning here: outcome, final and rank are null",
+    "unreadable time": "changed_at is null: see raw_time, and the format of the provider's times",
 }
 WHY_REFUSED = {
     Disposition.NOT_FOUND: "no endpoint has this path",

@@ -32,7 +32,7 @@ OWN_AT_ONCE = 20
 MAX_LINE_BYTES = 16 * 1024
 # Characters of each text, and entries of each list, in a line that is longer: as many as fit.
 CLIPPED_TO = (8192, 1024, 64)
-KEPT_ALWAYS = ("event", "logger", "level", "timestamp")
+FIRST = ("timestamp", "level", "event", "logger")  # what is read first, and kept of every line
 
 
 def configure(level: str, form: Format) -> LogWriter | None:
@@ -69,9 +69,12 @@ def configure(level: str, form: Format) -> LogWriter | None:
     # Starts, stops and requests of our own are ours to tell.
     for library in ("uvicorn", "httpx2"):
         logging.getLogger(library).setLevel("WARNING")
-    # At debug it writes its requests, and the one that logs in holds the password.
-    logging.getLogger("aiokafka.conn").setLevel(max(logging.INFO, logging.root.level))
-    # With the brokers down aiokafka writes some forty lines a second.
+    # What it says of a fault we say ourselves, once, and with what to do; at debug it is shown, but
+    # for its requests: the one that logs in holds the password.
+    debug = level == "DEBUG"
+    logging.getLogger("aiokafka").setLevel("DEBUG" if debug else "CRITICAL")
+    logging.getLogger("aiokafka.conn").setLevel("INFO" if debug else "CRITICAL")
+    # With the brokers down it writes some forty lines a second.
     handler.addFilter(LibraryRepeats())
     return writer
 
@@ -81,17 +84,14 @@ def straight(
 ) -> Callable[[dict[str, Any]], None] | None:
     """Writes lines of level info past structlog, which takes twice as long for the same line.
 
-    A line begins with its fields and has its `event` and `logger`. None if there are to be none, or
-    they are for people.
+    A line has its `event` and `logger`. None if there are to be none, or they are for people.
     """
     if writer is None or form != "json" or logging.getLevelName(level.upper()) > logging.INFO:
         return None
     write_line = writer.write_line
 
     def write(line: dict[str, Any]) -> None:
-        line["level"] = "info"
-        line["timestamp"] = datetime.now(UTC)
-        write_line(_dumps(line) + b"\n")
+        write_line(_dumps(_ordered("info", line)) + b"\n")
 
     return write
 
@@ -177,6 +177,7 @@ def _renderers(form: Format) -> list[Processor]:
     if form == "json":
         return [
             structlog.processors.format_exc_info,
+            lambda _, __, line: {name: line[name] for name in FIRST} | dict(line),
             structlog.processors.JSONRenderer(serializer=lambda line, **_: _dumps(line).decode()),
         ]
     return [
@@ -192,9 +193,12 @@ def _json_line(logger: Any, method: str, line: structlog.typing.EventDict) -> by
     if "exc_info" in line:
         line = structlog.processors.format_exc_info(logger, method, line)
     line["logger"] = logger.name
-    line["level"] = method
-    line["timestamp"] = datetime.now(UTC)
-    return _dumps(line)
+    return _dumps(_ordered(method, line))
+
+
+def _ordered(level: str, line: Mapping[str, Any]) -> dict[str, Any]:
+    """The line with what is read first at its beginning: cheaply, since each request has one."""
+    return {"timestamp": datetime.now(UTC), "level": level, "event": line["event"], **line}
 
 
 def _dumps(line: Mapping[str, Any]) -> bytes:
@@ -206,7 +210,7 @@ def _dumps(line: Mapping[str, Any]) -> bytes:
         written = _written({name: _clipped(value, limit) for name, value in line.items()})
     if len(written) <= MAX_LINE_BYTES:
         return written
-    kept = {name: _clipped(line[name], CLIPPED_TO[-1]) for name in KEPT_ALWAYS if name in line}
+    kept = {name: _clipped(line[name], CLIPPED_TO[-1]) for name in FIRST if name in line}
     return _written(kept | {"clipped": True})
 
 

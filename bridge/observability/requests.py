@@ -4,6 +4,7 @@ An observer is called once, when the answer is known and before it is sent. What
 answer stands as it is.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from bridge.clip import ID_CHARACTERS, beginning, clipped
+from bridge.clip import ID_CHARACTERS, beginning, clipped, printable
 from bridge.errors import DocumentError
 from bridge.model import MAX_LISTED_CHARACTERS, Form, Outcome, Result, Trace
 from bridge.observability.metrics import EndpointMetrics
@@ -26,6 +27,7 @@ from bridge.ratelimit import Repeats
 log = structlog.get_logger(__name__)
 
 MAX_IDS_BYTES = 4 * 1024  # in one line, as JSON has them: a traceback finds room beside them
+PATH_CHARACTERS = 200  # of one that no endpoint has
 LINES_PER_SECOND = 0.1  # of requests that are refused for one reason
 LINES_AT_ONCE = 5
 
@@ -206,7 +208,7 @@ class RequestLog:
     `write_info` writes the lines of level info, where there is a shorter way for them.
     """
 
-    def __init__(self, endpoint: str | None, write_info: WriteInfo | None = None) -> None:
+    def __init__(self, endpoint: str, write_info: WriteInfo | None = None) -> None:
         self._endpoint = endpoint
         self._log = log.bind(endpoint=endpoint)
         self._write_info = write_info
@@ -285,6 +287,8 @@ def _is_remarkable(request: Request) -> bool:
 
 def _add_refusal(fields: dict[str, Any], request: Request) -> None:
     fields["reason"] = request.reason
+    if request.disposition is Disposition.NOT_FOUND:
+        fields["path"] = _path_of(request.scope)
     for name in ("credentials", "coding", "declared_bytes", "detail"):
         if getattr(request, name) is not None:
             fields[name] = getattr(request, name)
@@ -295,6 +299,13 @@ def _add_refusal(fields: dict[str, Any], request: Request) -> None:
         fields["dead_letter"] = dead_letter.result.value if dead_letter is not None else "none"
     if request.exception is not None:
         fields["exc_info"] = request.exception
+
+
+def _path_of(scope: Mapping[str, Any]) -> str:
+    """The path, without what may be a token: a query, or one that was mistyped."""
+    path: str = scope["path"]
+    shown = re.split("[?&=;]", path, maxsplit=1)[0][:PATH_CHARACTERS]
+    return printable(shown) + "…" * (shown != path)
 
 
 def _add_remarkable(fields: dict[str, Any], request: Request, receipt: Receipt) -> None:

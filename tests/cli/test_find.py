@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from bridge.cli.main import main
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.event import status_message
-from bridge.kafka.producer import partition_of
+from bridge.kafka.partitions import partition_of
 from bridge.model import Message, Route, State
 from tests.support.brokers import ExternalKafka
 from tests.support.gateway import configuration
@@ -196,8 +196,10 @@ def test_nothing_found_says_where_it_was_looked_for(config: str, topic: str) -> 
     assert f"; {topic}.rejected 4 partitions, 2 offsets" in read
 
 
-def test_an_id_is_needed(config: str) -> None:
-    assert run("--config", config).exit_code == 2
+@pytest.mark.parametrize("ids", [[], [""], ["3234", ""]])
+def test_an_id_is_needed(config: str, ids: list[str]) -> None:
+    """Nor an empty one, as of a variable that is not set: it would be that of every other."""
+    assert run("--config", config, *ids).exit_code == 2
 
 
 def test_endpoints_may_have_topics_of_their_own(

@@ -11,10 +11,10 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from structlog.testing import capture_logs
 
-from bridge.config.settings import CreateTopics, Kafka
+from bridge.config.settings import CreateTopics, Kafka, Security
 from bridge.errors import BridgeError
 from bridge.kafka import supervisor as module
-from bridge.kafka.admin import TopicDescription
+from bridge.kafka.admin import TopicDescription, creation_command
 from bridge.kafka.causes import word_of
 from bridge.kafka.credentials import Credentials
 from bridge.kafka.producer import InFlight
@@ -175,6 +175,14 @@ async def test_a_missing_topic_is_one_message_with_the_command_that_makes_it() -
     assert message["create_it_with"] == (
         "kafka-topics.sh --create --bootstrap-server kafka:9092 --topic status --partitions 6 "
         "--replication-factor 3 --config min.insync.replicas=2"
+    )
+
+
+def test_the_command_that_creates_a_topic_on_a_secured_cluster_needs_its_credentials() -> None:
+    secured = Kafka(topic="status", security=Security(protocol="SSL"))
+    assert (
+        "--bootstrap-server kafka:9092 --command-config client.properties --topic status "
+        in creation_command(secured, "status")
     )
 
 
