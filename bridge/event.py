@@ -29,31 +29,41 @@ _RAW_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)", re.ASCII)
 _RAW_TIME_CHARACTERS = len("2011-01-01 12:57:46")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _UNKNOWN = Meaning()
+_MAX_REMEMBERED_BYTES = 512  # of what a state says beside its id and time
 
 
 def status_message(route: Route, state: State, received_at: datetime) -> Message:
     """The status event of a valid state; `received_at` is in UTC."""
-    id_sms, status, _, _, raw_time, _ = state
+    return status_event(route, state, arrival_of(received_at))
+
+
+def status_event(route: Route, state: State, arrival: "Arrival") -> Message:
+    """The status event of a valid state; its document's time of receipt is written already."""
+    id_sms, status, channels, values, raw_time, _ = state
     moment = _changed_at(raw_time, route.timezone) if raw_time else None
-    received, timestamp_ms = _receipt(received_at)
-    identity = event_id(route.source, state)
-    word = _word(route.source, route.type_prefix, status, route.statuses.get(status, _UNKNOWN))
-    data = _status_data(state, word, moment, received)
-    time = received if moment is None else moment.text
+    said = orjson.dumps((status, channels, values))
+    meaning = route.statuses.get(status, _UNKNOWN)
+    wording = _wording(route.source, route.type_prefix, meaning, said)
+    identity = _identity(wording, id_sms, raw_time or "")
+    name = _unquoted(id_sms)
+    if moment is not None:
+        time, times = moment.text, moment.fields
+    else:
+        time, times = arrival.text, f'"changed_at":null,"raw_time":{_json(raw_time)}'
+    data = f'{{"id_sms":"{name}",{wording.fields},{times},"received_at":"{arrival.text}"}}'
     if route.content_mode == "structured" and route.trace is None:
         # As `_write` does, in a sixth of its time.
-        name = _unquoted(id_sms)
         headers = _STRUCTURED_HEADERS
         value = (
-            f'{{"specversion":"1.0","id":"{name}{identity[len(id_sms) :]}{word.before_time}{time}'
-            f'{_BEFORE_KEY}{name}","subject":"{name}","data":{data}}}'
+            f'{{"specversion":"1.0","id":"{name}{identity[len(id_sms) :]}{wording.before_time}'
+            f'{time}{_BEFORE_KEY}{name}","subject":"{name}","data":{data}}}'
         ).encode()
     else:
         envelope = {
             "specversion": "1.0",
             "id": identity,
             "source": route.source,
-            "type": word.type,
+            "type": wording.type,
             "time": time,
             "datacontenttype": "application/json",
             "dataschema": STATUS_SCHEMA,
@@ -61,43 +71,53 @@ def status_message(route: Route, state: State, received_at: datetime) -> Message
             "subject": id_sms,
         }
         value, headers = _write(route, envelope, data.encode())
-    return Message(route.topic, id_sms.encode(), value, headers, timestamp_ms, identity)
+    return Message(route.topic, id_sms.encode(), value, headers, arrival.timestamp_ms, identity)
 
 
-class _Word(NamedTuple):
-    """What follows from a status for its events: their type, and pieces of their JSON."""
+class _Wording(NamedTuple):
+    """What follows from what a state says beside its id and time.
+
+    The event's type, pieces of its JSON, and what its identity is of before and after those two.
+    """
 
     type: str
     before_time: str
-    meaning: str
+    fields: str
+    source: str
+    status: str
+    values: str
 
 
-@lru_cache(maxsize=256)
-def _word(source: str, type_prefix: str, status: str, meaning: Meaning) -> _Word:
+def _wording(source: str, type_prefix: str, meaning: Meaning, said: bytes) -> _Wording:
+    """`said` is status, channels and values, in JSON: of many states the same."""
+    remembered = len(said) <= _MAX_REMEMBERED_BYTES
+    wording_of = _wording_of if remembered else _wording_of.__wrapped__
+    return wording_of(source, type_prefix, meaning, said)
+
+
+@lru_cache(maxsize=1024)  # of some 3 KB at most
+def _wording_of(source: str, type_prefix: str, meaning: Meaning, said: bytes) -> _Wording:
+    status, channels, values = orjson.loads(said)
     type_ = f"{type_prefix}.status.{status}"
     envelope = _json({"source": source, "type": type_, "time": ""})
-    said = {
+    fields = {
         "status": status,
         "outcome": meaning.outcome,
         "final": meaning.final,
         "rank": meaning.rank,
+        "channels": channels,
+        "attributes": {name: value for name, value in values.items() if name not in channels},
     }
-    return _Word(type_, f'",{envelope[1:-2]}', _json(said)[1:-1])
-
-
-def _status_data(state: State, word: _Word, moment: "_Moment | None", received: str) -> str:
-    """An event's data, in JSON."""
-    id_sms, _, channels, values, raw_time, _ = state
-    rest = "{}"
-    if len(values) > len(channels):
-        rest = _json({name: value for name, value in values.items() if name not in channels})
-    if moment is not None:
-        times = f'"changed_at":"{moment.text}","raw_time":"{raw_time}"'
-    else:
-        times = f'"changed_at":null,"raw_time":{_json(raw_time)}'
-    return (
-        f'{{"id_sms":"{_unquoted(id_sms)}",{word.meaning},"channels":{_json(channels)},'
-        f'"attributes":{rest},{times},"received_at":"{received}"}}'
+    framed = ""
+    for name, value in values.items():
+        framed += _framed(name) + _framed(value)
+    return _Wording(
+        type=type_,
+        before_time=f'",{envelope[1:-2]}',
+        fields=_json(fields)[1:-1],
+        source=_framed(source),
+        status=_framed(status),
+        values=framed,
     )
 
 
@@ -156,18 +176,9 @@ def event_id(source: str, state: State) -> str:
     each attribute in order of name, a channel's as it came: so it is the same whatever words are
     known. Frozen: a change is a new major version.
     """
-    id_sms, status, _, values, raw_time, _ = state
-    raw_time = raw_time or ""
-    framed = (
-        f"{len(source)}:{source}{len(id_sms)}:{id_sms}{len(status)}:{status}"
-        f"{len(raw_time)}:{raw_time}"
-    )
-    for name, value in values.items():
-        framed += f"{len(name)}:{name}{len(value)}:{value}"
-    if framed.isascii():  # a character is a byte
-        return f"{id_sms}.{_hash(framed.encode())}"
-    pairs = (text for pair in values.items() for text in pair)
-    return f"{id_sms}.{_digest(source, id_sms, status, raw_time, *pairs)}"
+    said = orjson.dumps((state.status, state.channels, state.values))
+    wording = _wording(source, "", _UNKNOWN, said)
+    return _identity(wording, state.id_sms, state.raw_time or "")
 
 
 def parse_time(raw_time: str | None, timezone: tzinfo) -> datetime | None:
@@ -194,10 +205,11 @@ def timestamp(raw_time: str, timezone: tzinfo) -> float | None:
 
 
 class _Moment(NamedTuple):
-    """A time in RFC 3339, and in seconds from the epoch."""
+    """A time in RFC 3339, in seconds from the epoch, and as fields of an event's data."""
 
     text: str
     timestamp: float
+    fields: str
 
 
 def _changed_at(raw_time: str, timezone: tzinfo) -> _Moment | None:
@@ -210,10 +222,28 @@ def _changed_at(raw_time: str, timezone: tzinfo) -> _Moment | None:
 def _changed_at_of(raw_time: str, timezone: tzinfo) -> _Moment | None:
     """The states of a document share many a second."""
     changed_at = parse_time(raw_time, timezone)
-    return None if changed_at is None else _Moment(_rfc3339(changed_at), changed_at.timestamp())
+    if changed_at is None:
+        return None
+    text = _rfc3339(changed_at)
+    fields = f'"changed_at":"{text}","raw_time":"{raw_time}"'
+    return _Moment(text, changed_at.timestamp(), fields)
 
 
 # --- identity ----------------------------------------------------------------------------
+
+
+def _identity(wording: _Wording, id_sms: str, raw_time: str) -> str:
+    if id_sms.isascii() and raw_time.isascii():  # a character is a byte
+        own, time = f"{len(id_sms)}:{id_sms}", f"{len(raw_time)}:{raw_time}"
+    else:
+        own, time = _framed(id_sms), _framed(raw_time)
+    framed = f"{wording.source}{own}{wording.status}{time}{wording.values}"
+    return f"{id_sms}.{_hash(framed.encode())}"
+
+
+def _framed(text: str) -> str:
+    """A text behind its length in UTF-8 bytes."""
+    return f"{len(text.encode())}:{text}"
 
 
 def _digest(*values: str | bytes) -> str:
@@ -384,7 +414,7 @@ def _rejected(
     # An invalid id may be anything at all; only a printable one can be an attribute.
     usable = id_sms.isprintable() and len(id_sms) <= _MAX_SUBJECT_CHARACTERS
     subject = id_sms if usable else ""
-    received, timestamp_ms = _receipt(received_at)
+    received, timestamp_ms = arrival_of(received_at)
     key = subject or digest
     envelope = {
         "specversion": "1.0",
@@ -402,13 +432,19 @@ def _rejected(
     return Message(topic, key.encode(), value, headers, timestamp_ms, digest)
 
 
-@lru_cache(maxsize=64)
-def _receipt(received_at: datetime) -> tuple[str, int]:
-    """The time of receipt in RFC 3339, and in ms from the epoch: once for a whole document."""
+class Arrival(NamedTuple):
+    """A document's time of receipt, in RFC 3339 and in ms from the epoch."""
+
+    text: str
+    timestamp_ms: int
+
+
+def arrival_of(received_at: datetime) -> Arrival:
+    """The time of receipt, which is in UTC: written once for all of a document's states."""
     text = orjson.dumps(received_at, option=orjson.OPT_UTC_Z)[1:-1].decode()
     if not received_at.microsecond:  # orjson leaves them out then
         text = f"{text[:-1]}.000000Z"
-    return text, int(received_at.timestamp() * 1000)
+    return Arrival(text, int(received_at.timestamp() * 1000))
 
 
 def _rfc3339(moment: datetime) -> str:

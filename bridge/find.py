@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeVar
 
 from bridge.config.settings import Settings
 from bridge.kafka.consumer import Record, stored
-from bridge.kafka.producer import partition_of
+from bridge.kafka.partitions import partition_of
 from bridge.kafka.topic_metadata import Topic
 from bridge.subscriber import Message, RejectedEvent, StatusEvent, UnreadableError, read
 

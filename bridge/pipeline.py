@@ -8,7 +8,14 @@ from typing import NamedTuple, Protocol
 
 from bridge.ack import acknowledged
 from bridge.errors import DocumentError
-from bridge.event import rejected_body, rejected_state, status_message, timestamp
+from bridge.event import (
+    arrival_of,
+    rejected_body,
+    rejected_state,
+    status_event,
+    status_message,
+    timestamp,
+)
 from bridge.model import (
     OTHER_STATUS,
     Document,
@@ -135,11 +142,14 @@ def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int
     document = _parsed(body, max_states, route.words)
     items: list[Item] = []
     delays: dict[float, int] = {}
-    received = received_at.timestamp()
+    arrival, received = arrival_of(received_at), received_at.timestamp()
     unreadable = 0
     for state in document.states:
-        items.append(Item(state, message_for(route, state, received_at)))
-        if isinstance(state, State) and state.raw_time:
+        if not isinstance(state, State):
+            items.append(Item(state, message_for(route, state, received_at)))
+            continue
+        items.append(Item(state, status_event(route, state, arrival)))
+        if state.raw_time:
             changed = timestamp(state.raw_time, route.timezone)
             if changed is None:
                 unreadable += 1

@@ -217,7 +217,7 @@ FAST = (
         "identifies a state by its channels alone",
         "event.py",
         "    for name, value in values.items():\n        framed",
-        "    for name, value in state.channels.items():\n        framed",
+        "    for name, value in channels.items():\n        framed",
         "tests/test_identity.py",
     ),
     FastMutant(
@@ -237,8 +237,8 @@ FAST = (
     FastMutant(
         "suppresses states by their id alone",
         "event.py",
-        "headers, timestamp_ms, identity)",
-        "headers, timestamp_ms, id_sms)",
+        "headers, arrival.timestamp_ms, identity)",
+        "headers, arrival.timestamp_ms, id_sms)",
         "tests/test_identity.py",
     ),
     FastMutant(

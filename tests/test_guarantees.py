@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import Producer
 
 from bridge.demo.embedded_broker import EmbeddedBroker
-from bridge.kafka.producer import partition_of
+from bridge.kafka.partitions import partition_of
 from bridge.model import MEANINGS
 from bridge.subscriber import StatusEvent, latest, read
 from tests.support.brokers import kafka_libraries

@@ -6,9 +6,10 @@ that they make. A document is plain data, ready for JSON.
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final, Literal
+from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -126,11 +127,11 @@ def rejected_envelope_schema() -> Schema:
 
 
 def example_route(mode: ContentMode) -> Route:
-    """The endpoint of the examples, whose provider is three hours ahead of UTC."""
+    """The endpoint of the examples, whose provider sends the time of Kyiv."""
     return Route(
         endpoint="main",
         source="urn:example:sms:main",
-        timezone=timezone(timedelta(hours=3)),
+        timezone=ZoneInfo("Europe/Kyiv"),
         topic="sms.status",
         dead_letter_topic="sms.status.rejected",
         type_prefix="com.example.messaging",
@@ -282,7 +283,7 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
         _ID_SMS,
     ),
     "status": _text(
-        "The provider's word, in lower case. Known are, unless the bridge is configured otherwise: "
+        "The provider's word, in lower case. The bridge knows, unless configured otherwise: "
         f"{_MEANINGS}. Any other word may come, with outcome, final and rank null.",
         "^[a-z0-9_]{1,64}$",
     ),
@@ -328,9 +329,7 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
 }
 
 _REJECTED_FIELDS: Final[Mapping[str, Schema]] = {
-    "reason": _text(
-        f"Why, as one word. Known are: {_REASONS}. Others may come.", "^[a-z0-9_]{1,64}$"
-    ),
+    "reason": _text(f"Why, as one word: {_REASONS}. Others may come.", "^[a-z0-9_]{1,64}$"),
     "detail": {"description": "Why, for people.", "type": "string"},
     "state": {
         "title": "RejectedState",

@@ -89,6 +89,11 @@ class Acceptor:
         self._next_grant = 1
         self._watch()
 
+    def show(self) -> None:
+        """Tell the other processes how many connections are open here."""
+        if self._listener.fileno() != -1:
+            self._loads.set(self._index, self._mine)
+
     def close(self) -> None:
         """Accept no more; the listener itself is closed once every process has closed its own."""
         if self._timer is not None:
@@ -105,7 +110,7 @@ class Acceptor:
 
     def _watch(self) -> None:
         self._timer = None
-        self._show()
+        self.show()
         self._loop.add_reader(self._listener, self._accept_some)
 
     def _watch_in(self, seconds: float) -> None:
@@ -125,13 +130,13 @@ class Acceptor:
             self._watch()
 
     def _is_ahead(self) -> bool:
+        self.show()
         fewest = self._loads.fewest
-        return self._show() > fewest + fewest // 8 + AHEAD
+        return self._mine > fewest + fewest // 8 + AHEAD
 
-    def _show(self) -> int:
-        mine = self._count() + len(self._starting)
-        self._loads.set(self._index, mine)
-        return mine
+    @property
+    def _mine(self) -> int:
+        return self._count() + len(self._starting)
 
     def _accept_some(self) -> None:
         """Accept what is waiting, as long as no other process has fewer connections."""
@@ -152,7 +157,7 @@ class Acceptor:
                 return
             self._granted = max(self._granted - 1, 0)
             self._start(connection)
-        self._show()
+        self.show()
 
     def _start(self, connection: socket.socket) -> None:
         connection.setblocking(False)

@@ -76,15 +76,18 @@ class Worker:
         """Take what a parent process has handed down, and end with it. Raises ValueError."""
         parsed = Handed.parse(handed)
         die_with(parsed.parent)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it has something to do at one
         return cls(parsed)
 
     def acceptor(
         self, connections: Connections, new_protocol: Callable[[], asyncio.Protocol]
     ) -> Acceptor:
         """Accept connections from now on."""
-        return Acceptor(
+        acceptor = Acceptor(
             self.listener, self._loads, self._index, lambda: len(connections.open), new_protocol
         )
+        connections.on_closed = acceptor.show
+        return acceptor
 
     def reports(self, health: Health, metrics: Metrics) -> "Reports":
         """What answers the parent when it asks."""

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from struct import Struct
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, errors
@@ -27,8 +26,6 @@ from bridge.kafka.topic_metadata import Topic, describe, offsets
 
 MAX_RECORD_BYTES = 1024 * 1024  # the producer's own limit, and the brokers' default
 MAX_BATCH_BYTES = 512 * 1024
-_WORD = Struct("<I")
-_MURMUR, _MURMUR_SEED, _32_BITS = 0x5BD1E995, 0x9747B28C, 0xFFFFFFFF
 MAX_PAUSE_SECONDS = 60.0  # that a broker may ask for; one that wants more is sent to again
 
 # A broker says these before it appends anything, so that the batch's numbers are unused.
@@ -278,19 +275,3 @@ class Producer:
 
     async def _end(self) -> None:
         await internals.abandon(self._inner)
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """The partition that Java's default partitioner chooses among so many: by murmur2.
-
-    aiokafka's own murmur2 goes byte by byte, and takes twice as long.
-    """
-    whole = len(key) & ~3
-    hashed = _MURMUR_SEED ^ len(key)
-    for (word,) in _WORD.iter_unpack(key[:whole]):
-        mixed = word * _MURMUR & _32_BITS
-        hashed = (hashed * _MURMUR ^ (mixed ^ mixed >> 24) * _MURMUR) & _32_BITS
-    if whole < len(key):
-        hashed = (hashed ^ int.from_bytes(key[whole:], "little")) * _MURMUR & _32_BITS
-    hashed = (hashed ^ hashed >> 13) * _MURMUR & _32_BITS
-    return ((hashed ^ hashed >> 15) & 0x7FFFFFFF) % partitions

@@ -18,13 +18,8 @@ from bridge.clip import reason_of
 from bridge.config.settings import Kafka
 from bridge.kafka.causes import explained
 from bridge.kafka.limits import Limits, record_bytes
-from bridge.kafka.producer import (
-    MAX_BATCH_BYTES,
-    AbandonedError,
-    Producer,
-    RefusedError,
-    partition_of,
-)
+from bridge.kafka.partitions import hashes
+from bridge.kafka.producer import MAX_BATCH_BYTES, AbandonedError, Producer, RefusedError
 from bridge.kafka.supervisor import Supervisor
 from bridge.model import Message, Outcome, Result
 from bridge.timeouts import Timeouts
@@ -169,7 +164,7 @@ class Publisher:
         try:
             producer = self._supervisor.producer
             if producer is not None and len(messages) <= CHUNK:  # as nearly always
-                self._enqueue(request, range(len(messages)), producer)
+                self._enqueue(request, 0, messages, producer)
             else:
                 await self._put_in_line(request)
             await done
@@ -187,42 +182,50 @@ class Publisher:
     async def _put_in_line(self, request: _Request) -> None:
         with self._timeouts.at(request.deadline):
             producer = await self._supervisor.current()
-        count = len(request.messages)
-        for start in range(0, count, CHUNK):
-            self._enqueue(request, range(start, min(start + CHUNK, count)), producer)
-            if start + CHUNK < count:
+        messages = request.messages
+        for start in range(0, len(messages), CHUNK):
+            self._enqueue(request, start, messages[start : start + CHUNK], producer)
+            if start + CHUNK < len(messages):
                 await asyncio.sleep(0)
                 if request.done.done():  # its time is over
                     break
 
-    def _enqueue(self, request: _Request, indices: Iterable[int], producer: Producer) -> None:
-        chunks: dict[tuple[str, int], _Chunk] = {}
-        topics: dict[str, tuple[int, int]] = {}
-        messages, limits = request.messages, self._limits
-        for index in indices:
-            topic, key, value, _, _, _ = messages[index]
+    def _enqueue(
+        self, request: _Request, start: int, messages: Sequence[Message], producer: Producer
+    ) -> None:
+        """Put messages in line, which are the request's from `start` on."""
+        topics: dict[str, tuple[int, int, dict[int, _Chunk]]] = {}
+        indices = range(start, start + len(messages))
+        hashed_keys = hashes([message.key for message in messages])
+        for index, message, hashed in zip(indices, messages, hashed_keys, strict=True):
+            topic = message.topic
             known = topics.get(topic)
             if known is None:
-                known = topics[topic] = producer.partitions(topic), limits.small_bytes(topic)
-            count, small = known
-            if not count:
+                small = self._limits.small_bytes(topic)
+                known = topics[topic] = producer.partitions(topic), small, {}
+            partitions, small, chunks = known
+            if not partitions:
                 missing = Outcome(error=f"topic {topic} is missing or not authorized")
                 request.settle([index], missing)
-            elif len(value) > small and limits.too_large(messages[index]):
+            elif len(message.value) > small and self._limits.too_large(message):
                 request.refuse([index])
             else:
-                place = topic, partition_of(key, count)
-                chunk = chunks.get(place)
+                chunk = chunks.get(partition := hashed % partitions)
                 if chunk is None:
-                    chunk = chunks[place] = _Chunk(request, [])
+                    chunk = chunks[partition] = _Chunk(request, [])
                 chunk.indices.append(index)
-        for place, chunk in chunks.items():
-            queue = self._queues.get(place)
-            if queue is None:
-                queue = self._queues[place] = _PartitionQueue(*place)
-            queue.chunks.append(chunk)
-            if queue.task is None:
-                queue.task = asyncio.create_task(self._run(queue), name="kafka partition queue")
+        for topic, (_, _, chunks) in topics.items():
+            for partition, chunk in chunks.items():
+                self._put(chunk, topic, partition)
+
+    def _put(self, chunk: _Chunk, topic: str, partition: int) -> None:
+        """Have a chunk sent with the partition's next batch."""
+        queue = self._queues.get((topic, partition))
+        if queue is None:
+            queue = self._queues[topic, partition] = _PartitionQueue(topic, partition)
+        queue.chunks.append(chunk)
+        if queue.task is None:
+            queue.task = asyncio.create_task(self._run(queue), name="kafka partition queue")
 
     # --- one partition -------------------------------------------------------------------
 

@@ -66,8 +66,8 @@ REMEMBERS_TOO_EARLY = Mutant(
 SUPPRESSES_BY_ID = Mutant(
     "suppresses states by their id alone",
     "event.py",
-    "headers, timestamp_ms, identity)",
-    "headers, timestamp_ms, id_sms)",
+    "headers, arrival.timestamp_ms, identity)",
+    "headers, arrival.timestamp_ms, id_sms)",
     faults=("records-cut",),
 )
 MUTANTS = (

@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from bridge.cli.main import main
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.event import status_message
-from bridge.kafka.producer import partition_of
+from bridge.kafka.partitions import partition_of
 from bridge.model import Message, Route, State
 from tests.support.brokers import ExternalKafka
 from tests.support.gateway import configuration

@@ -17,7 +17,8 @@ from confluent_kafka import Producer as ReferenceProducer
 from bridge.config.settings import Kafka
 from bridge.demo.embedded_broker import EmbeddedBroker
 from bridge.errors import BridgeError
-from bridge.kafka.producer import MAX_PAUSE_SECONDS, InFlight, Producer, partition_of
+from bridge.kafka.partitions import partition_of
+from bridge.kafka.producer import MAX_PAUSE_SECONDS, InFlight, Producer
 from bridge.kafka.topic_metadata import _topic
 from tests.support.fake_kafka import NODE, FakeProducer, idle, until
 from tests.support.topics import read_topic

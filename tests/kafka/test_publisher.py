@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 from aiokafka import errors
-from aiokafka.partitioner import murmur2
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bridge.config.settings import Kafka
 from bridge.kafka import Publisher, Supervisor
 from bridge.kafka.internals import InvalidRecordError
-from bridge.kafka.producer import RefusedError, partition_of
+from bridge.kafka.partitions import partition_of
+from bridge.kafka.producer import RefusedError
 from bridge.kafka.supervisor import Timing
 from bridge.model import Message, Outcome, Result
 from tests.support.fake_kafka import (
@@ -103,11 +101,6 @@ async def test_the_broker_answer_gives_partition_and_offset() -> None:
 async def test_nothing_to_publish_needs_no_kafka() -> None:
     async with bench() as b:
         assert await b.publish() == []
-
-
-@given(st.binary(max_size=70), st.integers(1, 2**31))
-def test_the_partition_is_the_one_that_aiokafka_would_choose(key: bytes, partitions: int) -> None:
-    assert partition_of(key, partitions) == (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 async def test_records_of_one_request_share_a_batch_per_partition() -> None:
