@@ -167,9 +167,9 @@ class _Parent:
             yield
 
     def _hang_up(self) -> None:
-        """Have every worker read its configuration again."""
+        """Pass a SIGHUP on to who serves; what still starts reads the same files anyway."""
         for worker in self._workers.values():
-            if worker.report is not None:  # else it reads it just now
+            if worker.report is not None:
                 worker.signal(signal.SIGHUP)
 
     async def _use(self, settings: Settings) -> None:

@@ -76,7 +76,6 @@ class Worker:
         """Take what a parent process has handed down, and end with it. Raises ValueError."""
         parsed = Handed.parse(handed)
         die_with(parsed.parent)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it has something to do at one
         return cls(parsed)
 
     def acceptor(
