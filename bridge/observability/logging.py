@@ -55,6 +55,7 @@ def configure(level: str, form: Format) -> LogWriter | None:
     handler.setFormatter(_formatter(form))
     logging.basicConfig(handlers=[handler], force=True)
     _set_library_levels(level)
+    handler.addFilter(_is_news)
     # With the brokers down aiokafka writes some forty lines a second.
     handler.addFilter(LibraryRepeats())
     return writer
@@ -105,11 +106,17 @@ def _set_library_levels(level: str) -> None:
     # Starts, stops and requests of our own are ours to tell.
     for library in ("uvicorn", "httpx2"):
         logging.getLogger(library).setLevel("WARNING")
-    # What it says of a fault we say ourselves, once, and with what to do; at debug it is shown, but
-    # for its requests: the one that logs in holds the password.
-    debug = level == "debug"
-    logging.getLogger("aiokafka").setLevel("DEBUG" if debug else "CRITICAL")
-    logging.getLogger("aiokafka.conn").setLevel("INFO" if debug else "CRITICAL")
+    # At debug it writes its requests, and the one that logs in holds the password.
+    logging.getLogger("aiokafka.conn").setLevel(max(logging.INFO, logging.root.level))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line is not aiokafka's on a fault that we tell ourselves, with what to do.
+
+    What it did not expect has a traceback.
+    """
+    is_aiokafka = record.name.partition(".")[0] == "aiokafka"
+    return not is_aiokafka or bool(record.exc_info) or logging.root.level <= logging.DEBUG
 
 
 def straight(

@@ -236,7 +236,7 @@ def test_keys_that_lie_elsewhere_are_found_all_the_same(
     result = run("--config", config, "--json", *ids)
 
     assert result.exit_code == 0, result.output
-    said = f"{topic}: keys lie in other partitions than they would go to today: reads all"
+    said = f"{topic}: keys lie in other partitions than they would go to today: reading all of them"
     assert result.stderr == f"sms-bridge: {said}\n"
     told = json.loads(result.stdout.splitlines()[0])
     assert {each["partition"] for each in told["searched"] if each["topic"] == topic} == {

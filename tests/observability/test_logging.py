@@ -67,6 +67,9 @@ def test_the_client_repeats_nothing_that_we_say_unless_at_debug(
     logs.configure("info", "json")
     logging.getLogger(library).error("Unable connect to the broker")
     assert stderr.getvalue() == ""
+    unexpected = RuntimeError("nobody expected this")
+    logging.getLogger(library).error("Unexpected error in sender routine", exc_info=unexpected)
+    assert "nobody expected this" in stderr.getvalue()
     logs.configure("debug", "json")
     logging.getLogger(library).error("Unable connect to the broker")
     assert "Unable connect" in stderr.getvalue()
