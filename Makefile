@@ -33,7 +33,7 @@ demo: $(VENV)/.ready ## the whole story on an in-memory broker
 
 .PHONY: run
 run: $(VENV)/.ready ## the demo that stays up, to post to and to subscribe to
-	@$(VENV)/bin/sms-bridge demo --keep $(ARGS)
+	@$(VENV)/bin/sms-bridge demo --keep --port 8080 --directory .cache/run $(ARGS)
 
 .PHONY: check
 check: $(READY) ## lint, types and the tests that need nothing from outside: a minute and a half
@@ -48,9 +48,13 @@ test: $(READY) ## all tests; ARGS="-k name" for some
 	@$(BIN)/pytest $(ARGS)
 
 .PHONY: chaos
-chaos: $(READY) ## the gateway under fire; SECONDS=600 SEED=1 NODES=1 or 3
+chaos: $(READY) ## the gateway under fire; SECONDS=600 SEED=1 NODES=1 or 3; writes chaos.json
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),90) --seed $(or $(SEED),1) \
-		--nodes $(or $(NODES),1) $(ARGS)
+		--nodes $(or $(NODES),1) --json chaos.json $(ARGS)
+
+.PHONY: exhaustive
+exhaustive: $(READY) ## every order of events up to a bound, then random ones; SECONDS=600 SEED=1
+	@$(BIN)/python -m tests.exhaustive --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) $(ARGS)
 
 .PHONY: mutants
 mutants: $(READY) ## breaks the promise on purpose: tests and chaos run must notice; ARGS=--fast

@@ -161,11 +161,9 @@ class Bridge(Program):
         super().__init__(
             *arguments, port=port, ready_url=readyz, cores=cores, environ=environ, source=source
         )
-        whole: dict[str, Any] = {
-            "server": {"port": port},
-            "admin": {"port": admin_port},
-            **settings,
-        }
+        whole: dict[str, Any] = {**settings}
+        for section, own in (("server", port), ("admin", admin_port)):
+            whole[section] = {"port": own, **whole.get(section, {})}
         config = configuration(bootstrap_servers, TOPICS[0], **whole)
         (self.directory / "bridge.yaml").write_text(yaml.safe_dump(config))
         self.livez = f"http://{HOST}:{admin_port}/livez"

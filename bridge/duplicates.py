@@ -51,10 +51,16 @@ class RecentEvents:
     def __init__(
         self, limit: int, seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._half_limit = limit // 2
-        self._half_life = seconds / 2
         self._clock = clock
         self.clear()
+        self.limit(limit, seconds)
+
+    def limit(self, limit: int, seconds: float) -> None:
+        """Set the limits; more than they allow is forgotten."""
+        self._half_limit = limit // 2
+        self._half_life = seconds / 2
+        if len(self) > limit:
+            self.clear()
 
     def clear(self) -> None:
         """Forget everything."""

@@ -270,7 +270,8 @@ async def find(
     if not all_partitions:
         for name in settings.topics:
             if await _is_scattered(settings, name, since):
-                tell(f"{name}: keys lie in other partitions than they would go to today: reads all")
+                elsewhere = "keys lie in other partitions than they would go to today"
+                tell(f"{name}: {elsewhere}: reading all of them")
                 in_all.add(name)
 
     def partitions(topic: Topic) -> Iterable[int]:

@@ -131,6 +131,14 @@ def test_other_keys_and_no_key_at_all_are_passed_over() -> None:
     assert not taken.findings["3234"].found
 
 
+def test_far_too_many_unreadable_records_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find, "MAX_KEPT", 3)
+
+    found = findings(*[event("read")._replace(value=b"") for _ in range(5)])
+
+    assert (len(found.unreadable), found.more_unreadable) == (3, 2)
+
+
 def test_far_too_many_states_keep_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory has an end; what is left out is the lowest, and is counted with its repeats."""
     monkeypatch.setattr(find, "MAX_KEPT", 3)

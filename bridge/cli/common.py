@@ -5,8 +5,9 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -45,8 +46,13 @@ json_option = click.option("--json", "in_json", is_flag=True, help="Write one JS
 
 def load_settings(config_file: Path, *, placeholders: bool = False) -> Settings:
     """Read the configuration; ends the program with every problem in it."""
+    return loaded(config_file, partial(load, config_file, os.environ, placeholders=placeholders))
+
+
+def loaded(config_file: Path, read: Callable[[], Settings]) -> Settings:
+    """What `read` makes of the configuration; ends the program as `load_settings` does."""
     try:
-        return load(config_file, os.environ, placeholders=placeholders)
+        return read()
     except ConfigError as exc:
         click.echo(str(exc), err=True)
         if not config_file.exists():

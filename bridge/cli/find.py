@@ -34,8 +34,14 @@ STATE_HEADER = ("rank", "status", "outcome", "channels", "changed at", "received
 LETTER_HEADER = ("reason", "endpoint", "received at", "detail", "place")
 
 
+def _not_empty(_context: click.Context, _parameter: click.Parameter, ids: tuple[str, ...]) -> Any:
+    if "" in ids:
+        raise click.BadParameter("an id is empty")
+    return ids
+
+
 @click.command()
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...", callback=_not_empty)
 @config_option
 @since_option
 @click.option(
@@ -89,6 +95,7 @@ def as_json(findings: Findings) -> str:
         "dead_letters": [_letter(found) for found in findings.dead_letters],
         "dead_letters_left_out": findings.dead_letters.left_out,
         "unreadable": [_place(each.record) | {"why": each.why} for each in findings.unreadable],
+        "unreadable_left_out": findings.more_unreadable,
         "searched": [
             {"topic": name, "partition": partition, "from": span.start, "to": span.stop}
             for (name, partition), span in sorted(findings.searched.items())

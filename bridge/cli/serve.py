@@ -5,15 +5,17 @@ import gc
 import logging
 import os
 import resource
-import signal
 import sys
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import click
 
-from bridge.cli.common import config_option, fail, load_settings
+from bridge.cli.common import config_option, fail, loaded
 from bridge.config.conflicts import conflicts
 from bridge.config.settings import MAX_PROCESSES, Settings, dotted
+from bridge.interrupts import interruptible
 
 WORKER = "--worker"
 
@@ -32,13 +34,15 @@ def serve(config_file: Path, processes: int | None, handed: str | None) -> None:
     import structlog
     import uvloop
 
+    from bridge.config.file import ConfigFile
     from bridge.config.warnings import warnings
     from bridge.gateway import server
     from bridge.observability import logging as logs
     from bridge.observability import tracing
     from bridge.versions import VERSIONS, expat_warning
 
-    settings = _with(processes, load_settings(config_file))
+    file = ConfigFile(config_file, os.environ, partial(_with, processes))
+    settings = loaded(config_file, file.load)
     log_writer = logs.configure(settings.log.level, settings.log.format)
     if handed is None:
         log = structlog.get_logger(__name__)
@@ -48,23 +52,24 @@ def serve(config_file: Path, processes: int | None, handed: str | None) -> None:
             log.warning(what)
         log.info("starting", **VERSIONS)
     try:
-        try:
+        with ExitStack() as stack:
+            # The last lines go out before what is said of how it ended.
+            stack.callback(logging.shutdown)
+            stack.enter_context(interruptible())
             if handed is not None:
                 from bridge.gateway.worker import Worker
 
                 worker = Worker.of(handed)
-                uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer, worker))
+                spans = tracing.start(os.environ)
+                uvloop.run(server.serve(settings, spans, log_writer, file, worker))
             elif settings.server.processes > 1:
                 from bridge.gateway import processes as several
 
                 # Whichever way this program was started, with the same options of the interpreter.
                 again = [sys.executable, *sys.orig_argv[1:], WORKER]
-                sys.exit(uvloop.run(several.supervise(settings, again, log_writer)))
+                sys.exit(uvloop.run(several.supervise(settings, again, log_writer, file)))
             else:
-                uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer))
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # how it ended stands
-            logging.shutdown()  # the last lines go out before what is said of how it ended
+                uvloop.run(server.serve(settings, tracing.start(os.environ), log_writer, file))
     except OSError as exc:
         fail(_too_few_files() if exc.errno == errno.EMFILE else str(exc))
 

@@ -14,6 +14,7 @@ import uvloop
 
 from bridge.cli.common import EXIT_FAILED, fail
 from bridge.clip import printable
+from bridge.config.types import similar_zone
 from bridge.console import Progress, progress, table
 from bridge.interrupts import EXIT_INTERRUPTED, interruptible
 from bridge.model import Form
@@ -89,10 +90,11 @@ def simulate(url: str | None, report: Path | None, serve_api: str | None, **opti
         if api is not None:
             click.echo(f"the provider's API is at {api.url}/xml and {api.url}/json, until Ctrl-C")
         failed = url is not None and _failed(plan, report)
-        if api is not None:
-            sys.exit(128 + _wait())
+        ended_by = _wait() if api is not None else 0
     if failed:
         sys.exit(EXIT_FAILED)
+    if ended_by:
+        sys.exit(128 + ended_by)
 
 
 def _api(address: str, plan: Plan, options: Mapping[str, Any]) -> Api:
@@ -102,7 +104,8 @@ def _api(address: str, plan: Plan, options: Mapping[str, Any]) -> Api:
         options = {**options, "faults": map(ApiFault, options["faults"])}
         return Api(known, host=host.strip("[]") or "127.0.0.1", port=int(port), **options)
     except ZoneInfoNotFoundError:
-        raise click.BadParameter("not a time zone", param_hint="--api-timezone") from None
+        what = f"not a time zone{similar_zone(options['timezone'])}"
+        raise click.BadParameter(what, param_hint="--api-timezone") from None
     except (ValueError, OverflowError):
         raise click.BadParameter("must be host:port", param_hint="--serve-api") from None
     except OSError as exc:

@@ -5,7 +5,7 @@ ever printed: any of them may be a secret.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -29,6 +29,7 @@ _TEXT: Final = frozenset(_TAG + name for name in ("str", "timestamp", "value", "
 
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
 _VARIABLE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+_OPTIONAL: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*:-\}")
 
 _WORDS: Final = {
     "missing": "required",
@@ -59,7 +60,12 @@ class _Unknown:
     """Stands for a value that could not be had; no setting accepts it."""
 
 
+class _Absent:
+    """Stands for an item that a list does not have: `${NAME:-}` without a value."""
+
+
 _UNKNOWN: Final = _Unknown()
+_ABSENT: Final = _Absent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +76,53 @@ class _Spot:
     value: yaml.Mark
 
 
-def load(path: str | Path, environ: Mapping[str, str], *, placeholders: bool = False) -> Settings:
+def read_file(path: str | Path) -> bytes:
+    """A file of at most 1 MiB. Raises OSError or ValueError."""
+    with Path(path).open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError("it is larger than 1 MiB")
+    return content
+
+
+Read = Callable[[str], bytes]
+
+
+def load(
+    path: str | Path,
+    environ: Mapping[str, str],
+    *,
+    placeholders: bool = False,
+    read: Read = read_file,
+) -> Settings:
     """Read the settings from a file of at most 1 MiB; see `parse`."""
     try:
-        text = _read(path)
+        text = read(str(path)).decode()
     except (OSError, ValueError) as error:
         raise _unusable(str(path), f"cannot be read: {_reason(error)}") from error
-    return parse(text, file=str(path), environ=environ, placeholders=placeholders)
+    return parse(text, file=str(path), environ=environ, placeholders=placeholders, read=read)
 
 
 def parse(
-    text: str, *, file: str, environ: Mapping[str, str], placeholders: bool = False
+    text: str,
+    *,
+    file: str,
+    environ: Mapping[str, str],
+    placeholders: bool = False,
+    read: Read = read_file,
 ) -> Settings:
     """Turn YAML into settings; `file` is how problems name it.
 
     `${NAME}`, `${NAME:-default}` and `${file:PATH}` in values are replaced from `environ` and
-    the file system. With `placeholders`, what is missing counts as valid, and the settings
+    by what `read` finds. A list's item that is `${NAME:-}`, and empty, is left out of the list.
+    With `placeholders`, what is missing counts as valid, and the settings
     hold defaults or examples in its place: good for checking, not for serving.
 
     Raises ConfigError with every problem, in order of position.
     """
     if len(text.encode(errors="surrogatepass")) > _MAX_BYTES:
         raise _unusable(file, "is larger than 1 MiB")
-    reader = _Reader(environ, excuse_absent=placeholders)
+    reader = _Reader(environ, read, excuse_absent=placeholders)
     tree = _tree(text.removeprefix("\ufeff"), file, reader)
     settings, problems = _validate(tree, reader)
     problems += reader.problems
@@ -107,14 +137,6 @@ def _position(problem: Problem) -> tuple[int, int, str, str]:
 
 def _unusable(file: str, what: str, line: int = 0, column: int = 0) -> ConfigError:
     return ConfigError(file, (Problem(line, column, "", what),))
-
-
-def _read(path: str | Path) -> str:
-    with Path(path).open("rb") as file:
-        content = file.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise ValueError("it is larger than 1 MiB")
-    return content.decode()
 
 
 def _reason(error: OSError | ValueError) -> str:
@@ -162,6 +184,9 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> str:
 
 def _hint(error: yaml.MarkedYAMLError, text: str) -> str:
     mark = error.problem_mark
+    line = text.split("\n")[mark.line] if mark else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return "; the line begins with a tab: YAML indents with spaces only"
     if mark and text[max(mark.index - 1, 0) : mark.index + 1] == "${":
         return '; inside [ ] and { } write "${...}" with the quotes'
     if error.problem and "undefined alias" in error.problem:
@@ -174,6 +199,7 @@ class _Reader:
     """Turns YAML nodes into plain values, and remembers where each stands."""
 
     environ: Mapping[str, str]
+    read_file: Read
     excuse_absent: bool
     problems: list[Problem] = field(default_factory=list)
     spots: dict[Place, _Spot] = field(default_factory=dict)
@@ -214,14 +240,23 @@ class _Reader:
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
             return self._mapping(node, place)
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
-            return [self._item(child, (*place, n)) for n, child in enumerate(node.value)]
+            return self._list(node, place)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, place)
         return self._unusable_value(node, place, "must not have a YAML tag")
 
-    def _item(self, node: yaml.Node, place: Place) -> object:
-        self.spots[place] = _Spot(node.start_mark, node.start_mark)
-        return self._value(node, place)
+    def _list(self, node: yaml.SequenceNode, place: Place) -> list[object]:
+        values: list[object] = []
+        for child in node.value:
+            here = (*place, len(values))
+            self.spots[here] = _Spot(child.start_mark, child.start_mark)
+            value = self._value(child, here)
+            if value is not _ABSENT:
+                values.append(value)
+        if node.value and not values:
+            # A list that is empty by accident could open what it is to restrict.
+            self._unusable_value(node, place, "none of its items has a value")
+        return values
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, object]:
         values: dict[str, object] = {}
@@ -273,13 +308,17 @@ class _Reader:
         for match in _REFERENCE.finditer(node.value):
             parts += [node.value[end : match.start()], self._resolved(match, node, place)]
             end = match.end()
-        return _UNKNOWN if place in self.unknown else "".join([*parts, node.value[end:]])
+        if place in self.unknown:
+            return _UNKNOWN
+        value = "".join([*parts, node.value[end:]])
+        is_item = bool(place) and isinstance(place[-1], int)
+        return _ABSENT if is_item and not value and _OPTIONAL.fullmatch(node.value) else value
 
     def _resolved(self, match: re.Match[str], node: yaml.Node, place: Place) -> str:
         if match[0] == "$${":
             return "${"
         try:
-            return _referent(match[1], self.environ)
+            return _referent(match[1], self.environ, self.read_file)
         except LookupError as absent:
             self.unknown.add(place)
             if not self.excuse_absent:
@@ -294,7 +333,7 @@ class _Reader:
         return _UNKNOWN
 
 
-def _referent(reference: str | None, environ: Mapping[str, str]) -> str:
+def _referent(reference: str | None, environ: Mapping[str, str], read: Read) -> str:
     """Return what a reference stands for.
 
     Raises LookupError if that is missing, ValueError if the reference is none.
@@ -302,7 +341,7 @@ def _referent(reference: str | None, environ: Mapping[str, str]) -> str:
     if reference and (variable := _VARIABLE.fullmatch(reference)):
         return _variable(variable[1], variable[2], environ)
     if reference and reference.startswith("file:") and reference != "file:":
-        return _file(reference.removeprefix("file:"))
+        return _file(reference.removeprefix("file:"), read)
     raise ValueError(
         "must hold ${NAME}, ${NAME:-default} or ${file:PATH}, without braces inside; "
         "write $${ for the characters ${"
@@ -318,9 +357,9 @@ def _variable(name: str, default: str | None, environ: Mapping[str, str]) -> str
     return value
 
 
-def _file(path: str) -> str:
+def _file(path: str, read: Read) -> str:
     try:
-        text = _read(path)
+        text = read(path).decode()
     except (OSError, ValueError) as error:
         raise LookupError(f"cannot read the file {path}: {_reason(error)}") from error
     return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")

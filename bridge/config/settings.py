@@ -546,7 +546,8 @@ class Log(Section):
     """What is logged, on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Lowest severity that is logged."
+        default="info",
+        description="Lowest severity that is logged; debug also shows the Kafka client's lines.",
     )
     format: Literal["json", "console"] = Field(
         default="json", description="One JSON object a line, or lines for people."

@@ -5,10 +5,11 @@ They know nothing of sections, files or the environment.
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +24,7 @@ from pydantic_core import CoreSchema, core_schema
 Network = IPv4Network | IPv6Network
 Item = TypeVar("Item")
 
+SHORTEST_CITY: Final = 4
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 
@@ -110,8 +112,23 @@ def _time_zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError):
-        raise ValueError("must be a time zone's IANA name, such as Europe/Kyiv or UTC") from None
+        what = f"must be a time zone's IANA name, such as Europe/Kyiv or UTC{similar_zone(value)}"
+        raise ValueError(what) from None
     return value
+
+
+def similar_zone(name: str) -> str:
+    """What to ask whoever wrote this for a time zone; empty if no city's is like it.
+
+    Of offsets it guesses none: Etc/GMT+3 is three hours behind.
+    """
+    zones = sorted(zone for zone in available_timezones() if "/" in zone and zone[:4] != "Etc/")
+    names = {zone.rpartition("/")[2].casefold(): zone for zone in zones}
+    names |= {zone.casefold(): zone for zone in zones}
+    close = get_close_matches(name.casefold(), names, n=1, cutoff=0.75)
+    if len(name) < SHORTEST_CITY:  # MSK is not Omsk
+        return ""
+    return f'; did you mean "{names[close[0]]}"?' if close else ""
 
 
 def _no_dot_segments(value: str) -> str:

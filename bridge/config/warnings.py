@@ -1,16 +1,17 @@
 """What a valid configuration allows and should be on purpose.
 
-`check` prints these warnings, and `serve` logs them when it starts.
+`check` prints these warnings, and `serve` logs them when it starts, and new ones when it reloads.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from bridge.config.settings import Security, Settings, meanings
+from bridge.config.settings import Endpoint, Security, Settings, meanings
 from bridge.config.types import network_of
 from bridge.model import MEANINGS, Meaning
 
+MIN_TOKEN_CHARACTERS = 16  # 64 bits where each is a hexadecimal digit, as generators write them
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -32,6 +33,7 @@ def warnings(settings: Settings) -> Iterator[Warned]:
         if endpoint.auth is None:
             what = "auth is none: anyone who can reach it can post"
             yield Warned(f"endpoint {endpoint.name}:", what, {"endpoint": endpoint.name})
+        yield from _about_tokens(endpoint)
     yield from provider_warnings(settings)
     yield from _login_warnings(settings.kafka.security)
     for network in settings.server.trusted_proxies:
@@ -48,6 +50,13 @@ def warnings(settings: Settings) -> Iterator[Warned]:
     known = meanings(settings.events)
     for word in settings.events.statuses:
         yield from _about_status(f"events.statuses.{word}", MEANINGS.get(word), known[word])
+
+
+def _about_tokens(endpoint: Endpoint) -> Iterator[Warned]:
+    tokens = endpoint.auth.tokens if endpoint.auth is not None else ()
+    if any(len(token.get_secret_value()) < MIN_TOKEN_CHARACTERS for token in tokens):
+        what = f"a token has fewer than {MIN_TOKEN_CHARACTERS} characters: it can be guessed"
+        yield Warned(f"endpoint {endpoint.name}:", what, {"endpoint": endpoint.name})
 
 
 def _login_warnings(security: Security) -> Iterator[Warned]:

@@ -11,7 +11,7 @@ import orjson
 
 from bridge.config.settings import Kafka
 from bridge.contract import event_schemas as contract
-from bridge.contract.event_schemas import ContentMode, Schema
+from bridge.contract.event_schemas import ContentMode, Schema, title_of
 from bridge.model import Message
 
 ASYNCAPI: Final = "3.0.0"
@@ -140,7 +140,11 @@ def _operation(channel: str, summary: str) -> dict[str, Any]:
 
 
 def _status_messages() -> dict[str, Any]:
-    key = {"type": "string", "description": "The message's id, in UTF-8: data.id_sms."}
+    key = {
+        "title": "Key",
+        "type": "string",
+        "description": "The message's id, in UTF-8: data.id_sms.",
+    }
     envelope, data = contract.envelope_schema(), contract.status_schema()
     return {
         f"status{mode.capitalize()}": _message(
@@ -152,6 +156,7 @@ def _status_messages() -> dict[str, Any]:
 
 def _rejected_messages() -> dict[str, Any]:
     key = {
+        "title": "Key",
         "type": "string",
         "description": "The message's id as it came, in UTF-8, if there is a printable one of "
         "at most 256 characters; or else the event's id.",
@@ -186,7 +191,10 @@ def _message(
         "title": f"{title}, {mode} content mode",
         "summary": how[mode],
         "contentType": _STRUCTURED if structured else _BINARY,
-        "headers": _structured_headers() if structured else _binary_headers(envelope),
+        "headers": {
+            "title": f"{envelope['title']} {mode} headers",
+            **(_structured_headers() if structured else _binary_headers(envelope)),
+        },
         "payload": _embedded(envelope if structured else data),
         "bindings": {"kafka": {"key": key, **_BINDING}},
         "examples": [_example(message) for message in examples],
@@ -220,7 +228,8 @@ def _binary_headers(envelope: Schema) -> Schema:
 
 def _headers(properties: Mapping[str, Schema], optional: list[str] | None = None) -> Schema:
     required = [name for name in properties if name not in (optional or ())]
-    return {"type": "object", "properties": dict(properties), "required": required}
+    titled = {name: {"title": title_of(name), **each} for name, each in properties.items()}
+    return {"type": "object", "properties": titled, "required": required}
 
 
 def _constant(description: str, value: str) -> Schema:

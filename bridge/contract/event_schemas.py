@@ -4,10 +4,12 @@ It must not read files, and says of events what event.py writes: the tests valid
 that they make. A document is plain data, ready for JSON.
 """
 
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final, Literal
+from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -125,11 +127,11 @@ def rejected_envelope_schema() -> Schema:
 
 
 def example_route(mode: ContentMode) -> Route:
-    """The endpoint of the examples, whose provider is three hours ahead of UTC."""
+    """The endpoint of the examples, whose provider sends the time of Kyiv."""
     return Route(
         endpoint="main",
         source="urn:example:sms:main",
-        timezone=timezone(timedelta(hours=3)),
+        timezone=ZoneInfo("Europe/Kyiv"),
         topic="sms.status",
         dead_letter_topic="sms.status.rejected",
         type_prefix="com.example.messaging",
@@ -198,19 +200,25 @@ def _moment(description: str, pattern: str, *, nullable: bool = False) -> Schema
     return {"description": description, "type": kind, "format": "date-time", "pattern": pattern}
 
 
-def _words(description: str) -> Schema:
+def _words(description: str, each: str) -> Schema:
+    """Take names with a text each, which is titled `each`."""
     return {
         "description": description,
         "type": "object",
-        "additionalProperties": {"type": "string"},
+        "additionalProperties": {"title": each, "type": "string"},
     }
+
+
+def title_of(name: str) -> str:
+    """What generators of types call the type of a field: `id_sms` is `IdSms`."""
+    return "".join(map(str.capitalize, re.findall("[A-Za-z0-9]+", name)))
 
 
 def _object(fields: Mapping[str, Schema], optional: tuple[str, ...] = ()) -> Schema:
     """Take an object with these fields, and any others."""
     return {
         "type": "object",
-        "properties": dict(fields),
+        "properties": {name: {"title": title_of(name), **each} for name, each in fields.items()},
         "required": [name for name in fields if name not in optional],
         "additionalProperties": True,
     }
@@ -275,7 +283,7 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
         _ID_SMS,
     ),
     "status": _text(
-        "The provider's word, in lower case. Known are, unless the bridge is configured otherwise: "
+        "The provider's word, in lower case. The bridge knows, unless configured otherwise: "
         f"{_MEANINGS}. Any other word may come, with outcome, final and rank null.",
         "^[a-z0-9_]{1,64}$",
     ),
@@ -299,10 +307,12 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
     },
     "channels": _words(
         "The status of each channel that the provider names (sms, viber, and others to come), in "
-        "lower case."
+        "lower case.",
+        "ChannelStatus",
     ),
     "attributes": _words(
-        "What else the provider sent with the state, trimmed; empty ones are left out."
+        "What else the provider sent with the state, trimmed; empty ones are left out.",
+        "AttributeValue",
     ),
     "changed_at": _moment(
         "When the status changed, in UTC and whole seconds; null if the provider sent no "
@@ -319,16 +329,16 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
 }
 
 _REJECTED_FIELDS: Final[Mapping[str, Schema]] = {
-    "reason": _text(
-        f"Why, as one word. Known are: {_REASONS}. Others may come.", "^[a-z0-9_]{1,64}$"
-    ),
+    "reason": _text(f"Why, as one word: {_REASONS}. Others may come.", "^[a-z0-9_]{1,64}$"),
     "detail": {"description": "Why, for people.", "type": "string"},
     "state": {
+        "title": "RejectedState",
         "description": "The invalid state as it came: present if a state was rejected.",
         **_object(
             {
                 "attributes": _words(
-                    "The attributes, or in JSON the fields that are text, verbatim."
+                    "The attributes, or in JSON the fields that are text, verbatim.",
+                    "AttributeValue",
                 ),
                 "text": {"description": "The text, verbatim.", "type": "string"},
                 "children": {

@@ -120,14 +120,14 @@ def _webhook(endpoint: Endpoint | None, server: Server) -> Schema:
     name = endpoint.name if endpoint else "main"
     return {
         "post": {
-            "operationId": f"postStatuses_{re.sub('[^A-Za-z0-9_]', '_', name)}",
+            "operationId": f"postStatuses_{name}",
             "tags": ["webhook"],
             "summary": f"Post delivery statuses: endpoint {name}",
             "description": "The first character of the body decides whether it is read as XML or, "
             "if it is `[`, as JSON. Content-Type is neither trusted nor required. What is checked "
             "first is answered first: path, method, address, credentials, what is in flight, "
-            "length, coding, size, time, content. One credential that matches is enough, "
-            "whatever else is sent.",
+            "length, coding, size, time, content. One credential that matches is enough, whatever "
+            "else is sent.",
             "parameters": [{"$ref": "#/components/parameters/RequestId"}],
             "requestBody": _request_body(server),
             "responses": {

@@ -165,7 +165,12 @@ def free_ports(count: int) -> list[int]:
     ports: set[int] = set()
     while len(ports) < count:
         port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
-        with socket.socket() as probe:
-            if probe.connect_ex((HOST, port)) != 0:
-                ports.add(port)
+        if is_free(port):
+            ports.add(port)
     return sorted(ports)
+
+
+def is_free(port: int) -> bool:
+    """Whether nothing listens on a port of the loopback address."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) != 0

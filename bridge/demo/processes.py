@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import yaml
 
-from bridge.demo.child import HOST, POLL_SECONDS, Child, free_ports, wait_until
+from bridge.demo.child import HOST, POLL_SECONDS, Child, free_ports, is_free, wait_until
 from bridge.errors import BridgeError
 
 TOPIC = "sms.status"
@@ -54,14 +54,19 @@ class Landed:
 class Gateway(Child):
     """The gateway, `serve` in a process of its own, with files in `directory`.
 
-    It has the same ports each time it is started: the provider knows but one URL.
+    It has the same ports each time it is started: the provider knows but one URL. They are
+    `port` and the two after it (health checks, inspector), or others for those that are taken.
     """
 
-    def __init__(self, directory: Path, bootstrap_servers: str) -> None:
+    def __init__(self, directory: Path, bootstrap_servers: str, *, port: int | None = None) -> None:
         self.config_file = directory / "bridge.yaml"
         command = bridge("serve", "--config", str(self.config_file))
         super().__init__("the gateway", *command, log=directory / "gateway.log")
-        self._port, self._admin_port, self._inspector_port, api_port = free_ports(4)
+        *ports, api_port = free_ports(4)
+        if port is not None:
+            wanted = enumerate(ports, start=port)
+            ports = [number if is_free(number) else other for number, other in wanted]
+        self._port, self._admin_port, self._inspector_port = ports
         self.provider_address = f"{HOST}:{api_port}"
         self.config_file.write_text(yaml.safe_dump(self._configuration(bootstrap_servers)))
 

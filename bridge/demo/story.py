@@ -81,22 +81,26 @@ class Stage:
     score: Score = field(default_factory=Score)
 
 
-def demo(messages: int, *, keep: bool, program: str) -> bool:
+def demo(
+    messages: int, *, keep: bool, program: str, port: int | None, directory: Path | None
+) -> bool:
     """Play the story with `messages` states under load; whether all was acknowledged and is there.
 
     `program` is how this program is called, for suggested commands. With `keep` all goes on
-    until a signal. Raises BridgeError or TimeoutError if a part fails.
+    until a signal. `port` is the gateway's if it is free, `directory` has its configuration and
+    log. Raises BridgeError or TimeoutError if a part fails, OSError if it cannot write there.
     """
     # No ExitStack: a signal that comes between a part's start and its entry there would leave it.
     with (
         signals_as_exits(),
         EmbeddedBroker(TOPIC, DEAD_LETTER_TOPIC) as broker,
         TemporaryDirectory(prefix="sms-bridge-demo-") as name,
-        Gateway(Path(name), broker.bootstrap_servers) as gateway,
+        Gateway(directory or Path(name), broker.bootstrap_servers, port=port) as gateway,
         Reader(broker.bootstrap_servers) as reader,
     ):
         stage = Stage(broker, gateway, reader, Path(name))
         try:
+            _say_where(stage, keep=keep)
             _tell(stage, messages)
             whole = conclude(stage.score, stage.reader.finish())
         except (BridgeError, TimeoutError):
@@ -105,14 +109,28 @@ def demo(messages: int, *, keep: bool, program: str) -> bool:
         if not whole:
             _show_log(stage.gateway)
         if keep:
-            _keep(stage, program)
+            with _api(stage):
+                _keep(stage, program)
     return whole
 
 
+def _say_where(stage: Stage, *, keep: bool) -> None:
+    gateway = stage.gateway
+    gateway.wait_until(gateway.ready, "the gateway to be ready")
+    places = [
+        ("Kafka", f"{stage.broker.bootstrap_servers} (in memory), topic {TOPIC}"),
+        ("gateway", gateway.url),
+    ]
+    if keep:
+        places += [
+            ("health", f"{gateway.admin_url}/readyz (and /livez, /metrics)"),
+            ("inspector", gateway.inspector_url),
+            ("settings", str(gateway.config_file)),
+        ]
+    click.echo(table(places))
+
+
 def _tell(stage: Stage, messages: int) -> None:
-    stage.gateway.wait_until(stage.gateway.ready, "the gateway to be ready")
-    click.echo(f"Kafka    {stage.broker.bootstrap_servers} (in memory), topic {TOPIC}")
-    click.echo(f"gateway  {stage.gateway.url}")
     _a_document_arrives(stage)
     _kafka_hangs(stage)
     _the_gateway_dies(stage, messages)
@@ -277,9 +295,9 @@ def _rows(score: Score, events: int, duplicates: int, missing: int) -> Iterator[
     yield "acknowledged", f"{len(score.acknowledged):>7,}"
     yield "retried", f"{score.retried:>7,}  not acknowledged at first, sent again"
     yield "reconciled", f"{len(score.reconciled):>7,}  never acknowledged: asked for, and published"
-    yield "in Kafka", f"{events:>7,}  events, read back with another client"
+    yield "events", f"{events:>7,}  in Kafka: the acknowledged and the reconciled, read back"
     yield "duplicates", f"{duplicates:>7,}  the same event again: consumers drop them by its id"
-    yield "missing", f"{missing:>7,}  acknowledged or reconciled, but not in Kafka"
+    yield "missing", f"{missing:>7,}  acknowledged or reconciled, and not in Kafka"
 
 
 def _add(score: Score, report: dict[str, list[str] | int]) -> None:
@@ -295,16 +313,24 @@ def _add(score: Score, report: dict[str, list[str] | int]) -> None:
 # --- afterwards --------------------------------------------------------------------------
 
 
+def _api(stage: Stage) -> Child:
+    """The provider's API once more, for `reconcile` and `check --provider` with these settings."""
+    address = ("--serve-api", stage.gateway.provider_address)
+    states = ("--messages", str(LATE_MESSAGES), "--seed", str(LATE_SEED))
+    log = stage.directory / "api.log"
+    return Child("the provider's API", *bridge("simulate", *address, *states), log=log)
+
+
 def _keep(stage: Stage, program: str) -> None:
     """Leave all running until a signal, or until the gateway ends."""
+    config = f"--config {stage.gateway.config_file}"
     click.echo(
         "\nStill running, until Ctrl-C. See in a browser what arrives and what becomes of it:"
     )
     click.echo(f"  {stage.gateway.inspector_url}")
     click.echo("To post, and to follow what subscribers see:")
     click.echo(f"  curl --data-binary '{EXAMPLE}' \\\n    {stage.gateway.url}")
-    click.echo(f"  {program} tail --config {stage.gateway.config_file} --from-beginning")
-    click.echo(f"  curl {stage.gateway.admin_url}/readyz    (and /livez, /metrics)")
+    click.echo(f"  {program} tail {config} --from-beginning")
     click.echo(f"Kafka is at {stage.broker.bootstrap_servers}")
     while stage.gateway.running:
         time.sleep(POLL_SECONDS)

@@ -19,9 +19,9 @@ from bridge.gateway.listeners import ACCEPTS
 
 log = structlog.get_logger(__name__)
 
-AHEAD = 1  # connections more than the process that has fewest
-WAIT_SECONDS = 0.002  # for a process that has fewer
-AFTER_WAIT = 4  # connections that it then accepts if nobody else has
+AHEAD = 1  # connections more than the process that has fewest, beside an eighth
+WAIT_SECONDS = 0.02  # for a process that has fewer
+LOOK_SECONDS = 0.002  # whether it has caught up
 FAULT_SECONDS = 0.1  # until another attempt, if the system has no descriptor or memory left
 NOBODY = 2**62  # what stands for a process that accepts nothing
 _SLOT_BYTES = 8
@@ -85,8 +85,14 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._starting: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._waited = False
+        self._granted = 0  # connections to accept all the same, after a wait
+        self._next_grant = 1
         self._watch()
+
+    def show(self) -> None:
+        """Tell the other processes how many connections are open here."""
+        if self._listener.fileno() != -1:
+            self._loads.set(self._index, self._mine)
 
     def close(self) -> None:
         """Accept no more; the listener itself is closed once every process has closed its own."""
@@ -104,25 +110,42 @@ class Acceptor:
 
     def _watch(self) -> None:
         self._timer = None
-        self._show()
+        self.show()
         self._loop.add_reader(self._listener, self._accept_some)
 
     def _watch_in(self, seconds: float) -> None:
         self._loop.remove_reader(self._listener)
         self._timer = self._loop.call_later(seconds, self._watch)
 
-    def _show(self) -> int:
-        mine = self._count() + len(self._starting)
-        self._loads.set(self._index, mine)
-        return mine
+    def _wait_until(self, deadline: float) -> None:
+        """Leave connections to others, until these have caught up."""
+        if not self._is_ahead():
+            self._watch()
+        elif self._loop.time() < deadline:
+            self._timer = self._loop.call_later(LOOK_SECONDS, self._wait_until, deadline)
+        else:
+            # It may hang: more and more connections between two waits.
+            self._granted = self._next_grant
+            self._next_grant = min(2 * self._next_grant, ACCEPTS)
+            self._watch()
+
+    def _is_ahead(self) -> bool:
+        self.show()
+        fewest = self._loads.fewest
+        return self._mine > fewest + fewest // 8 + AHEAD
+
+    @property
+    def _mine(self) -> int:
+        return self._count() + len(self._starting)
 
     def _accept_some(self) -> None:
         """Accept what is waiting, as long as no other process has fewer connections."""
-        at_least, self._waited = AFTER_WAIT if self._waited else 0, False
-        for accepted in range(ACCEPTS):
-            if accepted >= at_least and self._show() > self._loads.fewest + AHEAD:
-                self._waited = True
-                self._watch_in(WAIT_SECONDS)
+        for _ in range(ACCEPTS):
+            if not self._is_ahead():
+                self._granted, self._next_grant = 0, 1
+            elif self._granted == 0:
+                self._loop.remove_reader(self._listener)
+                self._wait_until(self._loop.time() + WAIT_SECONDS)
                 return
             try:
                 connection, _ = self._listener.accept()
@@ -132,8 +155,9 @@ class Acceptor:
                 log.warning("connection not accepted", error=str(exc))
                 self._watch_in(FAULT_SECONDS)
                 return
+            self._granted = max(self._granted - 1, 0)
             self._start(connection)
-        self._show()
+        self.show()
 
     def _start(self, connection: socket.socket) -> None:
         connection.setblocking(False)

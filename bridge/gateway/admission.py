@@ -86,6 +86,14 @@ class Capacity:
     freed: Callable[[], None] = _nobody_waits
     clock: Callable[[], float] = time.monotonic
 
+    def limit(self, like: "Capacity") -> None:
+        """Take over another one's limits; what is in use counts on, even if it is beyond them."""
+        self.max_posts, self.max_bytes, self.max_states = (
+            like.max_posts,
+            like.max_bytes,
+            like.max_states,
+        )
+
     @property
     def exhausted(self) -> bool:
         """Whether no further POST should begin; unfinished bodies would make room for it."""

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bridge.config.settings import Endpoint, Settings, route_of
+from bridge.config.settings import Endpoint, Server, Settings, meanings, route_of
 from bridge.gateway.admission import Capacity
 from bridge.gateway.auth import Authenticator
 from bridge.gateway.checks import checks
@@ -54,16 +54,127 @@ class Paths:
     """Hands each request to the application of its path: with fixed paths a lookup is enough.
 
     Starlette's router tries a pattern per path and fills the scope, a twentieth of a small
-    request's time.
+    request's time. `applications` may be changed, for requests that begin then.
     """
 
     def __init__(self, applications: Mapping[str, ASGIApp], default: ASGIApp) -> None:
-        self._applications = applications
+        self.applications = applications
         self._default = default
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
-        return self._applications.get(scope["path"], self._default)(scope, receive, send)
+        return self.applications.get(scope["path"], self._default)(scope, receive, send)
+
+
+class PublicApp:
+    """The public application, `asgi`: one webhook per endpoint, with and without a trailing slash.
+
+    What follows from the settings can be replaced, in one step. A request that is under way goes on
+    as it began, and what is counted, limited or in flight is counted on. `observer` sees all
+    requests. `write_info` is the way of the log for lines of level info, if it has a shorter one.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        publisher: Publisher,
+        metrics: Metrics,
+        health: Health,
+        *,
+        tracing: "Tracing | None" = None,
+        observer: Observer | None = None,
+        write_info: WriteInfo | None = None,
+    ) -> None:
+        self._pipeline = Pipeline(publisher)
+        self._metrics = metrics
+        self._draining = lambda: health.draining
+        self._tracing = tracing
+        self._observer = observer
+        self._capacity = _capacity(settings.server)
+        self._reader = Reader(self._capacity, settings.server.max_body_bytes)
+        self._dead_letter_limit = RateLimit(
+            per_second=DEAD_LETTERS_PER_SECOND, burst=DEAD_LETTERS_AT_ONCE
+        )
+        self._watchers: dict[str, _Watchers] = {}
+        self._not_found = NotFound(metrics, _proxies(settings.server), observer)
+        self.asgi = Paths({}, self._not_found)
+        self.prepare(settings, write_info)()
+
+    def prepare(self, settings: Settings, write_info: WriteInfo | None) -> Callable[[], None]:
+        """Make all that can fail; what it returns has requests served by these settings."""
+        server, capacity = settings.server, _capacity(settings.server)
+        shared = self._shared(settings)
+        watchers = {each.name: self._watchers_of(settings, each) for each in settings.endpoints}
+        applications: dict[str, ASGIApp] = {}
+        for endpoint in settings.endpoints:
+            webhook = self._webhook(settings, endpoint, shared, watchers[endpoint.name])
+            for path in (endpoint.path, endpoint.path.rstrip("/") + "/"):
+                applications[path] = webhook
+
+        def use() -> None:
+            for removed in self._watchers.keys() - watchers.keys():
+                self._metrics.forget(removed)
+            for each in watchers.values():
+                each.log.write_info = write_info
+            self._capacity.limit(capacity)
+            self._metrics.watch_capacity(self._capacity)
+            self._reader.limit(server.max_body_bytes)
+            self._not_found.proxies = shared.proxies
+            self._watchers, self.asgi.applications = watchers, applications
+
+        return use
+
+    def _shared(self, settings: Settings) -> Shared:
+        return Shared(
+            pipeline=self._pipeline,
+            capacity=self._capacity,
+            reader=self._reader,
+            dead_letter_limit=self._dead_letter_limit,
+            proxies=_proxies(settings.server),
+            limits=Limits(
+                max_body_bytes=settings.server.max_body_bytes,
+                max_states=settings.server.max_states,
+                body_timeout_seconds=settings.server.body_timeout_seconds,
+                publish_timeout_seconds=settings.kafka.publish_timeout_seconds,
+            ),
+            draining=self._draining,
+        )
+
+    def _watchers_of(self, settings: Settings, endpoint: Endpoint) -> "_Watchers":
+        """The endpoint's log and metrics: those that it has, if it has been there before."""
+        statuses = meanings(settings.events)
+        known = self._watchers.get(endpoint.name)
+        if known is not None:
+            known.metrics.know(statuses)
+            return known
+        metrics = EndpointMetrics(self._metrics, endpoint.name, REFUSALS, statuses)
+        return _Watchers(RequestMetrics(metrics), RequestLog(endpoint.name))
+
+    def _webhook(
+        self, settings: Settings, endpoint: Endpoint, shared: Shared, watchers: "_Watchers"
+    ) -> Webhook:
+        allow = endpoint.auth.allow if endpoint.auth else ()
+        observers: list[Observer] = [watchers.metrics, watchers.log]
+        tracing = self._tracing
+        if tracing is not None:
+            from bridge.observability.tracing.spans import describe  # noqa: PLC0415 -- an extra
+
+            observers.insert(0, describe)
+        if self._observer is not None:
+            observers.append(self._observer)
+        return Webhook(
+            route_of(settings, endpoint),
+            checks(
+                Authenticator.of(endpoint.auth),
+                Networks.of(allow) if allow else None,
+                shared.proxies,
+                shared.capacity,
+                settings.server.max_body_bytes,
+            ),
+            shared,
+            Observers(endpoint.name, observers),
+            tracing=tracing.endpoint(endpoint.name, endpoint.path) if tracing else None,
+        )
 
 
 def public_app(
@@ -76,75 +187,35 @@ def public_app(
     observer: Observer | None = None,
     write_info: WriteInfo | None = None,
 ) -> Paths:
-    """One webhook per endpoint, with and without a trailing slash; `observer` sees all requests.
-
-    `write_info` is the way of the log for lines of level info, if it has a shorter one.
-    """
-    capacity = Capacity(
-        max_posts=settings.server.max_in_flight,
-        max_bytes=settings.server.max_in_flight_bytes,
-        max_states=settings.server.max_in_flight_states,
-    )
-    metrics.watch_capacity(capacity)
-    shared = Shared(
-        pipeline=Pipeline(publisher),
-        capacity=capacity,
-        reader=Reader(capacity, settings.server.max_body_bytes),
-        dead_letter_limit=RateLimit(per_second=DEAD_LETTERS_PER_SECOND, burst=DEAD_LETTERS_AT_ONCE),
-        proxies=Proxies(Networks.of(settings.server.trusted_proxies)),
-        limits=Limits(
-            max_body_bytes=settings.server.max_body_bytes,
-            max_states=settings.server.max_states,
-            body_timeout_seconds=settings.server.body_timeout_seconds,
-            publish_timeout_seconds=settings.kafka.publish_timeout_seconds,
-        ),
-        draining=lambda: health.draining,
-    )
-    applications: dict[str, ASGIApp] = {}
-    for endpoint in settings.endpoints:
-        log = RequestLog(endpoint.name, write_info)
-        webhook = _webhook(
-            settings, endpoint, shared, metrics, log, tracing=tracing, observer=observer
-        )
-        for path in (endpoint.path, endpoint.path.rstrip("/") + "/"):
-            applications[path] = webhook
-    return Paths(applications, NotFound(metrics, shared.proxies, observer))
+    """The public application, for who never changes its settings."""
+    return PublicApp(
+        settings,
+        publisher,
+        metrics,
+        health,
+        tracing=tracing,
+        observer=observer,
+        write_info=write_info,
+    ).asgi
 
 
-def _webhook(
-    settings: Settings,
-    endpoint: Endpoint,
-    shared: Shared,
-    metrics: Metrics,
-    log: RequestLog,
-    *,
-    tracing: "Tracing | None",
-    observer: Observer | None,
-) -> Webhook:
-    route = route_of(settings, endpoint)
-    allow = endpoint.auth.allow if endpoint.auth else ()
-    observers: list[Observer] = [
-        RequestMetrics(EndpointMetrics(metrics, endpoint.name, REFUSALS, route.statuses)),
-        log,
-    ]
-    if tracing is not None:
-        from bridge.observability.tracing.spans import describe  # noqa: PLC0415 -- an extra
+@dataclass(frozen=True, slots=True)
+class _Watchers:
+    """What counts and tells of an endpoint's requests, for as long as there is the endpoint."""
 
-        observers.insert(0, describe)
-    if observer is not None:
-        observers.append(observer)
-    return Webhook(
-        route,
-        checks(
-            Authenticator.of(endpoint.auth),
-            Networks.of(allow) if allow else None,
-            shared.proxies,
-            shared.capacity,
-            settings.server.max_body_bytes,
-        ),
-        shared,
-        Observers(endpoint.name, observers),
-        tracing=tracing.endpoint(endpoint.name, endpoint.path) if tracing else None,
+    metrics: RequestMetrics
+    log: RequestLog
+
+
+def _proxies(server: Server) -> Proxies:
+    return Proxies(Networks.of(server.trusted_proxies))
+
+
+def _capacity(server: Server) -> Capacity:
+    return Capacity(
+        max_posts=server.max_in_flight,
+        max_bytes=server.max_in_flight_bytes,
+        max_states=server.max_in_flight_states,
     )
 
 

@@ -38,6 +38,7 @@ class Connections:
     limit: int = MAX_CONNECTIONS
     refused: Refused = _unseen
     on_cut: Callable[[], None] = _unseen
+    on_closed: Callable[[], None] = _unseen
     open: set[Connection] = field(default_factory=set)
     silent: dict[Connection, None] = field(default_factory=dict)
     head_bytes: int = 0
@@ -53,6 +54,7 @@ class Connections:
         """Forget a connection."""
         self.open.discard(connection)
         self.busy(connection)
+        self.on_closed()
 
     def busy(self, connection: Connection) -> None:
         """Note that a request has begun: its head is complete."""

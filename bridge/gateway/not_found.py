@@ -42,7 +42,7 @@ class Refusals:
             if suppressed is not None:
                 log.warning(
                     "request refused",
-                    endpoint=None,
+                    endpoint=NO_ENDPOINT,
                     status=int(status),
                     error=detail,
                     peer=peer,
@@ -51,13 +51,16 @@ class Refusals:
 
 
 class NotFound:
-    """Answers 404. The log shows who asked, and not for what: a mistyped URL may hold a secret."""
+    """Answers 404. The log shows who asked for which path, without what may be a token.
+
+    `proxies` may be changed.
+    """
 
     def __init__(self, metrics: Metrics, proxies: Proxies, observer: Observer | None) -> None:
-        self._proxies = proxies
+        self.proxies = proxies
         self._request_ids = RequestIds()
         count = metrics.answers_elsewhere.inc
-        observers: list[Observer] = [lambda _: count(), RequestLog(None)]
+        observers: list[Observer] = [lambda _: count(), RequestLog(NO_ENDPOINT)]
         self._observers = Observers(NO_ENDPOINT, [*observers, *([observer] if observer else [])])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +72,7 @@ class NotFound:
             request_id=self._request_ids.of(headers.get(b"x-request-id")),
             scope=scope,
             headers=headers,
-            find_client=partial(self._proxies.client, scope["client"], scope["headers"]),
+            find_client=partial(self.proxies.client, scope["client"], scope["headers"]),
             disposition=Disposition.NOT_FOUND,
             status=int(HTTPStatus.NOT_FOUND),
             answered_at=datetime.now(UTC),

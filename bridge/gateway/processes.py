@@ -9,18 +9,20 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 import structlog
 
+from bridge.config.file import ConfigFile
 from bridge.config.settings import Settings
 from bridge.gateway.accept import Loads
 from bridge.gateway.app import Health, admin_app
 from bridge.gateway.listeners import address_of, listen
 from bridge.gateway.not_found import Refusals
+from bridge.gateway.reload import Reloads
 from bridge.gateway.server import (
     ADMIN_CONNECTIONS,
     http_server,
@@ -28,6 +30,7 @@ from bridge.gateway.server import (
     watched_connections,
 )
 from bridge.gateway.worker import Handed, Report
+from bridge.observability import logging as logs
 from bridge.observability.log_writer import LogWriter
 from bridge.observability.metrics import EXITED, HUNG, KILLED
 from bridge.observability.totals import Totals
@@ -85,11 +88,15 @@ class _Worker:
 
 
 async def supervise(
-    settings: Settings, command: Sequence[str], log_writer: LogWriter | None
+    settings: Settings,
+    command: Sequence[str],
+    log_writer: LogWriter | None,
+    file: ConfigFile | None = None,
 ) -> int:
     """Keep `server.processes` processes serving until SIGTERM or SIGINT, then drain them all.
 
-    `command` starts one of them, with what it is handed as one more argument. Returns the exit
+    `command` starts one of them, with what it is handed as one more argument. Each reads its
+    configuration again by itself when the file changes, and is told of SIGHUP. Returns the exit
     status: 0; that of a process that could not start; or 1 if one did not end in time.
 
     Raises OSError if a port cannot be had.
@@ -101,7 +108,8 @@ async def supervise(
     ):
         parent = _Parent(settings, command, log_writer, public)
         parent.start(admin)
-        await parent.wait(stopped)
+        async with parent.reloading(file):
+            await parent.wait(stopped)
         return await parent.drain()
 
 
@@ -147,6 +155,27 @@ class _Parent:
         ends: set[asyncio.Future[Any]] = {stopped, self._failed, self._admin_task, self._watching}
         ends.update(self._keepers)
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+
+    @contextlib.asynccontextmanager
+    async def reloading(self, file: ConfigFile | None) -> AsyncIterator[None]:
+        """Take up what changes in the file while the block lasts; each worker does so by itself."""
+        if file is None:
+            yield
+            return
+        reloads = Reloads(file, self._settings, self._use, lambda _: None)
+        async with reloads.running(self._hang_up):
+            yield
+
+    def _hang_up(self) -> None:
+        """Pass a SIGHUP on to who serves; what still starts reads the same files anyway."""
+        for worker in self._workers.values():
+            if worker.report is not None:
+                worker.signal(signal.SIGHUP)
+
+    async def _use(self, settings: Settings) -> None:
+        """Drain as these settings say, and log so."""
+        self._settings = settings
+        logs.reconfigure(settings.log.level, settings.log.format)
 
     async def drain(self) -> int:
         """Have every worker answer what is in flight, and end; the private listener goes last."""
@@ -266,7 +295,8 @@ class _Parent:
             if len(rest) > MAX_LINE_BYTES:
                 lines, rest = [*lines, rest], b""
             for line in lines:
-                writer.write_line(_marked(line, worker.number))
+                writer.write(_marked(line, worker.number))
+            writer.flush()
         if rest:
             writer.write_line(_marked(rest, worker.number))
 

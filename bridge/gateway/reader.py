@@ -100,9 +100,14 @@ class Reader:
     def __init__(self, capacity: Capacity, max_body_bytes: int) -> None:
         self._queues = (
             _Queue("middling", MIDDLING_BYTES, capacity),
-            _Queue("large", max(max_body_bytes, MIDDLING_BYTES), capacity),
+            _Queue("large", MIDDLING_BYTES, capacity),
         )
+        self.limit(max_body_bytes)
         capacity.freed = self._go_on
+
+    def limit(self, max_body_bytes: int) -> None:
+        """Say how large a document can be, for those that come from now on."""
+        self._queues[-1].largest = max(max_body_bytes, MIDDLING_BYTES)
 
     async def read(self, work: Callable[[], T], weight: int, lease: Lease, deadline: float) -> T:
         """What `work` returns or raises; by then the lease has its post and states.

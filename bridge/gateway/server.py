@@ -9,7 +9,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,13 +18,15 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from bridge.config.file import ConfigFile
 from bridge.config.settings import Server, Settings, meanings
 from bridge.duplicates import Deduplicator, RecentEvents
-from bridge.gateway.app import Health, admin_app, public_app
+from bridge.gateway.app import Health, PublicApp, admin_app
 from bridge.gateway.connections import MAX_CONNECTIONS, Connections, Refused
 from bridge.gateway.http_protocol import HttpProtocol
 from bridge.gateway.listeners import address_of, copies, listen
 from bridge.gateway.not_found import Refusals
+from bridge.gateway.reload import Reloads
 from bridge.kafka import CAUSES, Publisher, Supervisor
 from bridge.observability import logging as logs
 from bridge.observability.log_writer import LogWriter
@@ -87,10 +89,12 @@ async def serve(
     settings: Settings,
     tracing: "Tracing | None" = None,
     log_writer: LogWriter | None = None,
+    file: ConfigFile | None = None,
     worker: "Worker | None" = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain. The metrics count the lines that the log drops.
 
+    With the file that the settings are from, it reads them again when that changes, or on SIGHUP.
     A `worker` serves the listener that it shares with others, and reports to its parent process.
     Raises OSError if a port cannot be had. Kafka need not be there.
     """
@@ -106,7 +110,8 @@ async def serve(
     ):
         gateway = _Gateway(settings, tracing, log_writer, worker)
         gateway.start(public, admin, inspector)
-        await gateway.wait(stopped)
+        async with gateway.reloading(file):
+            await gateway.wait(stopped)
         await gateway.drain()
 
 
@@ -122,7 +127,8 @@ class _Gateway:
     ) -> None:
         self._settings = settings
         self._tracing = tracing
-        metrics = Metrics()
+        self._log_writer = log_writer
+        self._metrics = metrics = Metrics()
         if log_writer is not None:
             log_writer.on_drop = metrics.dropped_log_lines.inc
         self._supervisor = Supervisor(settings.kafka, settings.topics, on_rebuild=metrics.rebuilt)
@@ -132,9 +138,19 @@ class _Gateway:
         self._inspector = _inspector(settings, self._health)
         refused = Refusals(metrics)
         limit = _public_connections(2 if settings.inspector else 1)
-        log = settings.log
+        duplicates = settings.kafka.duplicates
+        self._recent = RecentEvents(duplicates.remember, duplicates.seconds)
+        self._public_app = PublicApp(
+            settings,
+            Deduplicator(self._publisher, self._supervisor, self._recent),
+            metrics,
+            self._health,
+            tracing=tracing,
+            observer=self._inspector.observe if self._inspector is not None else None,
+            write_info=self._write_info(settings),
+        )
         self._public = http_server(
-            self._public_app(metrics, logs.straight(log_writer, log.level, log.format)),
+            self._public_app.asgi,
             watched_connections("server", limit, refused, metrics),
             worker,
             keep_alive_seconds=settings.server.keep_alive_seconds,
@@ -149,18 +165,8 @@ class _Gateway:
             )
         )
 
-    def _public_app(self, metrics: Metrics, write_info: WriteInfo | None) -> ASGIApp:
-        duplicates = self._settings.kafka.duplicates
-        recent = RecentEvents(duplicates.remember, duplicates.seconds)
-        return public_app(
-            self._settings,
-            Deduplicator(self._publisher, self._supervisor, recent),
-            metrics,
-            self._health,
-            tracing=self._tracing,
-            observer=self._inspector.observe if self._inspector is not None else None,
-            write_info=write_info,
-        )
+    def _write_info(self, settings: Settings) -> WriteInfo | None:
+        return logs.straight(self._log_writer, settings.log.level, settings.log.format)
 
     def _why_no_kafka(self) -> str | None:
         return None if self._supervisor.ready else self._supervisor.not_ready_because
@@ -182,6 +188,32 @@ class _Gateway:
             self._page_task = asyncio.create_task(self._page.serve([inspector]))
             addresses["inspector"] = address_of(inspector)
         log.info("listening", **addresses)
+
+    @contextlib.asynccontextmanager
+    async def reloading(self, file: ConfigFile | None) -> AsyncIterator[None]:
+        """Take up what changes in the file while the block lasts."""
+        if file is None:
+            yield
+            return
+        reloads = Reloads(file, self._settings, self._use, self._metrics.reloaded)
+        async with reloads.running():
+            yield
+
+    async def _use(self, settings: Settings) -> None:
+        """Go on with these settings. Whatever it raises, nothing has changed by then."""
+        serve_by_them = self._public_app.prepare(settings, self._write_info(settings))
+        await self._supervisor.use(settings.kafka, settings.topics)
+        serve_by_them()
+        self._settings = settings
+        logs.reconfigure(settings.log.level, settings.log.format)
+        duplicates = settings.kafka.duplicates
+        self._recent.limit(duplicates.remember, duplicates.seconds)
+        # Of connections that are opened from now on, and of the end.
+        config = self._public.config
+        config.timeout_keep_alive = settings.server.keep_alive_seconds
+        config.timeout_graceful_shutdown = _public_grace(settings.server)  # type: ignore[assignment]
+        if self._inspector is not None:
+            self._inspector.use(_targets(settings), meanings(settings.events))
 
     async def wait(self, stopped: "asyncio.Future[None]") -> None:
         """Serve until a signal comes, or a listener ends by itself.
@@ -217,17 +249,20 @@ def _inspector(settings: Settings, health: Health) -> "inspectors.Inspector | No
     if settings.inspector is None:
         return None
     # It brings templates along, which nobody should pay for who has it off.
-    from bridge.inspector import Inspector, Target, credentials_of  # noqa: PLC0415
+    from bridge.inspector import Inspector  # noqa: PLC0415
 
     return Inspector(
-        {
-            endpoint.name: Target(endpoint.path, credentials_of(endpoint.auth))
-            for endpoint in settings.endpoints
-        },
+        _targets(settings),
         statuses=meanings(settings.events),
         host=settings.inspector.host,
         not_ready=lambda: health.why_not_ready,
     )
+
+
+def _targets(settings: Settings) -> "dict[str, inspectors.Target]":
+    from bridge.inspector import Target, credentials_of  # noqa: PLC0415 -- as above
+
+    return {each.name: Target(each.path, credentials_of(each.auth)) for each in settings.endpoints}
 
 
 def _spare_the_collector() -> None:

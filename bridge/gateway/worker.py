@@ -82,9 +82,11 @@ class Worker:
         self, connections: Connections, new_protocol: Callable[[], asyncio.Protocol]
     ) -> Acceptor:
         """Accept connections from now on."""
-        return Acceptor(
+        acceptor = Acceptor(
             self.listener, self._loads, self._index, lambda: len(connections.open), new_protocol
         )
+        connections.on_closed = acceptor.show
+        return acceptor
 
     def reports(self, health: Health, metrics: Metrics) -> "Reports":
         """What answers the parent when it asks."""

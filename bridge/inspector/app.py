@@ -77,6 +77,10 @@ class Inspector:
             if self._errors.held_back(None) is not None:
                 log.exception("inspector missed a request", request_id=seen.request_id)
 
+    def use(self, targets: Mapping[str, Target], statuses: Iterable[str]) -> None:
+        """Show these endpoints and words on pages that are opened from now on."""
+        self._pages.use(targets, statuses)
+
     def listening(self, host: str, port: int) -> None:
         """Say where the gateway listens, for commands that post to it from this machine."""
         address = ipaddress.ip_address(host)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from bridge.model import Form, InvalidState, Item, Outcome, Result, State
 from bridge.observability.requests import Disposition, Request
+from bridge.pipeline import Receipt
 
 KEPT_DOCUMENTS = 300  # of those without trouble, and as many of those with
 KEPT_BYTES = 8 * 1024 * 1024  # of each of the two
@@ -79,6 +80,7 @@ class Entry:
     `rows` are those of the first KEPT_STATES states, those with trouble before the others;
     `counts` are over all of them, by outcome. `line` is where an unreadable body is at fault.
     `retried` counts the rows that were here before, `retry_of` is the newest document with one.
+    `doubts` are what it has of states that are events and say less than they might, with how many.
     """
 
     number: int
@@ -100,6 +102,7 @@ class Entry:
     line: int | None
     retried: int
     retry_of: int | None
+    doubts: Mapping[str, int]
 
     @property
     def states(self) -> int:
@@ -109,7 +112,8 @@ class Entry:
     @property
     def troubled(self) -> bool:
         """Whether something in it is not as it should be."""
-        return self.status != 200 or bool(self.unlisted) or not FINE.issuperset(self.counts)  # noqa: PLR2004
+        listed = self.status == 200 and not self.unlisted  # noqa: PLR2004
+        return not listed or bool(self.doubts) or not FINE.issuperset(self.counts)
 
     @property
     def size(self) -> int:
@@ -256,6 +260,7 @@ class Store:
             line=seen.error.line if seen.error else None,
             retried=retried,
             retry_of=retry_of,
+            doubts=_doubts(seen.receipt) if seen.receipt else {},
         )
 
     def _retries(self, rows: Iterable[StateRow]) -> tuple[int, int | None]:
@@ -277,6 +282,14 @@ class Store:
                 yield self._by_id, row.id_sms
             if row.mark:
                 yield self._by_event, row.mark
+
+
+def _doubts(receipt: Receipt) -> Mapping[str, int]:
+    found = {
+        "unknown word": sum(receipt.unknown_statuses.values()),
+        "unreadable time": receipt.unreadable_times,
+    }
+    return {what: count for what, count in found.items() if count}
 
 
 def _rows(seen: Request, body: bytes) -> tuple[tuple[StateRow, ...], Mapping[str, int]]:

@@ -40,6 +40,8 @@ MEANING = {
     "unknown": "handed over, not answered in time: the provider sends it again",
     "dropped": "not valid, and no topic accepts it",
     "unreadable": "the whole body cannot be read",
+    "unknown word": "a status with no meaning here: outcome, final and rank are null",
+    "unreadable time": "changed_at is null: see raw_time, and the format of the provider's times",
 }
 WHY_REFUSED = {
     Disposition.NOT_FOUND: "no endpoint has this path",
@@ -81,7 +83,7 @@ class Pages:
         not_ready: Callable[[], str | None],
     ) -> None:
         self.gateway = ""  # its address, once it listens: http://HOST:PORT
-        self._targets = targets
+        self.use(targets, statuses)
         self._not_ready = not_ready
         # `finalize` sees every value on its way into a page; what it returns is then escaped.
         self._templates = Environment(
@@ -98,9 +100,12 @@ class Pages:
             "OUTCOMES": OUTCOMES,
             "FINE": FINE,
             "UNREADABLE": UNREADABLE,
-            "STATUSES": sorted(statuses),
             "phrase": _phrase,
         }
+
+    def use(self, targets: Mapping[str, curl.Target], statuses: Iterable[str]) -> None:
+        """Show these endpoints and words from now on."""
+        self._targets, self._statuses = targets, sorted(statuses)
 
     def index(self, snapshot: "Snapshot", wanted: Filter, cursor: str) -> str:
         """The table of documents, the newest first, with the form above it.
@@ -117,6 +122,7 @@ class Pages:
             found=len(found),
             kept=len(snapshot.entries),
             endpoints=sorted(self._targets),
+            statuses=self._statuses,
             **self._totals(snapshot),
         )
 

@@ -107,9 +107,11 @@ async def describe_topics(
         await client.close()
 
 
-async def existing_topics(settings: Kafka, names: Sequence[str]) -> dict[str, Topic]:
+async def existing_topics(
+    settings: Kafka, names: Sequence[str], credentials: Credentials | None = None
+) -> dict[str, Topic]:
     """The topics, by name; raises BridgeError as `describe_topics` does, and if one is missing."""
-    found = await describe_topics(settings, names)
+    found = await describe_topics(settings, names, credentials)
     if missing := [missing_topic(settings, name) for name in names if name not in found]:
         raise BridgeError("\n".join(missing))
     return found
@@ -229,12 +231,17 @@ async def create_topics(
 
 
 def creation_command(settings: Kafka, topic: str) -> str:
-    """The command of Kafka's own tools that creates the topic, with the configured layout."""
+    """The command of Kafka's own tools that creates the topic, with the configured layout.
+
+    On a secured cluster it needs a file of settings for these tools, which the reader has.
+    """
     wanted = settings.create_topics
+    secured = settings.security.protocol != "PLAINTEXT"
     return " ".join(
         [
             "kafka-topics.sh --create",
             f"--bootstrap-server {','.join(settings.bootstrap_servers)}",
+            *(["--command-config client.properties"] if secured else []),
             f"--topic {topic}",
             f"--partitions {wanted.partitions}",
             f"--replication-factor {wanted.replication_factor}",

@@ -61,9 +61,9 @@ async def subscription(
     Where to begin is settled when the block is entered. Raises BridgeError if a topic is missing,
     or no broker answers within SUBSCRIBE_SECONDS.
     """
-    await existing_topics(settings, topics)
-    since_ms = _milliseconds(since)
     credentials = Credentials(settings)
+    await existing_topics(settings, topics, credentials)
+    since_ms = _milliseconds(since)
     begin = "latest" if since is None else "earliest"
     async with _consumer(settings, credentials, begin) as consumer:
         consumer.subscribe(topics)
@@ -85,12 +85,12 @@ async def stored(
     With `since`, only what has no older timestamp. Raises BridgeError as `subscription` does,
     and if the brokers refuse to hand records out, or stop for STALL_SECONDS to answer.
     """
-    found = await existing_topics(settings, topics)
+    credentials = Credentials(settings)
+    found = await existing_topics(settings, topics, credentials)
     if denied := [name for name, topic in found.items() if topic.denied]:
         raise _not_authorized("Describe and Read", denied)
     since_ms = _milliseconds(since)
     places = [TopicPartition(name, each) for name in topics for each in partitions(found[name])]
-    credentials = Credentials(settings)
     async with _consumer(settings, credentials, "earliest") as consumer:
         consumer.assign(places)
         ends = await _start(settings, credentials, consumer, topics, since_ms)

@@ -27,6 +27,12 @@ class Credentials:
             wait = min(settings.publish_timeout_seconds * WAIT_SHARE, WAIT_SECONDS)
             self.tokens = _tokens(security.sasl, wait)
 
+    def anew(self, settings: Kafka) -> "Credentials":
+        """Those for another login; the files are the same ones."""
+        other = Credentials(settings)
+        other.files = self.files
+        return other
+
     def close(self) -> None:
         """Fetch no more tokens."""
         if self.tokens is not None:

@@ -4,6 +4,7 @@ Connections that are open go on as they are: nothing in flight is at stake.
 """
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -17,9 +18,9 @@ log = structlog.get_logger(__name__)
 
 
 async def follow(
-    settings: Kafka, files: TlsFiles, seconds: float, tokens: Tokens | None = None
+    current: Callable[[], tuple[Kafka, Tokens | None]], files: TlsFiles, seconds: float
 ) -> None:
-    """Check the files every `seconds`, for ever.
+    """Check the files every `seconds`, for ever; `current` are the settings and tokens in use.
 
     After a renewal a connection is tried at once: a certificate that the brokers refuse must not
     show at their next restart only. Until one succeeds, new connections use the former files.
@@ -31,6 +32,7 @@ async def follow(
         if files.generation == proven:
             continue
         tried = files.generation
+        settings, tokens = current()
         # With the files as they are, whichever are in use.
         fault = await find_fault(settings, Credentials(settings, tokens))
         if files.generation != tried:

@@ -39,6 +39,11 @@ class TlsFiles:
         self._problem: str | None = None  # of the files as they are, if any
         self.generation = 0  # of what was read
 
+    def use(self, settings: Tls | None) -> None:
+        """Read the same files with another password, if it is another one."""
+        if settings is not None and settings != self._settings:
+            self._settings, self._digests = settings, ()
+
     def current(self) -> ssl.SSLContext:
         """What new connections use now. Raises BridgeError if the files never were usable."""
         self.refresh()

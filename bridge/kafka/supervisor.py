@@ -8,10 +8,9 @@ import contextlib
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import structlog
 
@@ -33,6 +32,8 @@ from bridge.kafka.topic_metadata import EARLIEST, Topic
 from bridge.model import Log
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +76,22 @@ class Supervisor:
         on_rebuild: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._settings = settings
+        # What no broker has accepted yet.
+        self._next: tuple[Kafka, Credentials] | None = None
+        self._next_tried_at = -math.inf
+        self._next_fault: str | None = None
         self._on_rebuild = on_rebuild
         self.on_refusal: Callable[[str], None] = lambda _: None
         self.on_throttle: Callable[[float], None] = lambda _: None
         self._required = frozenset(topics)
         self._wanted = frozenset(settings.with_dead_letters(tuple(topics)))
         self._credentials = Credentials(settings)
-        self._connect = connect or partial(Producer.open, credentials=self._credentials)
-        self._describe_configs = describe_configs or partial(
-            admin.describe_configs, credentials=self._credentials
-        )
+        self._connect = connect or self._open_producer
+        self._describe_configs = describe_configs or self._read_configs
         self._timing = timing
         self._topics: dict[str, Topic] = {}
+        self._looked_for: frozenset[str] = frozenset()
+        self._looked = asyncio.Event()
         self._logs: dict[str, Log] = {}
         self._missing: frozenset[str] = frozenset()
         self._denied: dict[str, str] = {}  # topic -> the operations to allow
@@ -119,10 +124,52 @@ class Supervisor:
     def start(self) -> None:
         """Connect in the background, for as long as it takes."""
         self._task = asyncio.create_task(self._run(), name="kafka supervisor")
-        files, tokens = self._credentials.files, self._credentials.tokens
-        if files is not None:
-            following = follow(self._settings, files, self._timing.probe, tokens)
+        if self._credentials.files is not None:
+            following = follow(
+                lambda: (self._settings, self._credentials.tokens),
+                self._credentials.files,
+                self._timing.probe,
+            )
             self._renewal = asyncio.create_task(following, name="kafka TLS files")
+
+    async def use(self, settings: Kafka, topics: Sequence[str]) -> None:
+        """Go on with other topics, and with other credentials once a broker accepts them.
+
+        Returns as soon as the topics were looked for, or cannot be in the time of a request.
+        """
+        self._required = frozenset(topics)
+        self._wanted = frozenset(settings.with_dead_letters(tuple(topics)))
+        if self._credentials.files is not None:
+            self._credentials.files.use(settings.security.tls)
+        self._forget_next()
+        if settings.security.sasl == self._settings.security.sasl:
+            self._settings = settings
+        else:
+            self._next = settings, self._credentials.anew(settings)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(settings.publish_timeout_seconds):
+                while self._wanted - self._looked_for:
+                    self._looked.clear()
+                    await self._looked.wait()
+
+    def _forget_next(self) -> None:
+        if self._next is not None:
+            self._next[1].close()
+        self._next, self._next_tried_at, self._next_fault = None, -math.inf, None
+
+    def _credentials_for(self, settings: Kafka) -> Credentials:
+        if self._next is not None and self._next[0] is settings:
+            return self._next[1]
+        return self._credentials
+
+    async def _open_producer(self, settings: Kafka) -> Producer:
+        return await Producer.open(settings, credentials=self._credentials_for(settings))
+
+    async def _read_configs(
+        self, settings: Kafka, topics: Mapping[str, Topic]
+    ) -> list[TopicDescription]:
+        credentials = self._credentials_for(settings)
+        return await admin.describe_configs(settings, topics, credentials=credentials)
 
     async def stop(self, seconds: float) -> None:
         """Flush and disconnect, within the time; what is left then ends with the process."""
@@ -211,17 +258,23 @@ class Supervisor:
     async def _run(self) -> None:
         while True:
             producer = await self._open()
-            producer.on_throttle = self._throttled
-            self._producer = producer
-            self.generation += 1
-            self._connected.set()
-            self.reachable = True
+            self._hand_out(producer)
             log.info("connected to Kafka")
-            await self._watch(producer)
+            while (successor := await self._watch(producer)) is not None:
+                self._hand_out(successor)
+                self._wind_down(producer)
+                producer = successor
             cause = producer.failed.result()
             self._on_rebuild(word_of(cause))
             log.warning("replacing the producer", cause=word_of(cause), error=explained(cause))
             self._wind_down(producer)
+
+    def _hand_out(self, producer: Producer) -> None:
+        producer.on_throttle = self._throttled
+        self._producer = producer
+        self.generation += 1
+        self._connected.set()
+        self.reachable = True
 
     def _throttled(self, seconds: float) -> None:
         self.on_throttle(seconds)
@@ -253,31 +306,59 @@ class Supervisor:
             log.warning("cannot reach Kafka", servers=servers, error=reason)
 
     async def _attempt(self) -> Producer:
-        producer = await self._connect(self._settings)
+        """Connect once; with new credentials, or else with those in use."""
+        if self._next is not None:
+            successor = await self._successor(*self._next)
+            if successor is not None:
+                return successor
+        return await self._attempt_with(self._settings)
+
+    async def _successor(self, settings: Kafka, credentials: Credentials) -> Producer | None:
+        """A producer with new credentials, which are then in use; None if it cannot be had."""
+        self._next_tried_at = time.monotonic()
         try:
-            async with asyncio.timeout(self._settings.publish_timeout_seconds):
-                await self._describe_topics(producer)
+            producer = await self._attempt_with(settings)
+        except Exception as exc:  # noqa: BLE001 -- whatever it is, there are the former ones
+            fault = reason_of(exc)
+            if fault != self._next_fault:
+                what = "connections with new credentials fail; former ones in use"
+                log.error(what, error=fault)  # noqa: TRY400 -- a fault of the settings
+            self._next_fault = fault
+            return None
+        if self._next == (settings, credentials):  # and not changed again meanwhile
+            self._credentials.close()
+            self._next, self._settings, self._credentials = None, settings, credentials
+            log.info("new credentials are in use")
+        return producer
+
+    async def _attempt_with(self, settings: Kafka) -> Producer:
+        producer = await self._connect(settings)
+        try:
+            async with asyncio.timeout(settings.publish_timeout_seconds):
+                await self._describe_topics(producer, settings)
         except BaseException:
             await producer.abandon()
             raise
         return producer
 
-    async def _describe_topics(self, producer: Producer) -> None:
-        self._topics = await producer.track(self._wanted)
-        missing = self._wanted - self._topics.keys()
-        if missing and self._settings.create_topics.enabled:
-            await create_topics(self._settings, missing, self._credentials)
-            self._topics = await producer.track(self._wanted)
-            missing = self._wanted - self._topics.keys()
+    async def _describe_topics(self, producer: Producer, settings: Kafka) -> None:
+        wanted = self._wanted
+        self._topics = await producer.track(wanted)
+        missing = wanted - self._topics.keys()
+        if missing and settings.create_topics.enabled:
+            await create_topics(settings, missing, self._credentials_for(settings))
+            self._topics = await producer.track(wanted)
+            missing = wanted - self._topics.keys()
         for topic in sorted(missing - self._missing):
-            command = creation_command(self._settings, topic)
+            command = creation_command(settings, topic)
             log.error("topic is missing", topic=topic, create_it_with=command)
-        self._missing = missing
+        self._missing, self._looked_for = missing, wanted
+        self._looked.set()
         await self.losses.compare(self._topics, producer.offsets)
         logs = {name: _log_of(topic) for name, topic in self._topics.items()}
         self._logs = {name: each for name, each in logs.items() if each is not None}
         self._log_denials()
-        await self._update_descriptions()
+        await self._update_descriptions(settings)
         self._settle_readiness(missing & self._required)
 
     def _log_denials(self) -> None:
@@ -303,19 +384,19 @@ class Supervisor:
             self.ready = True
             log.info("ready")
 
-    async def _update_descriptions(self) -> None:
+    async def _update_descriptions(self, settings: Kafka) -> None:
         """Say of each topic once what is at risk; again if that changes."""
         told = {name: topic for name, topic in self._topics.items() if not topic.denied}
         due = {name: topic for name, topic in told.items() if self._is_due(topic)}
         if not due:
             return
-        for described in await self._describe_configs(self._settings, due):
+        for described in await self._describe_configs(settings, due):
             name = described.topic.name
             known = self._descriptions.get(name)
             if described.unanswered and known is not None and known.topic.id == described.topic.id:
                 continue  # what is known is better than nothing, and they are read again soon
             if known != described:
-                log_warnings(described, self._settings.durability)
+                log_warnings(described, settings.durability)
             self._descriptions[name] = described
             self._described_at[name] = time.monotonic()
 
@@ -332,24 +413,31 @@ class Supervisor:
     def _withheld(self) -> bool:
         """Whether `durability: require` keeps it from being ready."""
         return self._settings.durability == "require" and any(
-            self._descriptions[topic].at_risk for topic in self._required
+            topic not in self._descriptions or self._descriptions[topic].at_risk
+            for topic in self._required
         )
 
     # --- watching ------------------------------------------------------------------------
 
-    async def _watch(self, producer: Producer) -> None:
-        """Keep the knowledge of the cluster fresh; return when a replacement is due."""
+    async def _watch(self, producer: Producer) -> Producer | None:
+        """Keep the knowledge of the cluster fresh; return when a replacement is due.
+
+        That is a successor with new credentials, if there is one.
+        """
         probed_at = time.monotonic()
         while not producer.failed.done():
             await asyncio.wait({producer.failed}, timeout=self._timing.watch)
+            now = time.monotonic()
             if producer.oldest_seconds() > self._settings.publish_timeout_seconds:
                 self.give_up(producer, producer.why_stalled())
-            elif time.monotonic() - probed_at > self._probe_interval():
-                probe = asyncio.create_task(self._probe(producer))
-                either: set[asyncio.Future[Any]] = {probe, producer.failed}
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                probe.cancel()  # if it is not done: nothing more is to be learnt of this one
+            elif self._next is not None and now - self._next_tried_at > self._timing.probe:
+                successor = await _unless_failed(producer, self._successor(*self._next))
+                if successor is not None:
+                    return successor
+            elif now - probed_at > self._probe_interval() or self._wanted - self._looked_for:
+                await _unless_failed(producer, self._probe(producer))
                 probed_at = time.monotonic()
+        return None
 
     def _probe_interval(self) -> float:
         settled = self.ready and not self._missing and not self._denied
@@ -360,7 +448,7 @@ class Supervisor:
         try:
             async with asyncio.timeout(self._settings.publish_timeout_seconds):
                 if producer.throttled or await producer.refresh():
-                    await self._describe_topics(producer)
+                    await self._describe_topics(producer, self._settings)
                 elif not producer.throttled:
                     self.give_up(producer, "no broker answers")
         except Exception as exc:  # noqa: BLE001 -- a new producer costs less than a doubt
@@ -382,6 +470,17 @@ class Supervisor:
                 await asyncio.wait(list(producer.in_flight), timeout=left)
         finally:
             await producer.abandon()
+
+
+async def _unless_failed(producer: Producer, work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work returns; None if the producer fails first: no more is to be learnt of it."""
+    task = asyncio.create_task(work)
+    either: set[asyncio.Future[Any]] = {task, producer.failed}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
 
 
 def _log_of(topic: Topic) -> Log | None:

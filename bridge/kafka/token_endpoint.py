@@ -3,6 +3,7 @@
 Neither the client's secret nor a token is ever part of what is said; no body of an answer is.
 """
 
+import asyncio
 import base64
 import json
 import re
@@ -62,11 +63,13 @@ class TokenEndpoint:
         """A new token, within FETCH_SECONDS. Raises BridgeError, which says what to fix."""
         shown = Masked([self.secret.get_secret_value()])
         form = {"grant_type": "client_credentials"} | ({"scope": self.scope} if self.scope else {})
+        # On a thread: the system's CAs take tens of milliseconds, in which nothing else would run.
+        trusted = await asyncio.to_thread(trusting, self.ca_file, _CA_SETTING)
         answer = await post(
             self.url,
             urlencode(form).encode(),
             headers={**_HEADERS, "Authorization": f"Basic {self._basic()}"},
-            trusted=trusting(self.ca_file, _CA_SETTING),
+            trusted=trusted,
             ca_setting=_CA_SETTING,
             seconds=FETCH_SECONDS,
             max_bytes=MAX_ANSWER_BYTES,

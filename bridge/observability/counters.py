@@ -70,6 +70,11 @@ class _Family(Generic[Series]):
             self._series[key] = self._new()
         return self._series[key]
 
+    def remove(self, first: str) -> None:
+        """Drop every series whose first label has this value."""
+        for key in [key for key in self._series if key[0] == first]:
+            del self._series[key]
+
 
 class Counter(_Family[Count]):
     """A counter; its name is without `_total`."""

@@ -32,7 +32,7 @@ OWN_AT_ONCE = 20
 MAX_LINE_BYTES = 16 * 1024
 # Characters of each text, and entries of each list, in a line that is longer: as many as fit.
 CLIPPED_TO = (8192, 1024, 64)
-KEPT_ALWAYS = ("event", "logger", "level", "timestamp")
+FIRST = ("timestamp", "level", "event", "logger")  # what is read first, and kept of every line
 
 
 def configure(level: str, form: Format) -> LogWriter | None:
@@ -43,37 +43,80 @@ def configure(level: str, form: Format) -> LogWriter | None:
     Our own lines do not pass through the standard library, which would cost a small request a
     sixth of its time; they look the same.
     """
-    level = level.upper()
-    shared: list[Processor] = [
-        structlog.stdlib.add_logger_name,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    renderers = _renderers(form)
-    ours = [_json_line] if form == "json" else [*shared, *renderers, _encoded]
     writer, file, handler = _outlet()
+    _Logger.filter_at(level)
     structlog.configure(
-        processors=[OwnRepeats(), *ours],
+        processors=[OwnRepeats(), *_own_processors(form)],
         logger_factory=structlog.BytesLoggerFactory(file),
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=_Logger,
         # For speed; a command for people needs none, and leaves the process as it was.
         cache_logger_on_first_use=form == "json",
     )
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
-        )
+    handler.setFormatter(_formatter(form))
+    logging.basicConfig(handlers=[handler], force=True)
+    _set_library_levels(level)
+    handler.addFilter(_is_news)
+    # With the brokers down aiokafka writes some forty lines a second.
+    handler.addFilter(LibraryRepeats())
+    return writer
+
+
+def reconfigure(level: str, form: Format) -> None:
+    """Change what `configure` has set, for every logger that there is; rates go on as they were."""
+    _Logger.filter_at(level)
+    # structlog's loggers share this list, and keep it once they are in use.
+    structlog.get_config()["processors"][1:] = _own_processors(form)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_formatter(form))
+    _set_library_levels(level)
+
+
+class _Logger(structlog.make_filtering_bound_logger("info")):  # type: ignore[misc]
+    """Of the class that structlog has for a level, which can be changed: loggers keep theirs."""
+
+    @classmethod
+    def filter_at(cls, level: str) -> None:
+        cls.__bases__ = (structlog.make_filtering_bound_logger(level),)
+
+
+_SHARED: list[Processor] = [
+    structlog.stdlib.add_logger_name,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def _own_processors(form: Format) -> list[Processor]:
+    return [_json_line] if form == "json" else [*_SHARED, *_renderers(form), _encoded]
+
+
+def _formatter(form: Format) -> logging.Formatter:
+    """What makes a line of one of the standard library's records."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *_renderers(form),
+        ],
     )
-    logging.basicConfig(handlers=[handler], level=level, force=True)
+
+
+def _set_library_levels(level: str) -> None:
+    logging.root.setLevel(level.upper())
     # Starts, stops and requests of our own are ours to tell.
     for library in ("uvicorn", "httpx2"):
         logging.getLogger(library).setLevel("WARNING")
     # At debug it writes its requests, and the one that logs in holds the password.
     logging.getLogger("aiokafka.conn").setLevel(max(logging.INFO, logging.root.level))
-    # With the brokers down aiokafka writes some forty lines a second.
-    handler.addFilter(LibraryRepeats())
-    return writer
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line is not aiokafka's on a fault that we tell ourselves, with what to do.
+
+    What it did not expect has a traceback.
+    """
+    is_aiokafka = record.name.partition(".")[0] == "aiokafka"
+    return not is_aiokafka or bool(record.exc_info) or logging.root.level <= logging.DEBUG
 
 
 def straight(
@@ -81,17 +124,14 @@ def straight(
 ) -> Callable[[dict[str, Any]], None] | None:
     """Writes lines of level info past structlog, which takes twice as long for the same line.
 
-    A line begins with its fields and has its `event` and `logger`. None if there are to be none, or
-    they are for people.
+    A line has its `event` and `logger`. None if there are to be none, or they are for people.
     """
     if writer is None or form != "json" or logging.getLevelName(level.upper()) > logging.INFO:
         return None
     write_line = writer.write_line
 
     def write(line: dict[str, Any]) -> None:
-        line["level"] = "info"
-        line["timestamp"] = datetime.now(UTC)
-        write_line(_dumps(line) + b"\n")
+        write_line(_dumps(_ordered("info", line)) + b"\n")
 
     return write
 
@@ -177,6 +217,7 @@ def _renderers(form: Format) -> list[Processor]:
     if form == "json":
         return [
             structlog.processors.format_exc_info,
+            lambda _, __, line: {name: line[name] for name in FIRST} | dict(line),
             structlog.processors.JSONRenderer(serializer=lambda line, **_: _dumps(line).decode()),
         ]
     return [
@@ -192,9 +233,12 @@ def _json_line(logger: Any, method: str, line: structlog.typing.EventDict) -> by
     if "exc_info" in line:
         line = structlog.processors.format_exc_info(logger, method, line)
     line["logger"] = logger.name
-    line["level"] = method
-    line["timestamp"] = datetime.now(UTC)
-    return _dumps(line)
+    return _dumps(_ordered(method, line))
+
+
+def _ordered(level: str, line: Mapping[str, Any]) -> dict[str, Any]:
+    """The line with what is read first at its beginning: cheaply, since each request has one."""
+    return {"timestamp": datetime.now(UTC), "level": level, "event": line["event"], **line}
 
 
 def _dumps(line: Mapping[str, Any]) -> bytes:
@@ -206,7 +250,7 @@ def _dumps(line: Mapping[str, Any]) -> bytes:
         written = _written({name: _clipped(value, limit) for name, value in line.items()})
     if len(written) <= MAX_LINE_BYTES:
         return written
-    kept = {name: _clipped(line[name], CLIPPED_TO[-1]) for name in KEPT_ALWAYS if name in line}
+    kept = {name: _clipped(line[name], CLIPPED_TO[-1]) for name in FIRST if name in line}
     return _written(kept | {"clipped": True})
 
 

@@ -1,6 +1,8 @@
 """The metrics of one process, in a registry of its own; docs/metrics.md describes each."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import ClassVar, Protocol
 
@@ -27,6 +29,7 @@ Snapshot = list[tuple[str, str, str, list[tuple[str, dict[str, str], float]]]]
 CODES = (200, 400, 401, 403, 405, 408, 411, 413, 415, 500, 503)
 NO_ENDPOINT = "-"  # the label of requests that reach no endpoint, which none can be named
 CODES_ELSEWHERE = (400, 404, 408, 431, 500, 501)
+RELOAD_RESULTS = RELOADED, REFUSED = ("success", "refused")
 RESTART_CAUSES = EXITED, KILLED, HUNG = ("exited", "killed", "hung")
 MAX_NAMED_STATUSES = 10  # of those that are not known, for each endpoint
 
@@ -83,6 +86,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
+        self._of_endpoints: list[Counter | Histogram] = []
         ProcessCollector(registry=self.registry)
         self._make_traffic()
         self._make_sizes()
@@ -219,6 +223,7 @@ class Metrics:
         self.dropped_log_lines = self._counter(
             "dropped_log_lines", "Lines of the log that could not be written in time."
         ).labels()
+        self._make_reloads()
         self._make_processes()
         build = Info("sms_bridge_build", "What runs, by version.", registry=self.registry)
         build.info(dict(VERSIONS))
@@ -239,6 +244,34 @@ class Metrics:
         """Show how many processes serve, and how many are to."""
         self._processes.set(processes)
         self._processes_configured.set(configured)
+
+    def _make_reloads(self) -> None:
+        self._reloads = self._counter(
+            "config_reloads", "Times that the configuration was read again, by result.", "result"
+        )
+        self._reload_successful = self._gauge(
+            "config_last_reload_successful",
+            "Whether the configuration is in use that was read last.",
+        )
+        self._reloaded_at = self._gauge(
+            "config_last_reload_success_timestamp_seconds",
+            "When the configuration in use was read, in Unix time.",
+        )
+        for result in RELOAD_RESULTS:
+            self._reloads.labels(result)
+        self._reload_successful.set(1)
+        self._reloaded_at.set_to_current_time()
+
+    def reloads_nothing(self) -> None:
+        """For a process that only adds up what others measure: the time is theirs."""
+        self._reloaded_at.set(math.inf)
+
+    def reloaded(self, result: str) -> None:
+        """Count a reload, by one of RELOAD_RESULTS."""
+        self._reloads.labels(result).inc()
+        self._reload_successful.set(result == RELOADED)
+        if result == RELOADED:
+            self._reloaded_at.set_to_current_time()
 
     # --- what is looked at when it is asked for ------------------------------------------
 
@@ -277,6 +310,13 @@ class Metrics:
         """Count a producer that is replaced."""
         self._rebuilds.labels(cause).inc()
 
+    def forget(self, endpoint: str) -> None:
+        """Show an endpoint no more that has been removed: what stays at its value looks silent."""
+        for family in self._of_endpoints:
+            family.remove(endpoint)
+        with suppress(KeyError):
+            self.oldest_unlisted.remove(endpoint)
+
     def exposition(self) -> bytes:
         """Everything, in the Prometheus text format (CONTENT_TYPE)."""
         return generate_latest(self.registry)
@@ -296,14 +336,19 @@ class Metrics:
     # --- kinds ---------------------------------------------------------------------------
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
-        return Counter(f"sms_bridge_{name}", what, labels, self.registry)
+        counter = Counter(f"sms_bridge_{name}", what, labels, self.registry)
+        if labels[:1] == ("endpoint",):
+            self._of_endpoints.append(counter)
+        return counter
 
     def _gauge(self, name: str, what: str, *labels: str) -> Gauge:
         return Gauge(f"sms_bridge_{name}", what, labels, registry=self.registry)
 
     def _histogram(self, name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
         """One that every endpoint has a share of."""
-        return Histogram(f"sms_bridge_{name}", what, ("endpoint",), buckets, self.registry)
+        histogram = Histogram(f"sms_bridge_{name}", what, ("endpoint",), buckets, self.registry)
+        self._of_endpoints.append(histogram)
+        return histogram
 
 
 _IN_FLIGHT = {"posts": "POSTs", "bytes": "Bytes of bodies", "states": "States"}
@@ -330,11 +375,9 @@ class EndpointMetrics:
         self.endpoint = endpoint
         self._all_requests = metrics.requests
         self._requests = {code: metrics.requests.labels(endpoint, code) for code in CODES}
-        self._states = {
-            (status, result): metrics.states.labels(endpoint, status, result)
-            for status in (*statuses, OTHER_STATUS)
-            for result in Result
-        }
+        self._all_states = metrics.states
+        self._states: dict[tuple[str, Result], Count] = {}
+        self.know((*statuses, OTHER_STATUS))
         self._listed = metrics.ids.labels(endpoint, "yes")
         self._unlisted = metrics.ids.labels(endpoint, "no")
         self._dead_letters = {
@@ -360,6 +403,13 @@ class EndpointMetrics:
         self._future_times = metrics.future_times.labels(endpoint)
         self._receipt_delay = metrics.receipt_delay.labels(endpoint)
         self.lost_bodies = metrics.lost_bodies.labels(endpoint)
+
+    def know(self, statuses: Iterable[str]) -> None:
+        """Count these words by themselves from now on."""
+        for status in statuses:
+            for result in Result:
+                labels = self.endpoint, status, result
+                self._states[status, result] = self._all_states.labels(*labels)
 
     def answered(self, status: int, seconds: float | None) -> None:
         """Count an answer; `seconds` it took, if the body was read."""

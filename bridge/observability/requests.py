@@ -4,6 +4,7 @@ An observer is called once, when the answer is known and before it is sent. What
 answer stands as it is.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from bridge.clip import ID_CHARACTERS, beginning, clipped
+from bridge.clip import ID_CHARACTERS, beginning, clipped, printable
 from bridge.errors import DocumentError
 from bridge.model import MAX_LISTED_CHARACTERS, Form, Outcome, Result, Trace
 from bridge.observability.metrics import EndpointMetrics
@@ -26,6 +27,7 @@ from bridge.ratelimit import Repeats
 log = structlog.get_logger(__name__)
 
 MAX_IDS_BYTES = 4 * 1024  # in one line, as JSON has them: a traceback finds room beside them
+PATH_CHARACTERS = 200  # of one that no endpoint has
 LINES_PER_SECOND = 0.1  # of requests that are refused for one reason
 LINES_AT_ONCE = 5
 
@@ -203,13 +205,14 @@ class RequestLog:
 
     The ids that were not listed are all written, in as many lines as they need: what is to be asked
     of the provider once it has given up. The rate of refusals does not hold them back.
-    `write_info` writes the lines of level info, where there is a shorter way for them.
+    `write_info` writes the lines of level info, where there is a shorter way for them; it may be
+    changed.
     """
 
-    def __init__(self, endpoint: str | None, write_info: WriteInfo | None = None) -> None:
+    def __init__(self, endpoint: str, write_info: WriteInfo | None = None) -> None:
         self._endpoint = endpoint
         self._log = log.bind(endpoint=endpoint)
-        self._write_info = write_info
+        self.write_info = write_info
         self._repeats = Repeats(per_second=LINES_PER_SECOND, burst=LINES_AT_ONCE)
 
     def __call__(self, request: Request) -> None:
@@ -258,9 +261,9 @@ class RequestLog:
             fields["peer"], fields["client"] = request.peer, request.client
         if _is_remarkable(request):
             self._log.warning("request", **fields)
-        elif self._write_info is not None:
+        elif self.write_info is not None:
             fields["event"], fields["logger"] = "request", __name__
-            self._write_info(fields)
+            self.write_info(fields)
         else:
             self._log.info("request", **fields)
 
@@ -285,6 +288,8 @@ def _is_remarkable(request: Request) -> bool:
 
 def _add_refusal(fields: dict[str, Any], request: Request) -> None:
     fields["reason"] = request.reason
+    if request.disposition is Disposition.NOT_FOUND:
+        fields["path"] = _path_of(request.scope)
     for name in ("credentials", "coding", "declared_bytes", "detail"):
         if getattr(request, name) is not None:
             fields[name] = getattr(request, name)
@@ -295,6 +300,13 @@ def _add_refusal(fields: dict[str, Any], request: Request) -> None:
         fields["dead_letter"] = dead_letter.result.value if dead_letter is not None else "none"
     if request.exception is not None:
         fields["exc_info"] = request.exception
+
+
+def _path_of(scope: Mapping[str, Any]) -> str:
+    """The path, without what may be a token: a query, or one that was mistyped."""
+    path: str = scope["path"]
+    shown = re.split("[?&=;]", path, maxsplit=1)[0][:PATH_CHARACTERS]
+    return printable(shown) + "…" * (shown != path)
 
 
 def _add_remarkable(fields: dict[str, Any], request: Request, receipt: Receipt) -> None:
@@ -334,6 +346,7 @@ class RequestMetrics:
 
     def __init__(self, metrics: EndpointMetrics) -> None:
         self._metrics = metrics
+        self.know = metrics.know
         self._redelivery = Redelivery()
         metrics.watch_unlisted(self._redelivery.oldest_seconds)
 

@@ -22,7 +22,7 @@ _MERGES: Final[dict[str, _Merge]] = {
     "sms_bridge_oldest_unlisted_seconds": max,
     "sms_bridge_processes_configured": max,
     "sms_bridge_config_last_reload_successful": min,
-    "sms_bridge_config_last_reload_success_timestamp_seconds": min,
+    "sms_bridge_config_last_reload_success_timestamp_seconds": max,
     "process_max_fds": min,  # of the process that may have fewest,
     "process_open_fds": max,  # and of the one that has most
     "process_start_time_seconds": min,
@@ -39,6 +39,7 @@ class Totals(Metrics):
     def __init__(self, workers: int) -> None:
         super().__init__()
         self.serving(0, configured=workers)  # it does not serve itself
+        self.reloads_nothing()
         self._latest: dict[int, Snapshot] = {}
         self._ended: Snapshot = []
 
@@ -54,9 +55,30 @@ class Totals(Metrics):
 
     def exposition(self) -> bytes:
         """Everything, in the Prometheus text format (CONTENT_TYPE)."""
+        latest = list(self._latest.values())
+        endpoints = set[str]().union(*map(_endpoints, latest))
+        ended = _of(endpoints, self._ended) if latest else self._ended
         registry = CollectorRegistry()
-        registry.register(_Shown([self.snapshot(), *self._latest.values(), self._ended]))
+        registry.register(_Shown([self.snapshot(), *latest, ended]))
         return generate_latest(registry)
+
+
+def _endpoints(snapshot: Snapshot) -> set[str]:
+    """The endpoints that a process serves."""
+    return {
+        labels["endpoint"]
+        for _, _, _, samples in snapshot
+        for _, labels, _ in samples
+        if "endpoint" in labels
+    }
+
+
+def _of(endpoints: set[str], snapshot: Snapshot) -> Snapshot:
+    """A snapshot without endpoints that nobody serves any more: they would look silent."""
+    return [
+        (name, kind, what, [s for s in samples if s[1].get("endpoint") in {None, *endpoints}])
+        for name, kind, what, samples in snapshot
+    ]
 
 
 class _Shown(Collector):

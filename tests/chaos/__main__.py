@@ -2,14 +2,15 @@
 
 import argparse
 import asyncio
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
-from tests.chaos.check import Verdict
-from tests.chaos.faults import FAULTS
+from tests.chaos.check import Verdict, statuses
+from tests.chaos.faults import FAULTS, kinds
 from tests.chaos.rig import Settings, new_cluster
 from tests.chaos.run import run
 
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     click.echo(text, nl=False)
     if options.report:
         options.report.write_text("\n".join(verdict.log) + f"\n\n{text}")
+    if options.json:
+        options.json.write_text(report(verdict, settings))
     return 0 if verdict.holds else 1
 
 
@@ -44,6 +47,18 @@ def render(verdict: Verdict) -> Iterable[str]:
     for finding in verdict.findings:
         yield f"{'holds ' if finding.holds else 'BROKEN'}  {finding.name}: {finding.detail}"
     yield "PASSED" if verdict.holds else "FAILED"
+
+
+def report(verdict: Verdict, settings: Settings) -> str:
+    """As JSON: the run, and of each invariant whether it was satisfied, violated or unchecked."""
+    run_of = {
+        "seed": settings.seed,
+        "seconds": settings.seconds,
+        "nodes": settings.nodes,
+        "faults": settings.faults or sorted(kind.name for kind in kinds(settings)),
+    }
+    said = {"run": run_of, "invariants": statuses(verdict.findings)}
+    return json.dumps(said, indent=2) + "\n"
 
 
 def _kinds(text: str) -> tuple[str, ...]:
@@ -75,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"some kinds only, with commas between: {', '.join(FAULTS)}",
     )
     parser.add_argument("--report", type=Path, help="write the report to this file as well")
+    parser.add_argument(
+        "--json", type=Path, help="write what became of each invariant to this file, as JSON"
+    )
     return parser
 
 

@@ -7,9 +7,10 @@ figures; the report may quote those.
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from operator import attrgetter
 from statistics import median
+from typing import Any
 
 from confluent_kafka import Message
 
@@ -20,6 +21,7 @@ from tests.chaos.reader import read
 from tests.chaos.rig import Rig
 from tests.chaos.sentinel import Stall, stalled_seconds
 from tests.contract.events import check
+from tests.invariants import CHAOS, INVARIANTS
 from tests.support.topics import headers_of
 
 LEEWAY_SECONDS = 0.5
@@ -34,27 +36,40 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One invariant: whether it holds, and what was seen."""
+    """What was required: whether it holds, and what was seen.
+
+    `seen` tells whether there was anything to judge: what holds of nothing proves nothing.
+    """
 
     name: str
     holds: bool
     detail: str
+    seen: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """What the independent client has read: how often each event id, and the letters' keys."""
+    """What the independent client has read: how often each event id, and the letters' keys.
+
+    `partitions` are those of the events, by key.
+    """
 
     events: Mapping[str, int]
     letters: Mapping[str, int]
     unreadable: int
+    partitions: Mapping[bytes, frozenset[int]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, bootstrap_servers: str, topic: str, dead_letters: str) -> "Topics":
-        ids = Counter(_event_id(record) for record in read(bootstrap_servers, topic))
+        ids: Counter[str] = Counter()
+        partitions: dict[bytes, set[int]] = {}
+        for record in read(bootstrap_servers, topic):
+            ids[_event_id(record)] += 1
+            partitions.setdefault(record.key() or b"", set()).add(record.partition() or 0)
         letters = Counter(_key(record) for record in read(bootstrap_servers, dead_letters))
         unreadable = ids.pop("", 0)
-        return cls(ids, letters, unreadable)
+        places = {key: frozenset(numbers) for key, numbers in partitions.items()}
+        return cls(ids, letters, unreadable, places)
 
     @property
     def records(self) -> int:
@@ -151,6 +166,8 @@ def judge(rig: Rig, load: Load, facts: Facts, stalls: Sequence[Stall]) -> Verdic
     limit = rig.settings.publish_timeout_seconds + LEEWAY_SECONDS
     findings = (
         _missing(load, facts.audits),
+        _each_state(load, facts.audits),
+        _one_partition(facts.audits),
         _strangers(rig.journal, load, facts.audits),
         _reposted(facts),
         _probe(facts),
@@ -179,6 +196,38 @@ def _missing(load: Load, audits: Sequence[Audit]) -> Finding:
     )
 
 
+def _each_state(load: Load, audits: Sequence[Audit]) -> Finding:
+    """An acknowledged id with several states has as many events: none stands for another."""
+    counted, short = 0, []
+    for promise in load.expected():
+        due = [a for a in audits if a.counts(promise) and len({*promise.event_ids}) > 1]
+        counted += bool(due)
+        if not all(audit.kept(promise) for audit in due):
+            short.append(promise.id_sms)
+    return Finding(
+        "states of one id, each with its event",
+        not short,
+        f"{len(short)} of {counted} with fewer{_some(short)}",
+        seen=counted > 0,
+    )
+
+
+def _one_partition(audits: Sequence[Audit]) -> Finding:
+    counted = {key for audit in audits for key in audit.topics.partitions}
+    scattered = sorted(
+        key.decode(errors="replace")
+        for audit in audits
+        for key, numbers in audit.topics.partitions.items()
+        if len(numbers) > 1
+    )
+    return Finding(
+        "one partition per message",
+        not scattered,
+        f"{len(scattered)} of {len(counted)} in several{_some(scattered)}",
+        seen=bool(counted),
+    )
+
+
 def _strangers(journal: Journal, load: Load, audits: Sequence[Audit]) -> Finding:
     """Nothing is answered, and nothing is in Kafka, that was not posted."""
     known = {event_id for promise in load.expected() for event_id in promise.event_ids}
@@ -190,13 +239,17 @@ def _strangers(journal: Journal, load: Load, audits: Sequence[Audit]) -> Finding
         not foreign and not unknown and not unreadable,
         f"{len(foreign)} ids answered, {len(unknown)} events and {unreadable} "
         f"unreadable records in Kafka{_some(foreign + unknown)}",
+        seen=bool(found),
     )
 
 
 def _reposted(facts: Facts) -> Finding:
     left = facts.still_unacknowledged
     return Finding(
-        "the unacknowledged, posted again", left == 0, f"{left} of {facts.reposted} left"
+        "the unacknowledged, posted again",
+        left == 0,
+        f"{left} of {facts.reposted} left",
+        seen=facts.reposted > 0,
     )
 
 
@@ -214,6 +267,7 @@ def _recoveries(facts: Facts) -> Finding:
         "recovery after every fault",
         not stuck,
         f"{len(stuck)} of {len(facts.recoveries)} without{_some(stuck)}",
+        seen=bool(facts.recoveries),
     )
 
 
@@ -275,6 +329,23 @@ def _growth(life: list[Sample]) -> int:
 
 def _some(ids: Sequence[str]) -> str:
     return f": {', '.join(ids[:SHOWN])}{', ...' if len(ids) > SHOWN else ''}" if ids else ""
+
+
+def statuses(findings: Sequence[Finding]) -> dict[str, dict[str, Any]]:
+    """Of each invariant by name: satisfied, violated or unchecked, and the findings on it."""
+    told = {}
+    for invariant in INVARIANTS:
+        mine = [f for f in findings if invariant.name in CHAOS.get(f.name, ())]
+        if any(not finding.holds for finding in mine):
+            status = "violated"
+        else:
+            status = "satisfied" if any(finding.seen for finding in mine) else "unchecked"
+        told[invariant.name] = {
+            "invariant": invariant.says,
+            "status": status,
+            "findings": [asdict(finding) for finding in mine],
+        }
+    return told
 
 
 # --- the report --------------------------------------------------------------------------

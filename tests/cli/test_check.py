@@ -84,7 +84,7 @@ def test_to_trust_everybody_as_a_proxy_is_a_warning(tmp_path: Path, network: str
 
 
 def test_a_good_configuration_is_summed_up(tmp_path: Path) -> None:
-    file = config(tmp_path, auth="{tokens: [secret]}")
+    file = config(tmp_path, auth="{tokens: [a-token-of-a-test]}")
 
     result = run("--config", file)
 
@@ -102,6 +102,19 @@ def test_an_open_endpoint_is_a_warning(tmp_path: Path) -> None:
 
     assert result.exit_code == 0
     assert result.stderr.startswith("warning: endpoint main: auth is none")
+
+
+def test_a_token_that_is_short_is_a_warning(tmp_path: Path) -> None:
+    """Of sixteen characters it is none; the token itself is never shown."""
+    short = run("--config", config(tmp_path, auth="{tokens: [0123456789abcdef, 0123456789abcde]}"))
+    enough = run("--config", config(tmp_path, auth="{tokens: [0123456789abcdef]}"))
+
+    assert (short.exit_code, enough.exit_code) == (0, 0)
+    assert short.stderr.splitlines() == [
+        "warning: endpoint main: a token has fewer than 16 characters: it can be guessed"
+    ]
+    assert "0123456789abcde" not in short.output
+    assert enough.stderr == ""
 
 
 def test_a_password_in_the_clear_is_a_warning(tmp_path: Path) -> None:
@@ -160,7 +173,7 @@ def test_a_word_that_means_something_else_than_the_built_in_one_is_a_warning(
     tmp_path: Path,
 ) -> None:
     settings = configuration("kafka:9092", "t")
-    settings["endpoints"][0]["auth"] = {"tokens": ["secret"]}
+    settings["endpoints"][0]["auth"] = {"tokens": ["a-token-of-a-test"]}
     settings["events"]["statuses"] = {
         "expired": {"outcome": "delivered"},
         "deliver": {"final": True, "outcome": "delivered"},

@@ -196,8 +196,10 @@ def test_nothing_found_says_where_it_was_looked_for(config: str, topic: str) -> 
     assert f"; {topic}.rejected 4 partitions, 2 offsets" in read
 
 
-def test_an_id_is_needed(config: str) -> None:
-    assert run("--config", config).exit_code == 2
+@pytest.mark.parametrize("ids", [[], [""], ["3234", ""]])
+def test_an_id_is_needed(config: str, ids: list[str]) -> None:
+    """Nor an empty one, as of a variable that is not set: it would be that of every other."""
+    assert run("--config", config, *ids).exit_code == 2
 
 
 def test_endpoints_may_have_topics_of_their_own(
@@ -234,7 +236,7 @@ def test_keys_that_lie_elsewhere_are_found_all_the_same(
     result = run("--config", config, "--json", *ids)
 
     assert result.exit_code == 0, result.output
-    said = f"{topic}: keys lie in other partitions than they would go to today: reads all"
+    said = f"{topic}: keys lie in other partitions than they would go to today: reading all of them"
     assert result.stderr == f"sms-bridge: {said}\n"
     told = json.loads(result.stdout.splitlines()[0])
     assert {each["partition"] for each in told["searched"] if each["topic"] == topic} == {

@@ -91,6 +91,7 @@ CALLS: dict[str, tuple[Sequence[str], int | None]] = {
     "convert": (["convert", "-"], None),
     "dead-letters list": (["dead-letters", "list"], 1),
     "dead-letters replay": (["dead-letters", "replay"], 1),
+    "find": (["find", "42"], 1),
     "reconcile": (["reconcile", "{ids}"], 1),
     "schema": (["schema", "asyncapi"], 0),
     "simulate": (["simulate", "--messages", "1", "--url", "{provider}"], None),

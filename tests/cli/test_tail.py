@@ -277,7 +277,7 @@ def test_without_from_beginning_only_what_is_new_until_ctrl_c(
 
     assert "  3235  " in line
     assert "\x1b" not in line  # it goes to a pipe
-    assert (rest, errors, process.returncode) == ("", "", 0)
+    assert (rest, errors, process.returncode) == ("", "", 130)
 
 
 def test_a_closed_pipe_is_no_traceback(embedded: EmbeddedBroker, topic: str, config: str) -> None:

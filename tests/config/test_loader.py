@@ -33,6 +33,10 @@ DIVIDED = ", but with another topic: one source must have one topic"
 HOST_BITS = "must be an address or a network, with no bits set beyond its prefix"
 NETWORK = "must be an address or a network, such as 203.0.113.0/24 or 2001:db8::1"
 QUOTES = 'inside [ ] and { } write "${...}" with the quotes'
+TAB = (
+    "not valid YAML: found character that cannot start any token; "
+    "the line begins with a tab: YAML indents with spaces only"
+)
 STAR = "a value that begins with * needs quotes"
 TIME_ZONE = "must be a time zone's IANA name, such as Europe/Kyiv or UTC"
 TOPIC = 'must be 1 to 249 letters, digits, ".", "_" or "-", and not "." or ".."'
@@ -315,6 +319,8 @@ class TestUnusableText:
             ("a: &a\n  b: *a\n", "F:1:4: not valid YAML: an alias lies within its own anchor"),
             ("a: &a\n  <<: *a\n", "F:1:4: not valid YAML: an alias lies within its own anchor"),
             ("a: 1\nb: \x01\n", "F:2:4: the character U+0001 is not allowed in YAML"),
+            ("server:\n\tport: 8080\n", f"F:2:1: {TAB}"),
+            ("endpoints:\n- name: a\n  \tpath: /x\n", f"F:3:3: {TAB}"),
             ("[" * 5000, "F:1:1: is nested too deeply"),
         ],
     )

@@ -169,6 +169,43 @@ class TestPlaceholders:
         assert len(problems(text, {"P": "70000"}, placeholders=True)) == 2
 
 
+class TestOptionalItems:
+    """An item `${NAME:-}` that is empty is none: a second token, while there is a second one."""
+
+    def tokens(self, items: list[str], **environ: str) -> list[str]:
+        auth = parse(endpoint(auth={"tokens": items}), environ).endpoints[0].auth
+        assert auth is not None
+        return [token.get_secret_value() for token in auth.tokens]
+
+    @pytest.mark.parametrize("environ", [{}, {"OLD": ""}])
+    def test_is_left_out_where_it_is_empty(self, environ: dict[str, str]) -> None:
+        assert self.tokens(["${NEW}", "${OLD:-}"], NEW="n", **environ) == ["n"]
+        assert self.tokens(["${OLD:-}", "${NEW}"], NEW="n", **environ) == ["n"]
+
+    def test_counts_where_it_is_not(self) -> None:
+        assert self.tokens(["${NEW}", "${OLD:-}"], NEW="n", OLD="o") == ["n", "o"]
+
+    @pytest.mark.parametrize("item", ["", "${EMPTY}", "x${OLD:-}", "${EMPTY}${OLD:-}"])
+    def test_only_where_it_says_so(self, item: str) -> None:
+        """What is empty by accident is refused as ever."""
+        found = messages(endpoint(auth={"tokens": ["t", item]}), {"EMPTY": ""})
+        empty = ["endpoints[0].auth.tokens[1]: must not be empty"]
+        assert found == ([] if item.startswith("x") else empty)
+
+    @pytest.mark.parametrize("key", ["tokens", "allow"])
+    def test_does_not_open_an_endpoint(self, key: str) -> None:
+        """A list of which nothing is left is refused, whatever else restricts the endpoint."""
+        other = {"tokens": ["t"], "allow": ["192.0.2.1"]}
+        found = messages(endpoint(auth=other | {key: ["${OLD:-}"]}))
+        assert found == [f"endpoints[0].auth.{key}: none of its items has a value"]
+
+    def test_does_not_shift_the_place_of_a_problem(self) -> None:
+        text = endpoint(auth={"tokens": ["${OLD:-}", "t", ""]})
+        (problem,) = problems(text)
+        assert problem.endswith("endpoints[0].auth.tokens[1]: must not be empty")
+        assert f":{text.index(repr('')) + 1}: " in problem
+
+
 class TestSecrets:
     """No value is ever shown."""
 

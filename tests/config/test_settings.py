@@ -344,6 +344,29 @@ def test_unknown_time_zones_are_refused(timezone: str) -> None:
         endpoint(timezone=timezone)
 
 
+@pytest.mark.parametrize(
+    ("timezone", "meant"),
+    [
+        ("Europe/Kiyv", "Europe/Kyiv"),
+        ("kyiv", "Europe/Kyiv"),
+        ("europe/berlin", "Europe/Berlin"),
+        ("America/New York", "America/New_York"),
+    ],
+)
+def test_a_time_zone_with_a_typo_is_guessed(timezone: str, meant: str) -> None:
+    """As an unknown key is."""
+    with pytest.raises(ValidationError, match=f'did you mean "{meant}"'):
+        endpoint(timezone=timezone)
+
+
+@pytest.mark.parametrize("timezone", ["UTC+3", "GMT+2", "Etc/GMT+33", "MSK", "MEZ", "utc"])
+def test_of_an_offset_or_a_short_word_no_zone_is_guessed(timezone: str) -> None:
+    """Etc/GMT+3 is three hours behind: a guess that looks right would shift every time."""
+    with pytest.raises(ValidationError) as raised:
+        endpoint(timezone=timezone)
+    assert "did you mean" not in str(raised.value)
+
+
 def test_time_zone_is_at_hand() -> None:
     """The text is what was configured, the property what computes."""
     kyiv = endpoint(timezone="Europe/Kyiv")

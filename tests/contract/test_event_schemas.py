@@ -180,6 +180,24 @@ def test_every_reason_of_a_dead_letter_is_described() -> None:
     assert said == set(REASONS)
 
 
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_part_has_a_title_for_generators_of_types(name: str) -> None:
+    """One that makes a name in every language; and no two parts of a schema share one."""
+    titled: dict[str, dict[str, Any]] = {}
+    for part in parts(SCHEMAS[name]):
+        title = part["title"]
+        assert re.fullmatch("[A-Z][A-Za-z0-9]*( [A-Za-z]+)*", title)
+        assert titled.setdefault(title, part) == part, title
+
+
+def parts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield schema
+    for field in schema.get("properties", {}).values():
+        yield from parts(field)
+    if isinstance(others := schema.get("additionalProperties"), dict):
+        yield from parts(others)
+
+
 # --- change ------------------------------------------------------------------------------
 
 

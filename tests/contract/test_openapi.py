@@ -135,7 +135,7 @@ def test_a_configuration_s_endpoints_are_described() -> None:
         "/readyz": [],
         "/metrics": [],
     }
-    assert document["paths"]["/both"]["post"]["operationId"] == "postStatuses_is_both"
+    assert document["paths"]["/both"]["post"]["operationId"] == "postStatuses_is-both"
     assert document["servers"][0]["variables"]["origin"]["default"] == "http://127.0.0.1:8000"
     assert json.dumps(document).count("1,234,567 bytes") == 6
     assert TOKEN not in json.dumps(document)

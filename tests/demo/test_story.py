@@ -1,6 +1,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -58,7 +59,9 @@ def test_the_demo_tells_the_story_and_misses_nothing() -> None:
     assert "sms-bridge reconcile asked 20, published 20" in shown
     assert re.search(r"^sent +525 ", shown, re.MULTILINE)
     assert re.search(r"^reconciled +20 ", shown, re.MULTILINE)
-    assert re.search(r"^in Kafka +525 ", shown, re.MULTILINE)
+    assert re.search(
+        r"^events +525  in Kafka: the acknowledged and the reconciled", shown, re.MULTILINE
+    )
     assert re.search(r"^missing +0 ", shown, re.MULTILINE)
     assert "\x1b" not in shown
     assert len(lines) <= 45
@@ -106,6 +109,26 @@ def test_keep_leaves_all_running_until_ctrl_c() -> None:
     assert seen.exit_code == 0, seen.output
     assert len(seen.stdout.splitlines()) == 25
     assert process.returncode == 130
+
+
+def test_a_port_that_is_taken_gives_way_to_another(tmp_path: Path) -> None:
+    """Those after it, for health checks and inspector, stay as they were asked for."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        gateway = Gateway(tmp_path, "127.0.0.1:1", port=port)
+
+    assert str(port) not in gateway.url
+    assert gateway.admin_url == f"http://127.0.0.1:{port + 1}"
+    assert gateway.inspector_url == f"http://127.0.0.1:{port + 2}/"
+
+
+def test_a_directory_that_cannot_be_had_is_one_clear_message(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    result = CliRunner().invoke(main, ["demo", "--directory", str(tmp_path / "file/run")])
+
+    assert result.exit_code == 1
+    assert result.stderr == f"sms-bridge: {tmp_path}/file/run: Not a directory\n"
 
 
 def test_without_the_extra_there_is_one_clear_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ from bridge.model import Result
 ROOT = Path(__file__).parents[2]
 MAP = ROOT / "docs/architecture.md"
 PAGES = (ROOT / "CONTRIBUTING.md", MAP, ROOT / "docs/glossary.md")
-OUTSIDE = ("bridge/", "benchmarks/", "config/", "docs/", "helm/", "tests/")
+BUILT = "dist/"  # by make, and in no checkout
+OUTSIDE = ("bridge/", "benchmarks/", "compose/", "config/", "docs/", "helm/", "tests/")
 
 
 def words(page: Path) -> list[str]:
@@ -24,7 +25,7 @@ def files(page: Path) -> Iterator[Path]:
     """Each file that a page names: from the root, or on the map from `bridge/`."""
     for word in words(page):
         name = word.partition(":")[0]
-        if re.fullmatch(r"[a-z_./]+\.(py|md|yaml|json)|[a-z_]+/", name):
+        if name != BUILT and re.fullmatch(r"[a-z_./]+\.(py|md|yaml|json)|[a-z_]+/", name):
             from_root = name.startswith(OUTSIDE) and not (ROOT / "bridge" / name).exists()
             yield ROOT / name if from_root else ROOT / "bridge" / name
 

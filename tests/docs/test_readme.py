@@ -3,8 +3,11 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
@@ -12,6 +15,7 @@ from click.testing import CliRunner
 
 from bridge.cli import main as cli
 from bridge.config import loader as config
+from bridge.demo.child import Child, free_ports
 from bridge.errors import ConfigError
 from bridge.event import status_message
 from bridge.model import MEANINGS, Route
@@ -20,6 +24,7 @@ from tests.support.commands import command, names, options
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -43,9 +48,8 @@ def test_every_yaml_block_is_a_valid_configuration(block: str) -> None:
 
 def test_every_make_target_that_is_named_exists() -> None:
     named = set(re.findall(r"^make (\w+)", "\n".join(blocks("sh")), re.MULTILINE))
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert named >= {"demo", "test", "run"}
-    assert named <= set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+    assert named <= set(re.findall(r"^(\w+):", MAKEFILE, re.MULTILINE))
 
 
 def commands() -> list[list[str]]:
@@ -98,7 +102,15 @@ def test_the_example_of_an_event_is_what_the_program_writes() -> None:
         b"read</state></response>"
     )
     (state,) = parse(body, max_states=1).states
-    route = Route("main", expected["source"], UTC, "t", None, "com.example.messaging", "structured")
+    route = Route(
+        "main",
+        expected["source"],
+        ZoneInfo("Europe/Kyiv"),
+        "t",
+        None,
+        "com.example.messaging",
+        "structured",
+    )
     received = datetime(2026, 11, 23, 9, 15, 2, 123456, tzinfo=UTC)
     assert orjson.loads(status_message(route, state, received).value) == expected  # type: ignore[arg-type]
 
@@ -119,3 +131,46 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert links
     assert all((ROOT / link).exists() for link in links)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
+def test_a_page_with_a_bare_command_says_where_the_program_is(page: Path) -> None:
+    """Who reads it in a checkout has no such program on the PATH; in a pod there is one."""
+    text = page.read_text("utf-8")
+    blocks = re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL)
+    bare = [b for b in blocks if re.search(r"^(?:\$ )?\s*sms-bridge ", b, re.MULTILINE)]
+    outside = [block for block in bare if not re.search(r"kubectl|docker|helm", block)]
+    assert not outside or "`.venv/bin/sms-bridge`" in text
+
+
+@pytest.mark.embedded
+def test_the_commands_after_make_run_work_as_typed(tmp_path: Path) -> None:
+    """In another terminal, with the ports and the place that make gives the demo."""
+    run = re.search(
+        r"^run:.*\n\t@\$\(VENV\)/bin/sms-bridge (.*) \$\(ARGS\)$", MAKEFILE, re.MULTILINE
+    )
+    assert run is not None
+    port = free_ports(1)[0]
+
+    def here(text: str) -> str:
+        return text.replace(".cache/run", str(tmp_path)).replace("8080", str(port))
+
+    after = README.split("make run\n", 1)[1].split("```sh\n", 1)[1].split("```", 1)[0].splitlines()
+    simulate = next(
+        line for line in README.splitlines() if "sms-bridge simulate --url http" in line
+    )
+    log = tmp_path / "demo.log"
+    call = [*shlex.split(here(run[1])), "--messages", "20"]
+    with Child("demo", sys.executable, "-m", "bridge", *call, log=log) as demo:
+        demo.wait_until(lambda: "Still running" in demo.output, "the demo's end", 120)
+        for line in map(here, [*after, simulate]):
+            command = line.replace(".venv/bin/sms-bridge", f"{sys.executable} -m bridge")
+            done = subprocess.run(
+                command, shell=True, capture_output=True, text=True, check=False, cwd=ROOT
+            )
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    first = demo.output.splitlines()[:5]
+    assert [line.split()[0] for line in first] == [
+        *("Kafka", "gateway", "health", "inspector", "settings")
+    ]
+    assert f"http://127.0.0.1:{port}/webhook" in first[1]

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,16 @@ async def test_what_is_in_flight_is_answered_before_all_end(
     assert "process" not in gateway.logs()[-1]
 
 
+def test_a_hangup_ends_none_of_them(gateway: Gateway) -> None:
+    """It is passed on to those that serve."""
+    running = workers(gateway)
+    os.kill(gateway.pid, signal.SIGHUP)
+    assert gateway.post(document("1")).ids == ["1"]
+    assert metric(gateway, "sms_bridge_processes") == COUNT
+    assert workers(gateway) == running
+    assert gateway.terminate() == 0
+
+
 async def test_a_second_signal_ends_all_at_once(gateway: Gateway) -> None:
     _, writer = await asyncio.open_connection(*gateway.server_address)
     writer.write(b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n<response>")
@@ -327,3 +338,46 @@ async def test_a_worker_that_does_not_end_in_time_is_killed() -> None:
 )
 def test_a_line_says_whose_it_is(line: bytes, marked: bytes) -> None:
     assert processes._marked(line, 3) == marked
+
+
+# --- the configuration -------------------------------------------------------------------
+
+
+def test_each_process_reads_the_configuration_again(gateway: Gateway) -> None:
+    """On the parent's SIGHUP. A process whose configuration is refused shows in the total."""
+    config = yaml.safe_load(gateway.config_file.read_text())
+    config["endpoints"][0]["auth"] = {"tokens": ["a-token-of-sixteen"]}
+    reload(gateway, config)
+    wait_until(lambda: reloads(gateway, "success") >= COUNT, "each has reloaded", LEEWAY)
+    assert {gateway.post(document(str(n))).status for n in range(20)} == {401}
+    path = "/webhook?token=a-token-of-sixteen"
+    assert {gateway.post(document(str(n)), path=path).status for n in range(20)} == {200}
+    assert metric(gateway, "sms_bridge_config_last_reload_successful") == 1
+    assert time.time() - metric(gateway, RELOADED_AT) < gateway_age(gateway)
+
+    config["endpoints"][0]["source"] = "urn:other"
+    reload(gateway, config)
+    wait_until(lambda: reloads(gateway, "refused") >= COUNT, "each refuses it", LEEWAY)
+    assert metric(gateway, "sms_bridge_config_last_reload_successful") == 0
+    assert {gateway.post(document(str(n)), path=path).status for n in range(20)} == {200}
+    assert gateway.terminate() == 0
+
+
+RELOADED_AT = "sms_bridge_config_last_reload_success_timestamp_seconds"
+
+
+def reload(gateway: Gateway, config: dict[str, Any]) -> None:
+    new = gateway.config_file.with_suffix(".new")
+    new.write_text(yaml.safe_dump(config))
+    new.rename(gateway.config_file)
+    os.kill(gateway.pid, signal.SIGHUP)
+
+
+def reloads(gateway: Gateway, result: str) -> float:
+    return metric(gateway, "sms_bridge_config_reloads_total", result=result)
+
+
+def gateway_age(gateway: Gateway) -> float:
+    """Seconds since its first line."""
+    first = datetime.fromisoformat(gateway.logs()[0]["timestamp"])
+    return (datetime.now(UTC) - first).total_seconds()

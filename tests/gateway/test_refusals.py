@@ -299,8 +299,8 @@ async def test_a_client_that_leaves_before_its_end_gets_nothing_published() -> N
 # --- what the log says of requests that no endpoint answers ------------------------------
 
 
-async def test_another_path_is_logged_at_a_bounded_rate_and_not_shown() -> None:
-    """A mistyped URL may hold the secret."""
+async def test_another_path_is_logged_at_a_bounded_rate_and_without_a_secret() -> None:
+    """A mistyped URL may hold one, where its query should begin."""
     gateway = Gateway()
     with capture_logs() as logs:
         for _ in range(20):
@@ -310,8 +310,26 @@ async def test_another_path_is_logged_at_a_bounded_rate_and_not_shown() -> None:
             assert is_problem(reply, 404)
     assert 1 <= len(logs) < 20
     assert (logs[0]["event"], logs[0]["status"], logs[0]["request_id"]) == ("request", 404, "r")
-    assert logs[0]["peer"] == "127.0.0.1"
+    assert (logs[0]["peer"], logs[0]["endpoint"]) == ("127.0.0.1", "-")
+    assert logs[0]["path"] == "/webhook…"
     assert TOKEN not in str(logs)
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/webhok", "/webhok"),
+        ("/" + "a" * 300, "/" + "a" * 199 + "…"),
+        ("/\x1b[2J\n", "/\\x1b[2J\\n"),
+        ("/webhook;token=t", "/webhook…"),
+    ],
+)
+async def test_the_path_of_another_request_is_clipped_and_printable(path: str, shown: str) -> None:
+    """A terminal obeys nothing of it."""
+    gateway = Gateway()
+    with capture_logs() as logs:
+        await gateway.post(path=path)
+    assert logs[0]["path"] == shown
 
 
 async def test_a_fault_of_the_program_s_own_is_a_500_and_one_line() -> None:

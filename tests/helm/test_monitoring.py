@@ -214,6 +214,11 @@ CASES: dict[str, Case] = {
     ),
     "SmsBridgeLostBodies": counter("lost_bodies", severity="warning", endpoint="main"),
     "SmsBridgeLogLinesDropped": counter("dropped_log_lines", severity="warning"),
+    "SmsBridgeReloadRefused": Case(
+        both("config_last_reload_successful", "1x30", "1x10 0x2 1x18"),
+        both("config_last_reload_successful", "1x30", "1x10 0x20"),
+        {"namespace": NAMESPACE, "severity": "warning"},
+    ),
     "SmsBridgeWrongTimes": Case(
         [
             series("sms_bridge_unreadable_times_total", "0x30", **MAIN),

@@ -109,6 +109,7 @@ def test_the_unit_hands_over_the_file_that_the_configuration_reads() -> None:
     assert "${file:/run/credentials/sms-bridge.service/" + name + "}" in CONFIGURATIONS["service"]
     assert command("openssl rand -hex 24 |").endswith(source)
     assert directive("ExecStart").endswith("--config /etc/sms-bridge/bridge.yaml")
+    assert directive("ExecReload") == "/bin/kill -HUP $MAINPID"
 
 
 def test_nothing_is_killed_before_it_is_done() -> None:

@@ -29,7 +29,10 @@ def course(*pairs: tuple[State | InvalidState, Outcome], body: bytes = b"<r/>") 
         )
         for each, outcome in pairs
     ]
-    return {"body": body, "receipt": SimpleNamespace(items=items, listed=(), unlisted=())}
+    receipt = SimpleNamespace(
+        items=items, listed=(), unlisted=(), unknown_statuses={}, unreadable_times=0
+    )
+    return {"body": body, "receipt": receipt}
 
 
 def seen(what: dict[str, Any] | None = None, **changes: Any) -> Request:

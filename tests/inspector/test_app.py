@@ -113,6 +113,19 @@ async def test_what_failed_says_why() -> None:
     assert "Service Unavailable" in page
 
 
+async def test_an_unknown_word_and_an_unreadable_time_are_marked_in_the_table() -> None:
+    """Their states are published, so the labels of what became of them would all be green."""
+    rig = Rig()
+    await rig.post(ONE)
+    await rig.post(b'<response><state id_sms="1" time="noon" sms="x">blocked</state></response>')
+    for path in ("/", "/documents/2"):
+        page = await rig.page(path)
+        assert page.count("<b>1</b> unknown word</span>") == 1
+        assert page.count("<b>1</b> unreadable time</span>") == 1
+    assert 'class="troubled mild" data-number="2"' in await rig.page()
+    assert "unknown word" not in await rig.page("/documents/1")
+
+
 async def test_an_invalid_state_shows_its_reason_and_its_dead_letter() -> None:
     rig = Rig()
     await rig.post(b'<response><state id_sms="a b">read</state></response>')

@@ -105,6 +105,20 @@ def test_every_outcome_has_its_word(
     assert entry.troubled == (word not in {"published", "repeated"})
 
 
+def test_what_is_published_and_says_less_than_it_might_is_no_plain_success() -> None:
+    """A time that is none and an unknown word make events all the same, with null in them."""
+    document = course((state(status="blocked"), OK), (state("2"), OK))
+    receipt = document["receipt"]
+    receipt.unknown_statuses, receipt.unreadable_times = {"blocked": 1}, 2
+    doubtful, plain = sorted(
+        store_of(seen(), seen(document)).entries(), key=lambda entry: -entry.number
+    )
+
+    assert (plain.troubled, plain.doubts) == (False, {})
+    assert doubtful.troubled
+    assert doubtful.doubts == {"unknown word": 1, "unreadable time": 2}
+
+
 def test_a_retry_is_linked_to_what_it_repeats() -> None:
     """The same state again; another status of the same id is no retry, but is found by the id."""
     failed = course((state("7"), Outcome(Result.FAILED)))

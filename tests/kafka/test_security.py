@@ -223,7 +223,7 @@ async def test_a_renewal_is_tried_at_once_and_what_is_wrong_with_it_is_said(
     followed = TlsFiles(kafka.security.tls)
     followed.current()
     with capture_logs() as logs:
-        task = asyncio.create_task(follow(kafka, followed, 0.01))
+        task = asyncio.create_task(follow(lambda: (kafka, None), followed, 0.01))
         await asyncio.sleep(0.05)
         assert logs == []
         files.show(certificate(ca, HOST, common_name="renewed"))

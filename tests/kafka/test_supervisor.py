@@ -1,6 +1,7 @@
 """The producer's life: first producer, replacement, probes, topics, the end."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -9,12 +10,13 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from bridge.config.settings import CreateTopics, Kafka
+from bridge.config.settings import CreateTopics, Kafka, Sasl, Security
 from bridge.errors import BridgeError
 from bridge.kafka import supervisor as module
-from bridge.kafka.admin import TopicDescription
+from bridge.kafka.admin import TopicDescription, creation_command
 from bridge.kafka.causes import word_of
 from bridge.kafka.credentials import Credentials
 from bridge.kafka.producer import InFlight
@@ -178,6 +180,14 @@ async def test_a_missing_topic_is_one_message_with_the_command_that_makes_it() -
     )
 
 
+def test_the_command_that_creates_a_topic_on_a_secured_cluster_needs_its_credentials() -> None:
+    secured = Kafka(topic="status", security=Security(protocol="SSL"))
+    assert (
+        "--bootstrap-server kafka:9092 --command-config client.properties --topic status "
+        in creation_command(secured, "status")
+    )
+
+
 async def test_a_missing_dead_letter_topic_is_said_but_does_not_hold_it_up() -> None:
     with capture_logs() as logs:
         async with supervised(FakeProducer(topics=["status"])) as (supervisor, _):
@@ -293,6 +303,88 @@ async def test_stop_ends_every_task_and_connection() -> None:
         await supervisor.current()
     assert producer.closed
     await until(lambda: asyncio.all_tasks() == before)
+
+
+# --- other credentials, other topics -----------------------------------------------------
+
+
+def secured(password: str) -> Kafka:
+    sasl = Sasl(mechanism="PLAIN", username="u", password=SecretStr(password))
+    return SETTINGS.model_copy(update={"security": Security(protocol="SASL_PLAINTEXT", sasl=sasl)})
+
+
+async def test_new_credentials_are_in_use_once_a_broker_accepts_them() -> None:
+    """Until then the producer stays that there is, and one line says why; no cause is counted."""
+    old, new = FakeProducer(lambda *_: None), FakeProducer()
+    refusals = [BridgeError("refused")] * 1000
+    async with supervised(old, *refusals, settings=secured("old")) as (supervisor, cluster):
+        assert await supervisor.current() is old
+        reply: asyncio.Future[int] = asyncio.Future()
+        old.in_flight[reply] = InFlight("status", 0, time.monotonic())
+        with capture_logs() as logs:
+            await supervisor.use(secured("new"), ["status"])
+            await until(lambda: cluster.attempts > 2)
+            assert await supervisor.current() is old
+            cluster.script.insert(0, new)
+            await until(lambda: supervisor.producer is new)
+        assert supervisor.connected
+        assert not old.closed  # what is in flight has its time
+        old.in_flight.clear()
+        reply.set_result(0)
+        await until(lambda: old.closed)
+        assert not old.failed.done()
+    assert [log["event"] for log in logs] == [
+        "connections with new credentials fail; former ones in use",
+        "new credentials are in use",
+    ]
+
+
+async def test_without_a_producer_new_credentials_come_first_and_then_the_former() -> None:
+    """Whichever of both the brokers know by now."""
+    used: list[Kafka] = []
+    async with supervised(settings=secured("old")) as (supervisor, cluster):
+        connect = cluster.connect
+
+        async def noted(settings: Kafka) -> FakeProducer:
+            used.append(settings)
+            return await connect(settings)
+
+        supervisor._connect = noted
+        await supervisor.use(secured("new"), ["status"])
+        await until(lambda: used[-2:] == [secured("new"), secured("old")])
+        cluster.script.append(FakeProducer())
+        await until(lambda: supervisor.connected)
+
+
+async def test_credentials_that_are_taken_back_are_not_tried_again() -> None:
+    async with supervised(FakeProducer(), settings=secured("old")) as (supervisor, cluster):
+        await supervisor.current()
+        await supervisor.use(secured("new"), ["status"])
+        await until(lambda: cluster.attempts > 1)
+        await supervisor.use(secured("old"), ["status"])
+        attempts = cluster.attempts
+        await asyncio.sleep(QUICK.probe * 3)
+        assert cluster.attempts <= attempts + 1  # one may have been under way
+
+
+async def test_new_topics_are_known_when_they_are_in_use() -> None:
+    """A first post to a new endpoint must not find that its topic is not known yet."""
+    producer = FakeProducer(topics=["status", "rejected", "brand"])
+    slow = Timing(watch=0.005, probe=60, missing_topic=60)
+    async with supervised(producer, timing=slow) as (supervisor, _):
+        await until(lambda: supervisor.ready)
+        assert supervisor.last_seen("brand") is None
+        await supervisor.use(SETTINGS, ["status", "brand"])
+        assert supervisor.last_seen("brand") is not None
+        await supervisor.use(SETTINGS, ["brand"])
+        assert supervisor.ready
+
+
+async def test_without_kafka_new_topics_hold_nothing_up() -> None:
+    async with supervised() as (supervisor, _):
+        async with asyncio.timeout(60):
+            await supervisor.use(SETTINGS, ["status", "brand"])
+        assert not supervisor.ready
 
 
 # --- what the topics' settings mean ------------------------------------------------------

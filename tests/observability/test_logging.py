@@ -29,11 +29,11 @@ def stderr(capsys: pytest.CaptureFixture[str]) -> Iterator[Written]:
     """What the log writes to; the process's own logging is as before afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    client = logging.getLogger("aiokafka")  # a command may have silenced it in this process
-    client_level = client.level
-    client.setLevel(logging.NOTSET)
+    clients = [logging.getLogger(name) for name in ("aiokafka", "aiokafka.conn")]
+    client_levels = [client.level for client in clients]
     yield Written(capsys)
-    client.setLevel(client_level)
+    for client, client_level in zip(clients, client_levels, strict=True):
+        client.setLevel(client_level)
     root.handlers[:], root.level = handlers, level
     structlog.reset_defaults()
 
@@ -57,6 +57,39 @@ def test_both_kinds_of_loggers_write_one_json_line_each(stderr: Written) -> None
     assert (ours["event"], ours["count"], ours["logger"]) == ("said", 3, "ours")
     assert (theirs["event"], theirs["level"], theirs["logger"]) == ("said too", "warning", "theirs")
     assert ours["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize("library", ["aiokafka", "aiokafka.conn", "aiokafka.producer.sender"])
+def test_the_client_repeats_nothing_that_we_say_unless_at_debug(
+    stderr: Written, library: str
+) -> None:
+    """With the brokers away each of its modules says so, in words of its own."""
+    logs.configure("info", "json")
+    logging.getLogger(library).error("Unable connect to the broker")
+    assert stderr.getvalue() == ""
+    unexpected = RuntimeError("nobody expected this")
+    logging.getLogger(library).error("Unexpected error in sender routine", exc_info=unexpected)
+    assert "nobody expected this" in stderr.getvalue()
+    logs.configure("debug", "json")
+    logging.getLogger(library).error("Unable connect to the broker")
+    assert "Unable connect" in stderr.getvalue()
+
+
+def test_a_line_begins_with_when_how_bad_and_what(
+    stderr: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever way it takes: ours, another library's, and that of a request."""
+    lines: list[bytes] = []
+    writer = LogWriter(2, lambda _: None)
+    monkeypatch.setattr(writer, "write_line", lines.append)
+    logs.configure("info", "json")
+    structlog.get_logger("ours").bind(endpoint="main").warning("said", count=3)
+    logging.getLogger("theirs").warning("said %s", "too", extra={"count": 3})
+    write_info = logs.straight(writer, "info", "json")
+    assert write_info is not None
+    write_info({"endpoint": "main", "event": "request", "logger": "ours"})
+    for line in [*stderr.getvalue().splitlines(), *(line.decode() for line in lines)]:
+        assert list(json.loads(line))[:3] == ["timestamp", "level", "event"], line
 
 
 def test_a_line_that_goes_straight_is_the_one_that_structlog_writes(

@@ -94,7 +94,7 @@ def test_the_table_s_words_are_the_labels_values() -> None:
         for sample in metric.samples:
             for label, word in sample.labels.items():
                 values.setdefault(label, set()).add(word)
-    for label in ("outcome", "status", "reason", "cause", "state", "listed"):
+    for label in ("outcome", "status", "reason", "cause", "state", "listed", "result"):
         (line,) = re.findall(rf"^- `{label}`: (.+?)(?=^- `|^$)", TABLE, re.MULTILINE | re.DOTALL)
         assert set(re.findall(r"`(\w+)`", line)) == values[label], label
 

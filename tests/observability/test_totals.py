@@ -70,6 +70,18 @@ def test_of_one_that_has_ended_the_counters_stay_and_the_gauges_go() -> None:
     assert value(totals, "sms_bridge_document_states_count", endpoint="main") == 30
 
 
+def test_an_endpoint_that_no_process_serves_any_more_is_not_shown() -> None:
+    """One that has counted for it may have ended before."""
+    totals = Totals(2)
+    totals.update(0, snapshot(counted(10, seconds=1.0)))
+    totals.ended(0)
+    assert value(totals, "sms_bridge_document_states_count", endpoint="main") == 10
+    totals.update(1, snapshot(Metrics()))
+    assert value(totals, "sms_bridge_document_states_count", endpoint="main") is None
+    totals.update(0, snapshot(counted(1, seconds=1.0)))
+    assert value(totals, "sms_bridge_document_states_count", endpoint="main") == 11
+
+
 def test_every_metric_of_one_process_is_there_with_its_kind_and_help() -> None:
     one, totals = Metrics(), Totals(1)
     totals.update(0, snapshot(one))

@@ -131,6 +131,7 @@ def test_simulate_serves_the_api_of_the_messages_that_it_posts(tmp_path: Path) -
         (["--serve-api", "here"], "must be host:port"),
         (["--serve-api", "127.0.0.1:99999"], "must be host:port"),
         (["--serve-api", "127.0.0.1:0", "--api-timezone", "Mars/Olympus"], "not a time zone"),
+        (["--serve-api", "127.0.0.1:0", "--api-timezone", "Europe/Kiyv"], '"Europe/Kyiv"?'),
         (["--serve-api", "127.0.0.1:0", "--api-fault", "flood"], "--api-fault"),
     ],
 )

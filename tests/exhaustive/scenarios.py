@@ -1,0 +1,187 @@
+"""What is searched: small worlds, each with its documents, its faults and its bound."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tests.exhaustive.provider import State, invalid, state
+
+STATUS, REJECTED = "status", "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One world, and how far it is searched.
+
+    `faults` are kinds (world.py); at most `max_faults` happen in a schedule. `overlaps` is how
+    often something may happen while callbacks of the former event are still to run, and `seconds`
+    how long a schedule lasts before it is brought to its end. `rejects` are words whose records the
+    broker does not take. `max_bytes` is the status topic's `max.message.bytes` as it may be read,
+    and `enforced_bytes` as the broker keeps to it.
+    """
+
+    name: str
+    about: str
+    documents: tuple[tuple[State, ...], ...]
+    faults: tuple[str, ...] = ()
+    max_faults: int = 1
+    overlaps: int = 1
+    attempts: int = 3
+    gateways: int = 1
+    seconds: float = 11.0
+    partitions: Mapping[str, int] = field(default_factory=lambda: {STATUS: 2, REJECTED: 1})
+    duplicates: bool = True
+    rejects: tuple[bytes, ...] = ()
+    max_bytes: int | None = 1_048_588
+    enforced_bytes: int | None = None
+    drains: bool = False
+    cold: bool = False
+
+
+# Two states of one message, and another message, in different partitions.
+PLAIN = (state("1", "deliver"), state("1", "read"), state("2"))
+LARGE = State("2", state("2", "read", f' a="{"x" * 3000}"').xml, letter=True)
+SENDING = ("lose", "deny", "broken", "expire", "let_go", "hang", "stuck")
+LOSING = ("truncate", "trim", "delete", "unheard")
+
+SCENARIOS = (
+    Scenario(
+        "sending",
+        "one document; what can happen to a batch on its way",
+        (PLAIN,),
+        faults=(*SENDING, "down", "impatient"),
+        max_faults=2,
+        overlaps=0,
+        attempts=2,
+        seconds=7.0,
+    ),
+    Scenario(
+        "races",
+        "the same, with something happening between the callbacks of something else",
+        ((state("1", "deliver"), state("2")),),
+        faults=("broken", "hang"),
+        max_faults=2,
+        overlaps=1,
+        attempts=1,
+        seconds=7.0,
+    ),
+    Scenario(
+        "losing",
+        "a state that is posted again, while the topic loses what it had",
+        ((state("1"),),),
+        faults=(*LOSING, "hang", "stale", "fail", "broken", "impatient"),
+        max_faults=3,
+        overlaps=0,
+        partitions={STATUS: 1, REJECTED: 1},
+    ),
+    Scenario(
+        "two-gateways",
+        "two gateways on one topic, the provider's posts to each in turn",
+        ((state("1", "deliver"), state("2")),),
+        faults=("lose", "broken", "hang", "truncate", "delete", "unheard", "impatient", "down"),
+        max_faults=2,
+        overlaps=0,
+        gateways=2,
+        partitions={STATUS: 1, REJECTED: 1},
+    ),
+    Scenario(
+        "losing-two",
+        "the same with two documents, of which the second is posted after the first's is gone",
+        ((state("1"),), (state("1", "deliver"),)),
+        faults=("truncate", "delete", "unheard"),
+        max_faults=2,
+        overlaps=0,
+        attempts=2,
+        partitions={STATUS: 1, REJECTED: 1},
+        seconds=7.0,
+    ),
+    Scenario(
+        "sequence",
+        "two documents in one partition: a batch after one whose numbers are in doubt",
+        ((state("1"),), (state("1", "deliver"),)),
+        faults=("lose", "deny"),
+        max_faults=2,
+        overlaps=0,
+        attempts=1,
+        partitions={STATUS: 1, REJECTED: 1},
+        seconds=7.0,
+    ),
+    Scenario(
+        "too-large",
+        "a state whose event its topic does not take, an invalid one, and a good one",
+        ((state("1"), LARGE, invalid("3")),),
+        faults=("lose", "broken", "hang"),
+        max_faults=1,
+        overlaps=0,
+        attempts=2,
+        max_bytes=3000,
+    ),
+    Scenario(
+        "too-large-untold",
+        "the same, where the topic's limit may not be read",
+        ((state("1"), LARGE, state("4")),),
+        faults=("lose", "broken", "hang"),
+        max_faults=1,
+        overlaps=0,
+        attempts=2,
+        max_bytes=None,
+        enforced_bytes=3000,
+        partitions={STATUS: 1, REJECTED: 1},
+    ),
+    Scenario(
+        "poison",
+        "a record that the broker's validation refuses, among others of its partition",
+        (
+            (
+                state("1"),
+                state("1", "poison", taken=False),
+                *(state(id_sms) for id_sms in ("2", "3", "4", "5", "6", "7")),
+            ),
+        ),
+        faults=("lose", "broken", "hang", "deny"),
+        max_faults=1,
+        overlaps=0,
+        attempts=1,
+        partitions={STATUS: 1, REJECTED: 1},
+        rejects=(b"poison",),
+    ),
+    Scenario(
+        "identity",
+        "states that differ in little, and equal ones",
+        (
+            (
+                state("1", "read", ' a="x"'),
+                state("1", "read", ' a="X"'),
+                state("1", "read", ' a="x"'),
+                state("1", "read", ' viber="read"'),
+                state("1", "deliver"),
+                invalid("2", inner="<b/>"),
+                invalid("2", inner="<c/>"),
+            ),
+        ),
+        faults=("lose", "unheard", "hang"),
+        max_faults=1,
+        overlaps=0,
+        attempts=2,
+    ),
+    Scenario(
+        "cold",
+        "posts to a gateway that is not connected yet",
+        ((state("1"), state("2")),),
+        faults=("down", "fail", "hang", "broken"),
+        max_faults=2,
+        overlaps=0,
+        attempts=1,
+        cold=True,
+    ),
+    Scenario(
+        "drain",
+        "SIGTERM with posts in flight",
+        ((state("1", "deliver"), state("2")), (state("3"),)),
+        faults=("hang", "lose", "broken", "down"),
+        max_faults=2,
+        overlaps=0,
+        attempts=1,
+        drains=True,
+    ),
+)
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

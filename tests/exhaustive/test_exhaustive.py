@@ -1,0 +1,210 @@
+"""The search: it finds what is planted, tells it as it was, and prunes nothing that counts."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bridge import ack, pipeline
+from bridge.model import Result
+from tests.exhaustive import __main__ as command
+from tests.exhaustive import guards
+from tests.exhaustive.fingerprint import fingerprint
+from tests.exhaustive.loop import EPOCH, new_loop
+from tests.exhaustive.mutants import search as attacked
+from tests.exhaustive.mutants import unseen
+from tests.exhaustive.provider import state
+from tests.exhaustive.scenarios import BY_NAME, REJECTED, SCENARIOS, STATUS, Scenario
+from tests.exhaustive.schedule import Schedule
+from tests.exhaustive.search import exhaust, replay, shortened, walk
+
+SMALL = Scenario(
+    "small",
+    "one state, one fault",
+    ((state("1"),),),
+    faults=("lose", "broken", "hang", "unheard", "truncate"),
+    attempts=2,
+    seconds=5.0,
+    overlaps=0,
+    partitions={STATUS: 1, REJECTED: 1},
+)
+PATIENCE = 600.0  # seconds: the bound of a search is its schedules, not the machine
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway that lists what is pending."""
+    of_pending = ack.acknowledged
+
+    def acknowledged(items: Any, unprocessed_ids: Any = ()) -> tuple[list[str], list[str]]:
+        for item in items:
+            if item.outcome.result is Result.UNKNOWN:
+                item.outcome = item.outcome._replace(result=Result.PUBLISHED)
+        return of_pending(items, unprocessed_ids)
+
+    monkeypatch.setattr(pipeline, "acknowledged", acknowledged)
+
+
+def test_nothing_breaks_up_to_the_bound_of_a_small_scenario() -> None:
+    totals = exhaust(SMALL, PATIENCE)
+    assert totals.found is None
+    assert totals.complete
+    assert totals.bound == SMALL.max_faults
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_nothing_breaks_without_a_fault(scenario: Scenario) -> None:
+    totals = exhaust(replace(scenario, max_faults=0), PATIENCE)
+    assert totals.found is None
+    assert totals.complete
+
+
+@pytest.mark.usefixtures("eager")
+def test_what_is_planted_is_found_told_and_found_again_by_its_choices() -> None:
+    found = exhaust(SMALL, PATIENCE).found
+    assert found is not None
+    assert found.broken.invariant == "I1"
+    least = shortened(found)
+    assert least.faults == 1
+    assert least.steps <= found.steps
+    stories: list[list[str]] = [[], []]
+    for story in stories:
+        broken = replay(least.scenario, least.choices, story.append)
+        assert str(broken) == str(least.broken)
+    assert stories[0] == stories[1]
+    assert "the provider posts document 1, post 1" in stories[0][0]
+    assert "answers post 1: lists 1 (1 published)" in stories[0][-1]
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_walk_at_random_finds_it_too_and_the_same_seed_the_same() -> None:
+    one, other = (walk(SMALL, PATIENCE, seed=7).found for _ in range(2))
+    assert one is not None
+    assert other is not None
+    assert one.broken.invariant == "I1"
+    assert one.choices == other.choices
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_command_prints_what_replays_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--scenario", "losing", "--seconds", str(PATIENCE), "--no-walk"]) == 1
+    printed = capsys.readouterr().out
+    (line,) = (line for line in printed.splitlines() if line.startswith("replay:"))
+    story = printed.partition("\n\n")[0].splitlines()[2:]
+    assert command.main(line.partition("tests.exhaustive ")[2].split()) == 1
+    assert capsys.readouterr().out.splitlines() == story
+
+
+def test_the_command_ends_with_0_if_nothing_breaks(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--scenario", "sequence", "--faults", "0", "--seconds", str(PATIENCE), "--no-walk"]
+    assert command.main(options) == 0
+    assert "exhausted" in capsys.readouterr().out
+
+
+@contextmanager
+def noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[tuple[Any, ...]]]:
+    """What was answered, listed and in the log, wherever a schedule comes by."""
+    reached: set[tuple[Any, ...]] = set()
+    drain = Schedule._drain
+
+    def noting(self: Schedule) -> None:
+        drain(self)
+        log = self.world.cluster.topics[STATUS].partitions[0]
+        heard = tuple(attempt.heard for attempt in self.world.attempts)
+        reached.add((heard, log.end, log.epoch, len(log.log), len(self.world.producers)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Schedule, "_drain", noting)
+        yield reached
+
+
+def test_what_is_pruned_leads_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With and without it the same ends are reached, by fewer schedules."""
+    scenario = replace(SMALL, seconds=3.0, faults=("broken", "truncate", "unheard"))
+    with noted(monkeypatch) as all_ends:
+        every = exhaust(scenario, PATIENCE, deduplicate=False)
+    with noted(monkeypatch) as its_ends:
+        pruned = exhaust(scenario, PATIENCE)
+    assert every.complete
+    assert pruned.complete
+    assert its_ends == all_ends
+    assert pruned.schedules < every.schedules
+
+
+def test_two_ways_to_one_state_have_one_fingerprint() -> None:
+    """The order in which two partitions answer is forgotten once both have; a loss is not."""
+    prints = []
+    for order in ((0, 0, 0), (0, 1, 0)):
+        seen: list[int] = []
+        left = iter(order)
+
+        def choose(schedule: Schedule, events: Any, left: Any = left, seen: Any = seen) -> int:
+            if not any(event.kind == "serve" for event in events):
+                seen.append(fingerprint(schedule.world))
+            return next(left, 0)
+
+        scenario = replace(BY_NAME["sending"], max_faults=0, attempts=1)
+        assert Schedule(scenario, choose).run() is None
+        prints.append(seen)
+    assert prints[0] == prints[1]
+    assert len({*prints[0]}) == len(prints[0])
+
+
+def test_time_stands_still_until_a_timer_rings() -> None:
+    loop = new_loop()
+    rang: list[str] = []
+    with loop.running():
+        loop.call_later(2, rang.append, "second")
+        loop.call_later(1, rang.append, "first")
+        cancelled = loop.call_later(0.5, rang.append, "never")
+        cancelled.cancel()
+        assert loop.time() == EPOCH
+        loop.ring(0)
+        assert loop.time() == EPOCH + 1
+        loop.run_next()
+        assert rang == ["first"]
+
+
+def test_the_loop_runs_what_asyncio_offers() -> None:
+    """Timeouts, waits and tasks, with nothing of the machine's clock."""
+    loop = new_loop()
+
+    async def late() -> str:
+        try:
+            async with asyncio.timeout(3):
+                await asyncio.wait([asyncio.create_task(asyncio.sleep(9))], timeout=5)
+        except TimeoutError:
+            return "in time"
+        return "too late"
+
+    with loop.running():
+        task = loop.create_task(late())
+        while not task.done():
+            if loop.ready:
+                loop.run_next()
+            else:
+                loop.ring(0)
+        assert task.result() == "in time"
+        assert loop.time() == EPOCH + 3
+
+
+def test_every_mutant_of_the_quick_tests_is_attacked_or_named_as_unseen() -> None:
+    """What cannot be seen from here are other modules, and how a producer is opened."""
+    assert {c.name for c in unseen() if c.file.startswith(("kafka", "ack", "timeouts"))} == {
+        "asks for one replica's answer, without idempotence",
+        "ends a wait each time that it is due",
+        "lists ids as long as a body",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "attack",
+    [attack for attack in guards.SEEN if attack.change.name in guards.QUICK],
+    ids=lambda attack: attack.change.name,
+)
+def test_a_guard_that_is_missing_is_noticed(attack: guards.Attack) -> None:
+    assert attacked(attack, PATIENCE).is_as_it_should_be
