@@ -32,11 +32,17 @@ class ConfigFile:
         self._environ = dict(environ)
         self._read: dict[str, bytes | None] = {}
         self._streams: set[str] = set()  # pipes and the like, which give what they hold only once
+        self._started = False
 
     def load(self) -> Settings:
-        """Read the settings. Raises ConfigError with every problem."""
+        """Read the settings; after the first time, from regular files alone.
+
+        Raises ConfigError with every problem.
+        """
         self._read = {}
-        return self._adjust(load(self.path, self._environ, read=self._noted))
+        settings = self._adjust(load(self.path, self._environ, read=self._noted))
+        self._started = True
+        return settings
 
     @property
     def read(self) -> Contents:
@@ -54,7 +60,7 @@ class ConfigFile:
         self._read[path] = None
         if path in self._streams:
             raise ValueError("it is no regular file, and has been read already")
-        content = read_file(path)
+        content = read_file(path, regular=self._started)
         if not Path(path).is_file():
             self._streams.add(path)
         self._read[path] = _hash(content)
@@ -63,8 +69,8 @@ class ConfigFile:
 
 def _digest(path: str) -> bytes | None:
     try:
-        return _hash(read_file(path))
-    except (OSError, ValueError):
+        return _hash(read_file(path, regular=True))
+    except OSError:
         return None
 
 
