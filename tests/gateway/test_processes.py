@@ -319,6 +319,51 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(
     assert await task == 0
 
 
+async def test_a_worker_that_starts_has_more_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a second of a processor, and all of them start at once."""
+    monkeypatch.setattr(processes, "REPORT_SECONDS", 0.05)
+    monkeypatch.setattr(processes, "HUNG_SECONDS", 0.2)
+    starts = tmp_path / "starts"
+    slow = f"import time\nopen({str(starts)!r}, 'a').write('.')\ntime.sleep(2)\n"
+    task = supervised(slow + FAKE_WORKER + "time.sleep(600)")
+    while not starts.exists() or len(starts.read_text()) <= COUNT:  # hung, after its first report
+        assert not task.done()
+        await asyncio.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await task == 0
+
+
+def test_workers_outlive_a_pause_of_the_parent() -> None:
+    """As long as they answer: it has heard nothing of them because it could not listen."""
+    script = FAKE_WORKER + (
+        "while control.recv(4096): control.sendall(json.dumps(report).encode() + b'\\n')"
+    )
+    parent = f"""
+import asyncio, sys
+from bridge.gateway import processes
+from tests.gateway.test_processes import settings
+processes.REPORT_SECONDS, processes.HUNG_SECONDS = 0.5, 1.0
+command = [sys.executable, "-c", {script!r}]
+asyncio.run(processes.supervise(settings(), command, None))
+"""
+    with subprocess.Popen([sys.executable, "-c", parent]) as process:
+        try:
+            wait_until(lambda: len(children(process.pid)) == COUNT, "they run", LEEWAY)
+            time.sleep(1.5)
+            before = children(process.pid)
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(2.5)  # longer than a worker may be silent
+            process.send_signal(signal.SIGCONT)
+            time.sleep(1.5)
+            assert children(process.pid) == before
+            process.send_signal(signal.SIGTERM)
+            process.wait(LEEWAY)
+        finally:
+            process.kill()
+
+
 async def test_a_worker_that_does_not_end_in_time_is_killed() -> None:
     """That is a failure: what it had in flight got no answer."""
     ignore = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -333,6 +378,7 @@ async def test_a_worker_that_does_not_end_in_time_is_killed() -> None:
     [
         (b'{"event":"x"}', b'{"event":"x","process":3}\n'),
         (b"Traceback", b"[3] Traceback\n"),
+        (b"now [info] x taken={1}", b"[3] now [info] x taken={1}\n"),
         (b"", b"[3] \n"),
     ],
 )
