@@ -29,7 +29,7 @@ from bridge.gateway.server import (
     signals,
     watched_connections,
 )
-from bridge.gateway.worker import Handed, Report
+from bridge.gateway.worker import Handed, Report, sent
 from bridge.observability import logging as logs
 from bridge.observability.log_writer import LogWriter
 from bridge.observability.metrics import EXITED, HUNG, KILLED
@@ -110,9 +110,9 @@ async def supervise(
         listen(settings.admin) as admin,
         signals() as stopped,
     ):
-        parent = _Parent(settings, command, log_writer, public)
+        parent = _Parent(settings, command, log_writer, file, public)
         parent.start(admin)
-        async with parent.reloading(file):
+        async with parent.reloading():
             await parent.wait(stopped)
         return await parent.drain()
 
@@ -125,11 +125,13 @@ class _Parent:
         settings: Settings,
         command: Sequence[str],
         log_writer: LogWriter | None,
+        file: ConfigFile | None,
         public: socket.socket,
     ) -> None:
         self._settings = settings
         self._command = command
         self._log_writer = log_writer
+        self._file = file
         self._public = public
         self._count = settings.server.processes
         self._loop = asyncio.get_running_loop()
@@ -161,12 +163,12 @@ class _Parent:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
 
     @contextlib.asynccontextmanager
-    async def reloading(self, file: ConfigFile | None) -> AsyncIterator[None]:
+    async def reloading(self) -> AsyncIterator[None]:
         """Take up what changes in the file while the block lasts; each worker does so by itself."""
-        if file is None:
+        if self._file is None:
             yield
             return
-        reloads = Reloads(file, self._settings, self._use, lambda _: None)
+        reloads = Reloads(self._file, self._settings, self._use, lambda _: None)
         async with reloads.running(self._hang_up):
             yield
 
@@ -254,6 +256,7 @@ class _Parent:
                 start_new_session=True,  # Ctrl-C is for the parent alone
             )
         reader, control = await asyncio.open_unix_connection(sock=ours, limit=MAX_REPORT_BYTES)
+        control.write(sent(self._file.in_use if self._file else {}))
         return _Worker(number, process, control), reader
 
     async def _run(self, worker: _Worker, reports: asyncio.StreamReader) -> int:

@@ -106,6 +106,7 @@ class Reloads:
             await self._use(settings)
         self._tell(differences, settings)
         self._settings = settings
+        self._file.take_up()
         self._count(RELOADED)
 
     def _refuse(self, problems: list[str]) -> None:

@@ -1,6 +1,7 @@
 """Several processes on one port: each serves, one that ends is replaced, all end together."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -409,6 +410,44 @@ def test_each_process_reads_the_configuration_again(gateway: Gateway) -> None:
     assert gateway.terminate() == 0
 
 
+async def test_one_that_is_replaced_serves_by_what_the_others_serve_by(
+    gateway: Gateway, broker: EmbeddedBroker, topic: str
+) -> None:
+    """Whatever the file says by then that they refuse, or if it is gone."""
+    config = yaml.safe_load(gateway.config_file.read_text())
+    config["endpoints"][0]["auth"] = {"tokens": ["a-token-of-sixteen"]}
+    reload(gateway, config)
+    wait_until(lambda: reloads(gateway, "success") >= COUNT, "each has reloaded", LEEWAY)
+    config["endpoints"][0]["source"] = "urn:other"
+    reload(gateway, config)
+    wait_until(lambda: reloads(gateway, "refused") >= COUNT, "each refuses it", LEEWAY)
+    running = workers(gateway)
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_there, running)), "they are dead")
+    wait_until(lambda: connected(gateway) == COUNT, "others are there", LEEWAY)
+    wait_until(lambda: reloads(gateway, "refused") >= 2 * COUNT, "they refuse it, too", LEEWAY)
+    gateway.config_file.unlink()
+    os.kill(workers(gateway)[0], signal.SIGKILL)
+    wait_until(lambda: connected(gateway) == COUNT, "one more is there", LEEWAY)
+    path = "/webhook?token=a-token-of-sixteen"
+    assert {gateway.post(document(str(n)), path=path).status for n in range(20)} == {200}
+    assert {gateway.post(document(str(n))).status for n in range(20)} == {401}
+    records = read_topic(broker.bootstrap_servers, topic)
+    assert {json.loads(r.value or b"")["source"] for r in records} == {"urn:example:sms:main"}
+    assert gateway.terminate() == 0
+
+
+def test_a_configuration_from_a_pipe_is_that_of_each(broker: EmbeddedBroker, topic: str) -> None:
+    """`--config <(decrypt)`: the parent alone can read it."""
+    config = configuration(broker.bootstrap_servers, topic, server={"processes": COUNT})
+    with Gateway(config, prefix=("bash", "-c", PIPED, "bash")) as gateway:
+        wait_until(lambda: connected(gateway) == COUNT, "each has its producer", LEEWAY)
+        assert gateway.post(document("1")).ids == ["1"]
+
+
+# Reads the last argument, which is the file, into a pipe.
+PIPED = 'file="${@: -1}"; exec "${@:1:$#-1}" <(cat "$file")'
 RELOADED_AT = "sms_bridge_config_last_reload_success_timestamp_seconds"
 
 
