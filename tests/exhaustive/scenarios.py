@@ -16,7 +16,8 @@ class Scenario:
     often something may happen while callbacks of the former event are still to run, and `seconds`
     how long a schedule lasts before it is brought to its end. `rejects` are words whose records the
     broker does not take. `max_bytes` is the status topic's `max.message.bytes` as it may be read,
-    and `enforced_bytes` as the broker keeps to it.
+    and `enforced_bytes` as the broker keeps to it. `drains`: SIGTERM comes at some moment; `cold`:
+    the gateway is not connected yet; `one_by_one`: a post waits for the answer to the one before.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Scenario:
     enforced_bytes: int | None = None
     drains: bool = False
     cold: bool = False
+    one_by_one: bool = False
 
 
 # Two states of one message, one of them twice, and another message, in different partitions.
@@ -128,6 +130,7 @@ SCENARIOS = (
         attempts=2,
         partitions={STATUS: 1, REJECTED: 1},
         seconds=3.0,
+        one_by_one=True,
     ),
     Scenario(
         "sequence",

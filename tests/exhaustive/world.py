@@ -142,6 +142,8 @@ class World:
     def _posts(self) -> Iterator[Event]:
         if all(gateway.draining for gateway in self.gateways):
             return
+        if self.scenario.one_by_one and any(d.waiting for d in self.documents):
+            return
         for document in self.documents:
             if self._may_post(document) and not document.waiting:
                 yield Event("post", document)
