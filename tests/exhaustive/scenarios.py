@@ -16,8 +16,9 @@ class Scenario:
     often something may happen while callbacks of the former event are still to run, and `seconds`
     how long a schedule lasts before it is brought to its end. `rejects` are words whose records the
     broker does not take. `max_bytes` is the status topic's `max.message.bytes` as it may be read,
-    and `enforced_bytes` as the broker keeps to it. `drains`: SIGTERM comes at some moment; `cold`:
-    the gateway is not connected yet; `one_by_one`: a post waits for the answer to the one before.
+    and `enforced_bytes` as the broker keeps to it. `drains`: SIGTERM comes at some moment;
+    `reloads`: other credentials do; `cold`: the gateway is not connected yet; `one_by_one`: a post
+    waits for the answer to the one before.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Scenario:
     max_bytes: int | None = 1_048_588
     enforced_bytes: int | None = None
     drains: bool = False
+    reloads: bool = False
     cold: bool = False
     one_by_one: bool = False
 
@@ -214,6 +216,17 @@ SCENARIOS = (
         attempts=1,
         cold=True,
         seconds=7.0,
+    ),
+    Scenario(
+        "reload",
+        "other credentials with posts in flight: a producer that succeeds a sound one",
+        ((state("1", "deliver"), state("2")),),
+        faults=("hang", "broken", "fail"),
+        max_faults=2,
+        overlaps=0,
+        attempts=1,
+        reloads=True,
+        seconds=5.0,
     ),
     Scenario(
         "drain",
