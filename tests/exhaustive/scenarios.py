@@ -231,13 +231,13 @@ SCENARIOS = (
     Scenario(
         "drain",
         "SIGTERM with posts in flight",
-        ((state("1", "deliver"), state("2")), (state("3"),)),
+        ((state("1"),), (state("3"),)),
         faults=("hang", "lose", "broken", "down"),
         max_faults=2,
         overlaps=0,
         attempts=1,
         drains=True,
-        seconds=9.0,
+        seconds=7.0,
     ),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
