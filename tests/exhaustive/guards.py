@@ -61,7 +61,7 @@ SEEN = (
             "            self._supervisor.give_up(producer, type(exc).__name__)\n",
             "",
         ),
-        "races",
+        "sequence",
     ),
     Attack(
         Change(
@@ -121,15 +121,6 @@ SEEN = (
     ),
     Attack(
         Change(
-            "hands out a producer that was given up",
-            SUPERVISOR,
-            "            self._producer = None\n            self._connected.clear()\n",
-            "            self._connected.clear()\n",
-        ),
-        "sending",
-    ),
-    Attack(
-        Change(
             "ends one wait, and forgets the others",
             "timeouts.py",
             "        if self._waits:\n            self._ring_at(min(",
@@ -144,7 +135,7 @@ SEEN = (
             "        if self._producer is producer:\n            self.reachable",
             "        if self._producer is not None:\n            self.reachable",
         ),
-        "races",
+        "winding-down",
     ),
     Attack(
         Change(
@@ -181,7 +172,7 @@ SEEN = (
             "                    return before\n"
             "                producer = type('P', (), {'describe': staticmethod(same)})\n",
         ),
-        "losing",
+        "asking",
     ),
     Attack(
         Change(
@@ -209,7 +200,7 @@ SEEN = (
             "            logs = {topic: self._cluster.last_seen(topic) for topic in by_topic}\n"
             "            self._remember(fresh, outcomes, logs)\n",
         ),
-        "losing",
+        "remembering",
     ),
     Attack(
         Change(
@@ -246,7 +237,7 @@ SEEN = (
             "        if len(outcomes) <= len(items):\n"
             "            outcomes += outcomes[-1:] * (len(items) - len(outcomes))\n",
         ),
-        "identity",
+        "sending",
     ),
 )
 

@@ -91,9 +91,9 @@ def test_a_walk_at_random_finds_it_too_and_the_same_seed_the_same() -> None:
 @pytest.mark.usefixtures("eager")
 def test_the_command_prints_what_replays_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--scenario", "losing", "--seconds", str(PATIENCE), "--no-walk"]) == 1
-    printed = capsys.readouterr().out
-    (line,) = (line for line in printed.splitlines() if line.startswith("replay:"))
-    story = printed.partition("\n\n")[0].splitlines()[2:]
+    printed = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in printed if line.startswith("replay:"))
+    story = printed[2 : printed.index("", 2)]
     assert command.main(line.partition("tests.exhaustive ")[2].split()) == 1
     assert capsys.readouterr().out.splitlines() == story
 
