@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Protocol
 
 from bridge.model import Log, Message, Outcome, Result
-from bridge.pipeline import OnTooLarge, Publisher
+from bridge.pipeline import MANY, OnTooLarge, Publisher
 
 REPEATED = Outcome(Result.PUBLISHED, repeated=True)
 _PUBLISHED = Result.PUBLISHED
@@ -152,6 +152,8 @@ class Deduplicator:
     ) -> list[Outcome]:
         """One outcome a message, in order; those that Kafka has already are `repeated`."""
         by_topic = _event_ids(messages)
+        if len(messages) > MANY:
+            await asyncio.sleep(0)
         held = self._held(by_topic)
         repeated = await self._repeated(held, by_topic, deadline) if held else {}
         fresh = messages
@@ -160,8 +162,12 @@ class Deduplicator:
         generation = self._cluster.generation
         logs = {topic: self._cluster.last_seen(topic) for topic in by_topic}
         outcomes = await self._publisher.publish(fresh, deadline, on_too_large)
-        if generation == self._cluster.generation == self._generation:
-            self._remember(fresh, outcomes, logs)
+        for start in range(0, len(fresh), MANY):
+            if start:
+                await asyncio.sleep(0)
+            if generation == self._cluster.generation == self._generation:
+                end = start + MANY
+                self._remember(fresh[start:end], outcomes[start:end], logs)
         if not repeated:
             return outcomes
         left = iter(outcomes)

@@ -31,6 +31,7 @@ from bridge.parse import parse, received
 
 TOO_LARGE = "too_large"
 DROPPED = Outcome(Result.DROPPED)
+MANY = 500  # states or messages, after which a step on the loop gives way to other requests
 OnTooLarge = Callable[[Message, Outcome], None]
 
 
@@ -193,7 +194,8 @@ class Pipeline:
             if item.outcome.too_large and item.message is not None:
                 letters.start(item.message, item.outcome)
         await letters.settle()
-        return _receipt(prepared, route.words)
+        listed, unlisted = acknowledged(items, prepared.unprocessed_ids)
+        return await _receipt(prepared, route.words, listed, unlisted)
 
     async def publish_dead_letter(
         self,
@@ -219,7 +221,11 @@ class Pipeline:
         """Give each item its outcome; identical events are one record and share it."""
         # An event's id tells its topic, too: that of a status has a stop, a dead letter's has none.
         unique = {item.message.event_id: item.message for item in items if item.message is not None}
+        if len(items) > MANY:
+            await asyncio.sleep(0)
         outcomes = await self._publisher.publish(list(unique.values()), deadline, on_too_large)
+        if len(items) > MANY:
+            await asyncio.sleep(0)
         if len(outcomes) == len(items):  # as nearly always
             for item, outcome in zip(items, outcomes, strict=True):
                 item.outcome = outcome
@@ -288,7 +294,9 @@ class _Letters:
         await self._publish(letters, self._deadline)
 
 
-def _receipt(prepared: Prepared, words: frozenset[str]) -> Receipt:
+async def _receipt(
+    prepared: Prepared, words: frozenset[str], listed: list[str], unlisted: list[str]
+) -> Receipt:
     """Count a document's states, in one pass."""
     counts: dict[tuple[str, Result], int] = {}
     rejected: dict[str, int] = {}
@@ -296,7 +304,9 @@ def _receipt(prepared: Prepared, words: frozenset[str]) -> Receipt:
     errors: dict[str, None] = {}
     gaps: dict[str, float] = {}
     repeated = 0
-    for item in prepared.items:
+    for number, item in enumerate(prepared.items):
+        if not number % MANY and number:
+            await asyncio.sleep(0)
         state, outcome = item.state, item.outcome
         if outcome.repeated:
             repeated += 1
@@ -313,7 +323,6 @@ def _receipt(prepared: Prepared, words: frozenset[str]) -> Receipt:
             unknown[state.status] = unknown.get(state.status, 0) + 1
         key = word, outcome.result
         counts[key] = counts.get(key, 0) + 1
-    listed, unlisted = acknowledged(prepared.items, prepared.unprocessed_ids)
     return Receipt(
         items=prepared.items,
         listed=listed,

@@ -77,7 +77,9 @@ INVARIANTS = (
     Invariant(
         "I4",
         "All records of a message are in one partition, the one that Java's partitioner chooses",
-        (f"{_PUBLISHER}::test_the_partition_is_the_one_that_aiokafka_would_choose",),
+        (
+            "tests/kafka/test_partitions.py::test_the_partition_is_the_one_that_aiokafka_would_choose",
+        ),
     ),
     Invariant(
         "I5",

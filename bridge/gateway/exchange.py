@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import MutableMapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -113,15 +114,9 @@ class Exchange:
             raise RuntimeError("the answer has no start")
         self.started = True
         status = self._start["status"]
-        headers = [*self._default_headers, *self._start.get("headers", ())]
-        lines, has_length, closes = _STATUS_LINES[status], False, False
-        for name, value in headers:
-            lines += b"%b: %b\r\n" % (name, value)
-            lowered = name.lower()
-            has_length |= lowered == b"content-length"
-            closes |= lowered == b"connection" and value.lower() == b"close"
-        if lines.count(b"\n") != len(headers) + 1:
-            raise RuntimeError("a header of the answer has a line break")
+        lines, has_length, closes = _head_lines(
+            status, (*self._default_headers, *map(tuple, self._start.get("headers", ())))
+        )
         if not has_length and status not in _NO_CONTENT:
             self._chunked = more
             length = b"content-length: %d\r\n" % len(content)
@@ -132,3 +127,20 @@ class Exchange:
             self.keep_alive = False
             lines += b"connection: close\r\n"
         return lines + b"\r\n"
+
+
+@lru_cache(maxsize=256)
+def _head_lines(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> tuple[bytes, bool, bool]:
+    """The beginning of an answer's head, and whether it has a length and ends the connection.
+
+    Answers have the same headers again and again within a second, after which the date changes.
+    """
+    lines, has_length, closes = _STATUS_LINES[status], False, False
+    for name, value in headers:
+        lines += b"%b: %b\r\n" % (name, value)
+        lowered = name.lower()
+        has_length |= lowered == b"content-length"
+        closes |= lowered == b"connection" and value.lower() == b"close"
+    if lines.count(b"\n") != len(headers) + 1:
+        raise RuntimeError("a header of the answer has a line break")
+    return lines, has_length, closes

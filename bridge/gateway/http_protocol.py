@@ -62,6 +62,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self.disconnected = False
         self._reader: HeadReader | None = None  # of a head that comes in pieces
         self._exchange: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None  # the exchange's
         self._waiting = b""  # what has come and is not looked at yet
         self._more: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -183,9 +184,9 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._connections.busy(self)
         exchange = Exchange(self, head, body_of(head), self._server.default_headers)
         self._exchange = exchange
-        task = self._loop.create_task(exchange.run(self._app, self._scope(head)))
-        self._server.tasks.add(task)
-        task.add_done_callback(self._server.tasks.discard)
+        # For the server's shutdown, which waits for it. A callback at its end would cost more.
+        self._task = self._loop.create_task(exchange.run(self._app, self._scope(head)))
+        self._server.tasks.add(self._task)
 
     def _scope(self, head: Head) -> Scope:
         return {
@@ -258,7 +259,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
 
     def answered(self) -> None:
         """Go on to the next request, or to the end."""
-        exchange, self._exchange = self._exchange, None
+        exchange = self._end_exchange()
         self._resume(self._more)
         if self.disconnected or exchange is None:
             return
@@ -279,7 +280,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
 
     def failed(self, exc: BaseException | None) -> None:
         """End a connection whose answer will not come; say why if none has begun."""
-        exchange, self._exchange = self._exchange, None
+        exchange = self._end_exchange()
         if exc is None or exchange is None or exchange.started:
             self.cut()
         elif isinstance(exc, RequestError):
@@ -288,6 +289,13 @@ class HttpProtocol(asyncio.BufferedProtocol):
             log.error("request failed", exc_info=exc)
             fault = "a fault of the gateway's own"
             self._refuse(RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, fault))
+
+    def _end_exchange(self) -> Exchange | None:
+        exchange, self._exchange = self._exchange, None
+        if self._task is not None:
+            self._server.tasks.discard(self._task)
+            self._task = None
+        return exchange
 
     # --- the end -------------------------------------------------------------------------
 

@@ -42,7 +42,9 @@ log = structlog.get_logger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SWITCH_SECONDS = 0.001
-COLLECT_AFTER = 50_000  # objects more than were given back, some 5 MB
+# Objects more than were given back, some 20 MB: three documents of 10,000 states in flight do not
+# set it off, which would hold up everything for some 10 ms each time.
+COLLECT_AFTER = 200_000
 PRODUCER_SHARE = 0.2  # of the grace, kept for the producer's end
 ADMIN_SECONDS = 0.5  # the same, for the private listener's
 TICKS_SECONDS = 0.5  # that two servers of uvicorn's take to notice
@@ -96,7 +98,7 @@ async def serve(
     A `worker` serves the listener that it shares with others, and reports to its parent process.
     Raises OSError if a port cannot be had. Kafka need not be there.
     """
-    # The thread that reads large documents gives way to the loop sooner: docs/reliability.md.
+    # The thread that reads large documents gives way to the loop sooner: docs/testing.md.
     sys.setswitchinterval(SWITCH_SECONDS)
     _spare_the_collector()
     with (

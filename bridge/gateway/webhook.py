@@ -30,7 +30,7 @@ from bridge.gateway.responses import (
 from bridge.model import Route
 from bridge.observability.requests import Disposition, Observers, Request
 from bridge.parse import form_of, is_blank
-from bridge.pipeline import Pipeline, Prepared, prepare
+from bridge.pipeline import MANY, Pipeline, Prepared, prepare
 from bridge.ratelimit import RateLimit
 from bridge.timeouts import Timeouts
 
@@ -262,6 +262,8 @@ class Webhook:
         request.publish_seconds = time.perf_counter() - began
         if receipt.refused:
             return _READ, nothing_taken(request.form)
+        if len(receipt.items) > MANY:
+            await asyncio.sleep(0)
         return _READ, acknowledgement(receipt.listed, request.form)
 
     async def _prepare(

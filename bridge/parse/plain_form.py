@@ -22,7 +22,7 @@ _ROOT = re.compile(
 _NAME = "[A-Za-z_][A-Za-z0-9_]{0,31}+"
 _STATE = re.compile(
     r'<state id_sms="([A-Za-z0-9._-]{1,64}+)"'
-    r'(?: time="([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}|)")?+'
+    r'(?: time="([0-9][0-9: -]{17}[0-9]|)")?+'  # whether it is a time is not said here
     rf'((?: {_NAME}="{_VALUE}"){{0,4}}+)>([A-Za-z0-9_]{{0,64}}+)</state>{_BLANK}'
 )
 _ATTRIBUTES = re.compile(rf' ({_NAME})="({_VALUE})"')
@@ -45,11 +45,12 @@ def read(body: bytes, *, max_states: int, statuses: frozenset[str]) -> Document 
         said = _said(attributes, word, statuses)
         if said is None:
             return None
-        timed = {} if raw_time is None else {"@time": raw_time}
-        element = {"@id_sms": id_sms, **timed, **said.element}
-        states.append(
-            State(id_sms, said.status, said.channels, said.values, raw_time or None, element)
-        )
+        _, status, channels, values, _, rest = said
+        if raw_time is None:
+            element = {"@id_sms": id_sms, **rest}
+        else:
+            element = {"@id_sms": id_sms, "@time": raw_time, **rest}
+        states.append(State(id_sms, status, channels, values, raw_time or None, element))
         end = found.end()
     characters = end
     unprocessed: dict[str, None] = {}

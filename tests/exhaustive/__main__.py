@@ -6,9 +6,11 @@ there is time. What breaks an invariant is told as a story, with the choices tha
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -26,19 +28,19 @@ class Line:
     """One search, as it is reported."""
 
     scenario: str
-    how: str  # exhausted, part or random
+    how: str  # exhausted, the faults up to which it is, random, or broken
     schedules: int
     states: int
     events: int
     callbacks: int
     seconds: float
     processor_seconds: float
-    broken: str | None = None
     invariant: str | None = None
     detail: str | None = None
     steps: int = 0
     faults: int = 0
     choices: str | None = None
+    story: tuple[str, ...] = ()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,35 +52,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = []
     for line in _searched(chosen, options):
         lines.append(line)
+        if not options.quiet:
+            click.echo("".join(f"{each}\n" for each in line.story), nl=False)
         click.echo(_text(line))
-        if line.broken:
+        if line.invariant:
             break
     if options.json:
         click.echo(json.dumps([asdict(line) for line in lines]))
-    return int(any(line.broken for line in lines))
+    return int(any(line.invariant for line in lines))
 
 
 def _searched(chosen: Sequence[Scenario], options: argparse.Namespace) -> Iterator[Line]:
+    """Up to the bound, each scenario with its share of the time; then at random, in turns."""
+    jobs = min(options.jobs, len(chosen))
     ends = time.monotonic() + options.seconds
-    for number, scenario in enumerate(chosen):
-        share = max(ends - time.monotonic(), 0.0) / (len(chosen) - number)
-        yield _line(scenario, options, partial(exhaust, scenario, share))
+    share = options.seconds * jobs / len(chosen)
+    yield from _side_by_side([partial(exhausted, each, share) for each in chosen], jobs)
     seed = options.seed
     while time.monotonic() < ends and not options.no_walk:
-        for scenario in map(_beyond, chosen):
-            share = min(max(ends - time.monotonic(), 0.0) / len(chosen), WALK_SECONDS)
-            yield _line(scenario, options, partial(walk, scenario, share, seed))
+        share = min((ends - time.monotonic()) * jobs / len(chosen), WALK_SECONDS)
+        searches = [partial(walked, _beyond(each), share, seed) for each in chosen]
+        yield from _side_by_side(searches, jobs)
         seed += 1
 
 
-def _line(scenario: Scenario, options: argparse.Namespace, search: Callable[[], Totals]) -> Line:
+def _side_by_side(searches: Sequence[Callable[[], Line]], jobs: int) -> Iterator[Line]:
+    """Each as soon as it is through, on so many processes."""
+    if jobs == 1:
+        yield from (search() for search in searches)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        try:
+            for done in as_completed([pool.submit(search) for search in searches]):
+                yield done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def exhausted(scenario: Scenario, seconds: float) -> Line:
+    """A search up to the bound."""
+    return _line(scenario, partial(exhaust, scenario, seconds))
+
+
+def walked(scenario: Scenario, seconds: float, seed: int) -> Line:
+    """A search at random."""
+    return _line(scenario, partial(walk, scenario, seconds, seed))
+
+
+def _line(scenario: Scenario, search: Callable[[], Totals]) -> Line:
     began = time.process_time()
     totals = search()
     used = time.process_time() - began
-    how = "random" if not totals.states else "exhausted" if totals.complete else "part"
+    how = f"{totals.bound} faults" if totals.states else "random"
     line = Line(
         scenario.name,
-        how,
+        "exhausted" if totals.complete else how,
         totals.schedules,
         totals.states,
         totals.events,
@@ -89,16 +117,17 @@ def _line(scenario: Scenario, options: argparse.Namespace, search: Callable[[], 
     if totals.found is None:
         return line
     found = shortened(totals.found)
-    if not options.quiet:
-        _tell(found)
+    story = ["", f"{scenario.name}: {scenario.about}"]
+    replay(found.scenario, found.choices, story.append)
     return replace(
         line,
-        broken=str(found.broken),
+        how="broken",
         invariant=found.broken.invariant,
         detail=str(found.broken),
         steps=found.steps,
         faults=found.faults,
         choices=_written(found),
+        story=(*story, f"BROKEN   {found.broken}", ""),
     )
 
 
@@ -120,12 +149,6 @@ def _changed(scenario: Scenario, options: argparse.Namespace) -> Scenario:
     return replace(scenario, **{name: value for name, value in given.items() if value is not None})
 
 
-def _tell(found: Found) -> None:
-    click.echo(f"\n{found.scenario.name}: {found.scenario.about}")
-    replay(found.scenario, found.choices, click.echo)
-    click.echo(f"BROKEN   {found.broken}\n")
-
-
 def _written(found: Found) -> str:
     scenario = found.scenario
     bound = f"--faults {scenario.max_faults} --overlaps {scenario.overlaps}"
@@ -144,13 +167,13 @@ def _replayed(scenario: Scenario, choices: str) -> int:
 def _text(line: Line) -> str:
     rate = line.schedules / max(line.processor_seconds, 0.01)
     text = (
-        f"{line.scenario:17} {line.how:9} {line.schedules:8,} schedules  {line.states:8,} states  "
+        f"{line.scenario:17} {line.how:10} {line.schedules:8,} schedules  {line.states:8,} states  "
         f"{line.events:10,} events  {line.seconds:6.1f} s  {rate:5.0f} a processor second"
     )
-    if not line.broken:
+    if not line.invariant:
         return text
     return (
-        f"{text}\nBROKEN   {line.broken} ({line.steps} steps, {line.faults} faults)\n"
+        f"{text}\nBROKEN   {line.detail} ({line.steps} steps, {line.faults} faults)\n"
         f"replay:  python -m tests.exhaustive {line.choices}"
     )
 
@@ -170,6 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--length", type=float, help="of a schedule, in its own seconds")
     parser.add_argument("--no-walk", action="store_true", help="no walks at random")
     parser.add_argument("--replay", help="tell the schedule of these choices, with commas between")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--json", action="store_true", help="all again as JSON, on the last line")
     parser.add_argument("--quiet", action="store_true", help="no stories")
     return parser

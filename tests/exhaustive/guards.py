@@ -61,7 +61,7 @@ SEEN = (
             "            self._supervisor.give_up(producer, type(exc).__name__)\n",
             "",
         ),
-        "races",
+        "sequence",
     ),
     Attack(
         Change(
@@ -121,15 +121,6 @@ SEEN = (
     ),
     Attack(
         Change(
-            "hands out a producer that was given up",
-            SUPERVISOR,
-            "            self._producer = None\n            self._connected.clear()\n",
-            "            self._connected.clear()\n",
-        ),
-        "sending",
-    ),
-    Attack(
-        Change(
             "ends one wait, and forgets the others",
             "timeouts.py",
             "        if self._waits:\n            self._ring_at(min(",
@@ -144,14 +135,14 @@ SEEN = (
             "        if self._producer is producer:\n            self.reachable",
             "        if self._producer is not None:\n            self.reachable",
         ),
-        "races",
+        "winding-down",
     ),
     Attack(
         Change(
             "never winds a producer down",
             SUPERVISOR,
-            "            self._wind_down(producer)\n",
-            "",
+            "error=explained(cause))\n            self._wind_down(producer)\n",
+            "error=explained(cause))\n",
         ),
         "sending",
     ),
@@ -181,7 +172,7 @@ SEEN = (
             "                    return before\n"
             "                producer = type('P', (), {'describe': staticmethod(same)})\n",
         ),
-        "losing",
+        "asking",
     ),
     Attack(
         Change(
@@ -205,11 +196,11 @@ SEEN = (
         Change(
             "remembers by the topic as it is when the answer comes",
             DUPLICATES,
-            "            self._remember(fresh, outcomes, logs)\n",
+            "            if generation == self._cluster.generation == self._generation:\n",
             "            logs = {topic: self._cluster.last_seen(topic) for topic in by_topic}\n"
-            "            self._remember(fresh, outcomes, logs)\n",
+            "            if generation == self._cluster.generation == self._generation:\n",
         ),
-        "losing",
+        "remembering",
     ),
     Attack(
         Change(
@@ -246,7 +237,7 @@ SEEN = (
             "        if len(outcomes) <= len(items):\n"
             "            outcomes += outcomes[-1:] * (len(items) - len(outcomes))\n",
         ),
-        "identity",
+        "sending",
     ),
 )
 
@@ -258,8 +249,8 @@ REDUNDANT = (
         Change(
             "counts no replacement",
             SUPERVISOR,
-            "            self.generation += 1\n",
-            "            self.generation = 1\n",
+            "        self.generation += 1\n",
+            "        self.generation = 1\n",
         ),
         "losing",
     ),

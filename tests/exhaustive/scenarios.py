@@ -16,7 +16,9 @@ class Scenario:
     often something may happen while callbacks of the former event are still to run, and `seconds`
     how long a schedule lasts before it is brought to its end. `rejects` are words whose records the
     broker does not take. `max_bytes` is the status topic's `max.message.bytes` as it may be read,
-    and `enforced_bytes` as the broker keeps to it.
+    and `enforced_bytes` as the broker keeps to it. `drains`: SIGTERM comes at some moment;
+    `reloads`: other credentials do; `cold`: the gateway is not connected yet; `one_by_one`: a post
+    waits for the answer to the one before.
     """
 
     name: str
@@ -34,11 +36,13 @@ class Scenario:
     max_bytes: int | None = 1_048_588
     enforced_bytes: int | None = None
     drains: bool = False
+    reloads: bool = False
     cold: bool = False
+    one_by_one: bool = False
 
 
-# Two states of one message, and another message, in different partitions.
-PLAIN = (state("1", "deliver"), state("1", "read"), state("2"))
+# Two states of one message, one of them twice, and another message, in different partitions.
+PLAIN = (state("1", "deliver"), state("1", "deliver"), state("2"), state("1", "read"))
 LARGE = State("2", state("2", "read", f' a="{"x" * 3000}"').xml, letter=True)
 SENDING = ("lose", "deny", "broken", "expire", "let_go", "hang", "stuck")
 LOSING = ("truncate", "trim", "delete", "unheard")
@@ -48,10 +52,10 @@ SCENARIOS = (
         "sending",
         "one document; what can happen to a batch on its way",
         (PLAIN,),
-        faults=(*SENDING, "down", "impatient"),
+        faults=(*SENDING, "down"),
         max_faults=2,
         overlaps=0,
-        attempts=2,
+        attempts=1,
         seconds=7.0,
     ),
     Scenario(
@@ -65,6 +69,16 @@ SCENARIOS = (
         seconds=7.0,
     ),
     Scenario(
+        "winding-down",
+        "batches of a producer that is replaced meanwhile",
+        ((state("1", "deliver"), state("2")),),
+        faults=("broken",),
+        max_faults=2,
+        overlaps=0,
+        attempts=1,
+        seconds=3.0,
+    ),
+    Scenario(
         "losing",
         "a state that is posted again, while the topic loses what it had",
         ((state("1"),),),
@@ -72,15 +86,40 @@ SCENARIOS = (
         max_faults=3,
         overlaps=0,
         partitions={STATUS: 1, REJECTED: 1},
+        seconds=7.0,
     ),
     Scenario(
         "two-gateways",
         "two gateways on one topic, the provider's posts to each in turn",
         ((state("1", "deliver"), state("2")),),
-        faults=("lose", "broken", "hang", "truncate", "delete", "unheard", "impatient", "down"),
+        faults=("lose", "broken", "hang", "truncate", "unheard", "impatient"),
         max_faults=2,
         overlaps=0,
         gateways=2,
+        partitions={STATUS: 1, REJECTED: 1},
+        attempts=2,
+        seconds=5.0,
+    ),
+    Scenario(
+        "asking",
+        "a state that is posted again: what happens while the cluster is asked about it",
+        ((state("1"),),),
+        faults=("truncate", "trim", "delete", "unheard", "stale"),
+        max_faults=3,
+        overlaps=0,
+        attempts=2,
+        seconds=1.0,
+        partitions={STATUS: 1, REJECTED: 1},
+    ),
+    Scenario(
+        "remembering",
+        "a record that is lost before its broker's answer arrives, and a probe in between",
+        ((state("1"),),),
+        faults=("truncate", "unheard", "hang"),
+        max_faults=3,
+        overlaps=0,
+        attempts=2,
+        seconds=3.0,
         partitions={STATUS: 1, REJECTED: 1},
     ),
     Scenario(
@@ -92,13 +131,14 @@ SCENARIOS = (
         overlaps=0,
         attempts=2,
         partitions={STATUS: 1, REJECTED: 1},
-        seconds=7.0,
+        seconds=3.0,
+        one_by_one=True,
     ),
     Scenario(
         "sequence",
         "two documents in one partition: a batch after one whose numbers are in doubt",
         ((state("1"),), (state("1", "deliver"),)),
-        faults=("lose", "deny"),
+        faults=("lose", "deny", "broken"),
         max_faults=2,
         overlaps=0,
         attempts=1,
@@ -112,8 +152,9 @@ SCENARIOS = (
         faults=("lose", "broken", "hang"),
         max_faults=1,
         overlaps=0,
-        attempts=2,
+        attempts=1,
         max_bytes=3000,
+        seconds=7.0,
     ),
     Scenario(
         "too-large-untold",
@@ -122,19 +163,19 @@ SCENARIOS = (
         faults=("lose", "broken", "hang"),
         max_faults=1,
         overlaps=0,
-        attempts=2,
+        attempts=1,
         max_bytes=None,
         enforced_bytes=3000,
         partitions={STATUS: 1, REJECTED: 1},
+        seconds=7.0,
     ),
     Scenario(
         "poison",
         "a record that the broker's validation refuses, among others of its partition",
         (
             (
-                state("1"),
-                state("1", "poison", taken=False),
-                *(state(id_sms) for id_sms in ("2", "3", "4", "5", "6", "7")),
+                *(state("1", "deliver"), state("2"), state("1", "poison", taken=False)),
+                *(state(id_sms) for id_sms in ("3", "4", "5", "6", "7")),
             ),
         ),
         faults=("lose", "broken", "hang", "deny"),
@@ -143,6 +184,7 @@ SCENARIOS = (
         attempts=1,
         partitions={STATUS: 1, REJECTED: 1},
         rejects=(b"poison",),
+        seconds=7.0,
     ),
     Scenario(
         "identity",
@@ -162,6 +204,7 @@ SCENARIOS = (
         max_faults=1,
         overlaps=0,
         attempts=2,
+        seconds=5.0,
     ),
     Scenario(
         "cold",
@@ -172,16 +215,29 @@ SCENARIOS = (
         overlaps=0,
         attempts=1,
         cold=True,
+        seconds=7.0,
+    ),
+    Scenario(
+        "reload",
+        "other credentials with posts in flight: a producer that succeeds a sound one",
+        ((state("1", "deliver"), state("2")),),
+        faults=("hang", "broken", "fail"),
+        max_faults=2,
+        overlaps=0,
+        attempts=1,
+        reloads=True,
+        seconds=5.0,
     ),
     Scenario(
         "drain",
         "SIGTERM with posts in flight",
-        ((state("1", "deliver"), state("2")), (state("3"),)),
+        ((state("1"),), (state("3"),)),
         faults=("hang", "lose", "broken", "down"),
         max_faults=2,
         overlaps=0,
         attempts=1,
         drains=True,
+        seconds=7.0,
     ),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -20,6 +20,7 @@ from tests.exhaustive.provider import state
 from tests.exhaustive.scenarios import BY_NAME, REJECTED, SCENARIOS, STATUS, Scenario
 from tests.exhaustive.schedule import Schedule
 from tests.exhaustive.search import exhaust, replay, shortened, walk
+from tests.mutants import PACKAGE
 
 SMALL = Scenario(
     "small",
@@ -91,9 +92,9 @@ def test_a_walk_at_random_finds_it_too_and_the_same_seed_the_same() -> None:
 @pytest.mark.usefixtures("eager")
 def test_the_command_prints_what_replays_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--scenario", "losing", "--seconds", str(PATIENCE), "--no-walk"]) == 1
-    printed = capsys.readouterr().out
-    (line,) = (line for line in printed.splitlines() if line.startswith("replay:"))
-    story = printed.partition("\n\n")[0].splitlines()[2:]
+    printed = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in printed if line.startswith("replay:"))
+    story = printed[2 : printed.index("", 2)]
     assert command.main(line.partition("tests.exhaustive ")[2].split()) == 1
     assert capsys.readouterr().out.splitlines() == story
 
@@ -198,6 +199,15 @@ def test_every_mutant_of_the_quick_tests_is_attacked_or_named_as_unseen() -> Non
         "ends a wait each time that it is due",
         "lists ids as long as a body",
     }
+
+
+@pytest.mark.parametrize(
+    "attack", [*guards.SEEN, *guards.REDUNDANT], ids=lambda attack: attack.change.name
+)
+def test_a_guard_is_there_to_be_taken_away(attack: guards.Attack) -> None:
+    text = (PACKAGE / attack.change.file).read_text("utf-8")
+    assert text.count(attack.change.anchor) == 1
+    assert attack.scenario in BY_NAME
 
 
 @pytest.mark.slow
