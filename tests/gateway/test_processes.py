@@ -353,7 +353,7 @@ def test_each_process_reads_the_configuration_again(gateway: Gateway) -> None:
     path = "/webhook?token=a-token-of-sixteen"
     assert {gateway.post(document(str(n)), path=path).status for n in range(20)} == {200}
     assert metric(gateway, "sms_bridge_config_last_reload_successful") == 1
-    assert time.time() - metric(gateway, RELOADED_AT) < gateway_age(gateway)
+    assert 0 <= time.time() - metric(gateway, RELOADED_AT) < gateway_age(gateway)
 
     config["endpoints"][0]["source"] = "urn:other"
     reload(gateway, config)
