@@ -330,10 +330,12 @@ class Supervisor:
                 log.error(what, error=fault)  # noqa: TRY400 -- a fault of the settings
             self._next_fault = fault
             return None
-        if self._next == (settings, credentials):  # and not changed again meanwhile
-            self._credentials.close()
-            self._next, self._settings, self._credentials = None, settings, credentials
-            log.info("new credentials are in use")
+        if self._next != (settings, credentials):  # changed again meanwhile
+            self._wind_down(producer)
+            return None
+        self._credentials.close()
+        self._next, self._settings, self._credentials = None, settings, credentials
+        log.info("new credentials are in use")
         return producer
 
     async def _attempt_with(self, settings: Kafka) -> Producer:
