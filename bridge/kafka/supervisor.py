@@ -260,10 +260,15 @@ class Supervisor:
             producer = await self._open()
             self._hand_out(producer)
             log.info("connected to Kafka")
-            while (successor := await self._watch(producer)) is not None:
-                self._hand_out(successor)
-                self._wind_down(producer)
-                producer = successor
+            try:
+                while (successor := await self._watch(producer)) is not None:
+                    self._hand_out(successor)
+                    self._wind_down(producer)
+                    producer = successor
+            except asyncio.CancelledError:
+                if producer.failed.done():  # given up just now: nobody else ends it
+                    await producer.abandon()
+                raise
             cause = producer.failed.result()
             self._on_rebuild(word_of(cause))
             log.warning("replacing the producer", cause=word_of(cause), error=explained(cause))

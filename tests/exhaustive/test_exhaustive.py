@@ -87,6 +87,7 @@ def test_a_walk_at_random_finds_it_too_and_the_same_seed_the_same() -> None:
     assert other is not None
     assert one.broken.invariant == "I1"
     assert one.choices == other.choices
+    assert str(replay(SMALL, one.choices, lambda _: None)) == str(one.broken)
 
 
 @pytest.mark.usefixtures("eager")

@@ -524,6 +524,15 @@ async def test_a_topic_s_log_is_known_and_asked_for() -> None:
         assert supervisor.generation > generation
 
 
+async def test_a_producer_that_was_given_up_right_before_the_end_is_ended_too() -> None:
+    producer = FakeProducer()
+    async with supervised(producer) as (supervisor, _):
+        await until(lambda: supervisor.ready)
+        supervisor.give_up(producer, "broken")
+        await supervisor.stop(1)
+        assert producer.closed
+
+
 async def test_the_start_of_a_log_is_not_that_of_the_topic_s_successor() -> None:
     """A topic may be re-created between two questions: its new log begins at 0 again."""
     producer = FakeProducer()
