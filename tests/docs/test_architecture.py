@@ -49,12 +49,3 @@ def test_every_name_on_a_request_s_way_exists() -> None:
     assert {"Webhook", "prepare", "accept", "acknowledged"} <= set(named)
     for name in {*named} - {*Result}:
         assert re.search(rf"(class|def) {name}\b", source), name
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_every_link_leads_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text("utf-8")):
-        name, _, anchor = link.partition("#")
-        there = (page.parent / name).read_text("utf-8")
-        headings = re.findall(r"^#+ (.+)$", there, re.MULTILINE)
-        assert not anchor or anchor in {h.lower().replace(" ", "-") for h in headings}, link

@@ -127,12 +127,6 @@ def test_the_table_of_statuses_is_the_program_s() -> None:
     }
 
 
-def test_every_link_to_a_file_leads_somewhere() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert links
-    assert all((ROOT / link).exists() for link in links)
-
-
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
 def test_a_page_with_a_bare_command_says_where_the_program_is(page: Path) -> None:
     """Who reads it in a checkout has no such program on the PATH; in a pod there is one."""

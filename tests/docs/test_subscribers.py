@@ -53,22 +53,6 @@ def test_every_guarantee_points_to_tests_that_exist() -> None:
         assert not name or re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), name
 
 
-def test_every_link_leads_somewhere() -> None:
-    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", PAGE):
-        file, _, anchor = link.partition("#")
-        target = ROOT / "docs" / (file or "subscribers.md")
-        assert target.exists(), link
-        assert not anchor or anchor in headings(target.read_text(encoding="utf-8")), link
-
-
-def headings(page: str) -> set[str]:
-    """The anchors of a page's headings."""
-    return {
-        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-        for heading in re.findall(r"^#+ (.+)$", page, re.MULTILINE)
-    }
-
-
 def test_every_name_of_the_helper_is_in_the_table() -> None:
     table = PAGE.partition("| name | what it is |")[2].partition("\n\n")[0]
     for name in ("read", "latest"):

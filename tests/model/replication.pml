@@ -173,14 +173,14 @@ end: do
             :: else
             fi
         }
-        printf("leader %d drops those that lag: in sync %d\n", me, isr);
+        printf("leader %d drops those that lag: in sync (0, 1, 2): %d%d%d\n", me, IN(isr, 0), IN(isr, 1), IN(isr, 2));
         i = 0 }
     :: d_step { up[me] && knows[me] == epoch && leader != me && leader != NOBODY && !fenced[me] &&
         !IN(isr, me) && up[leader] && LEADS_NOW(leader) &&
         TOLD(leader, me) >= began[leader] &&
         (TOLD(leader, me) == end_of[leader] || !ALL_REACH(leader, TOLD(leader, me) + 1)) ->
         isr = isr | ONE(me);
-        printf("broker %d is in sync again: %d\n", me, isr) }
+        printf("broker %d is in sync again (0, 1, 2): %d%d%d\n", me, IN(isr, 0), IN(isr, 1), IN(isr, 2)) }
     /* It crashes: the operating system has what it wrote, unless disk or power go with it (A2). */
     :: d_step { crashes < CRASHES && up[me] ->
         crashes++; up[me] = 0; leads[me] = 0; knows[me] = 0; former_isr[me] = 0; began[me] = 0;
@@ -206,7 +206,7 @@ end: do
         :: leader == me -> leader = NOBODY
         :: else
         fi;
-        printf("the controller takes broker %d for gone (it is up: %d): in sync %d\n", me, up[me], isr) }
+        printf("the controller takes broker %d for gone (it is up: %d): in sync (0, 1, 2): %d%d%d\n", me, up[me], IN(isr, 0), IN(isr, 1), IN(isr, 2)) }
     /* It comes back once it is fenced (A7). */
     :: d_step { fenced[me] && (!up[me] || cut_off[me]) ->
         up[me] = 1; cut_off[me] = 0; fenced[me] = 0;
@@ -217,7 +217,7 @@ end: do
             (UNCLEAN && !(IN(isr, 0) && !fenced[0]) && !(IN(isr, 1) && !fenced[1]) &&
                 !(IN(isr, 2) && !fenced[2]))) ->
         if
-        :: IN(isr, me) -> printf("the controller elects %d, in sync %d\n", me, isr)
+        :: IN(isr, me) -> printf("the controller elects %d, in sync (0, 1, 2): %d%d%d\n", me, IN(isr, 0), IN(isr, 1), IN(isr, 2))
         :: else -> isr = ONE(me); printf("the controller elects %d, which was not in sync\n", me)
         fi;
         leader = me; epoch++; leader_in[epoch] = me }

@@ -154,8 +154,9 @@ next:
     :: else
     fi;
     select(p : 0 .. PODS - 1);
-    printf("state %d, attempt %d: posted to pod %d\n", me, attempt, p);
+    printf("state %d: attempt %d goes to pod %d\n", me, attempt, p);
     d_step {
+        printf("pod %d has state %d\n", p, me);
         its_life = life[p];
         was_there[me] = 0; look(me, i);
         /* _held */
