@@ -25,8 +25,8 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
-help: ## say what there is (this)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/.ready ## the whole story on an in-memory broker
@@ -137,7 +137,7 @@ screenshots: $(READY) ## take the pictures of docs/inspector.md again; needs Chr
 
 .PHONY: clean
 clean: ## remove what was built here; the downloaded Kafka stays in the user's cache
-	@rm -rf $(VENV) $(DEV) $(DOCS) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(DEV) $(DOCS) .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find bridge tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # A requirements file that no longer fits must not keep `make lock` from fixing it.

@@ -11,6 +11,7 @@ from bridge.config.settings import Kafka
 from bridge.duplicates import REPEATED, Deduplicator, RecentEvents
 from bridge.kafka import Publisher, Supervisor
 from bridge.model import Log, Message, Outcome, Result
+from bridge.pipeline import MANY
 from tests.support.brokers import ExternalKafka
 from tests.support.fakes import RecordingPublisher
 from tests.support.topics import read_topic
@@ -424,3 +425,19 @@ def test_the_memory_tells_when_an_event_was_last_seen() -> None:
 def test_what_stands_for_a_repeated_event_is_an_acknowledgement() -> None:
     assert REPEATED.result is Result.PUBLISHED
     assert REPEATED.repeated
+
+
+async def test_a_replacement_within_a_large_document_ends_what_is_remembered_of_it() -> None:
+    """It is remembered some at a time, and a topic may lose what it had in between."""
+    b = Bench(remember=10 * MANY)
+    recent = RecentEvents(10 * MANY, 600, b.clock)
+    deduplicator = Deduplicator(b.publisher, b.cluster, recent)
+    messages = [message(str(number)) for number in range(4 * MANY)]
+    deadline = asyncio.get_running_loop().time() + 60
+    publishing = asyncio.create_task(deduplicator.publish(messages, deadline))
+    while not len(recent):
+        await asyncio.sleep(0)
+    b.cluster.generation += 1
+    outcomes = await publishing
+    assert {outcome.result for outcome in outcomes} == {Result.PUBLISHED}
+    assert 0 < len(recent) < len(messages)

@@ -58,6 +58,20 @@ def test_the_environments_agree_in_every_version() -> None:
         assert pins("-docs")[shared] == everything[shared]
 
 
+def test_help_lists_the_targets_in_two_columns() -> None:
+    lines = subprocess.run(
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+
+    second = {len(found[0]) for line in lines if (found := re.match(r"  make \S+ +", line))}
+    assert len(second) == 1, lines
+    assert max(map(len, lines)) <= 120
+
+
 def test_tests_and_lint_run_in_an_environment_of_their_own() -> None:
     shown = commands("lint")
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from bridge.model import Message, Outcome, Result, Route
-from bridge.pipeline import Pipeline, Receipt, prepare
+from bridge.pipeline import MANY, DryRun, Pipeline, Receipt, prepare
 
 ROUTE = Route(
     endpoint="main",
@@ -92,3 +92,17 @@ async def test_a_publisher_that_tells_only_at_the_end_will_do() -> None:
     receipt = await accept(publisher, document("1", "2", "3"))
     assert receipt.listed == ["1", "3"]
     assert [[letter.key for letter in call] for call in publisher.letters] == [[b"1", b"3"]]
+
+
+async def test_others_have_their_turns_while_a_large_document_is_settled() -> None:
+    """Its outcomes are counted some at a time: in one go they would hold up every small one."""
+    slices = 6
+    body = document(*(str(number) for number in range(slices * MANY)))
+    prepared = prepare(ROUTE, body, NOW, max_states=slices * MANY)
+    accepting = asyncio.create_task(Pipeline(DryRun()).accept(ROUTE, prepared, NOW, 0.0))
+    turns = 0
+    while not accepting.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert accepting.result().counts == {("read", Result.PUBLISHED): slices * MANY}
+    assert turns > slices

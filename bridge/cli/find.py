@@ -34,14 +34,18 @@ STATE_HEADER = ("rank", "status", "outcome", "channels", "changed at", "received
 LETTER_HEADER = ("reason", "endpoint", "received at", "detail", "place")
 
 
-def _not_empty(_context: click.Context, _parameter: click.Parameter, ids: tuple[str, ...]) -> Any:
+def _usable(_context: click.Context, _parameter: click.Parameter, ids: tuple[str, ...]) -> Any:
     if "" in ids:
         raise click.BadParameter("an id is empty")
+    try:
+        "".join(ids).encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("an id is not UTF-8 text") from None
     return ids
 
 
 @click.command()
-@click.argument("ids", nargs=-1, required=True, metavar="ID...", callback=_not_empty)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...", callback=_usable)
 @config_option
 @since_option
 @click.option(

@@ -41,10 +41,16 @@ def serve(config_file: Path, processes: int | None, handed: str | None) -> None:
     from bridge.observability import tracing
     from bridge.versions import VERSIONS, expat_warning
 
-    file = ConfigFile(config_file, os.environ, partial(_with, processes))
+    worker = None
+    if handed is not None:
+        from bridge.gateway.worker import Worker
+
+        worker = Worker.of(handed)
+    given = worker.files if worker is not None else {}
+    file = ConfigFile(config_file, os.environ, partial(_with, processes), given)
     settings = loaded(config_file, file.load)
     log_writer = logs.configure(settings.log.level, settings.log.format)
-    if handed is None:
+    if worker is None:
         log = structlog.get_logger(__name__)
         for warning in warnings(settings):
             log.warning(warning.what, **warning.fields)
@@ -56,10 +62,7 @@ def serve(config_file: Path, processes: int | None, handed: str | None) -> None:
             # The last lines go out before what is said of how it ended.
             stack.callback(logging.shutdown)
             stack.enter_context(interruptible())
-            if handed is not None:
-                from bridge.gateway.worker import Worker
-
-                worker = Worker.of(handed)
+            if worker is not None:
                 spans = tracing.start(os.environ)
                 uvloop.run(server.serve(settings, spans, log_writer, file, worker))
             elif settings.server.processes > 1:

@@ -18,7 +18,8 @@ written within its grain, and tells nothing of a symbolic link that leads elsewh
 class ConfigFile:
     """Reads the settings as often as it is asked to; the environment stays as it was given.
 
-    `adjust` makes of the file's settings those that hold, by what else the program was told.
+    `adjust` makes of the file's settings those that hold, by what else the program was told. Of
+    files that are `given`, by path, the first `load` takes what is given in place of the disk's.
     """
 
     def __init__(
@@ -26,17 +27,36 @@ class ConfigFile:
         path: Path,
         environ: Mapping[str, str],
         adjust: Callable[[Settings], Settings] = lambda settings: settings,
+        given: Mapping[str, bytes] | None = None,
     ) -> None:
         self.path = path
         self._adjust = adjust
         self._environ = dict(environ)
         self._read: dict[str, bytes | None] = {}
         self._streams: set[str] = set()  # pipes and the like, which give what they hold only once
+        self._given = given or {}
+        self._contents: dict[str, bytes] = {}  # of what was read last
+        self._in_use: dict[str, bytes] | None = None
 
     def load(self) -> Settings:
-        """Read the settings. Raises ConfigError with every problem."""
-        self._read = {}
-        return self._adjust(load(self.path, self._environ, read=self._noted))
+        """Read the settings; after the first time, from regular files alone.
+
+        Raises ConfigError with every problem.
+        """
+        self._read, self._contents = {}, {}
+        settings = self._adjust(load(self.path, self._environ, read=self._noted))
+        if self._in_use is None:
+            self.take_up()
+        return settings
+
+    def take_up(self) -> None:
+        """Say that what `load` has read is in use."""
+        self._given, self._in_use = {}, self._contents
+
+    @property
+    def in_use(self) -> Mapping[str, bytes]:
+        """The files whose settings are in use, as they were read."""
+        return self._in_use or {}
 
     @property
     def read(self) -> Contents:
@@ -54,17 +74,19 @@ class ConfigFile:
         self._read[path] = None
         if path in self._streams:
             raise ValueError("it is no regular file, and has been read already")
-        content = read_file(path)
+        content = self._given.get(path)
+        if content is None:
+            content = read_file(path, regular=self._in_use is not None)
         if not Path(path).is_file():
             self._streams.add(path)
-        self._read[path] = _hash(content)
+        self._read[path], self._contents[path] = _hash(content), content
         return content
 
 
 def _digest(path: str) -> bytes | None:
     try:
-        return _hash(read_file(path))
-    except (OSError, ValueError):
+        return _hash(read_file(path, regular=True))
+    except OSError:
         return None
 
 

@@ -4,7 +4,10 @@ What the settings are is in settings.py, what must agree between them in conflic
 ever printed: any of them may be a secret.
 """
 
+import errno
+import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -76,13 +79,23 @@ class _Spot:
     value: yaml.Mark
 
 
-def read_file(path: str | Path) -> bytes:
-    """A file of at most 1 MiB. Raises OSError or ValueError."""
-    with Path(path).open("rb") as file:
+def read_file(path: str | Path, *, regular: bool = False) -> bytes:
+    """A file of at most 1 MiB; `regular`: no pipe or device, which may give nothing for ever.
+
+    Raises OSError.
+    """
+    with open(path, "rb", opener=_opened_at_once if regular else None) as file:
+        if regular and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
         content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
-        raise ValueError("it is larger than 1 MiB")
+        raise OSError(errno.EFBIG, "it is larger than 1 MiB", str(path))
     return content
+
+
+def _opened_at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe, too, without a wait for who writes to it."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 Read = Callable[[str], bytes]

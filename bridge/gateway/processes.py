@@ -29,7 +29,7 @@ from bridge.gateway.server import (
     signals,
     watched_connections,
 )
-from bridge.gateway.worker import Handed, Report
+from bridge.gateway.worker import Handed, Report, sent
 from bridge.observability import logging as logs
 from bridge.observability.log_writer import LogWriter
 from bridge.observability.metrics import EXITED, HUNG, KILLED
@@ -39,7 +39,8 @@ log = structlog.get_logger(__name__)
 
 REPORT_SECONDS = 1.0  # between two reports that nobody waits for
 ANSWER_SECONDS = 0.5  # for a report that somebody waits for
-HUNG_SECONDS = 30.0  # without a report
+HUNG_SECONDS = 30.0  # without a report, and
+STARTING_SECONDS = 300.0  # without the first: many start at once, on a share of a processor
 STABLE_SECONDS = 10.0  # a process that ends sooner is restarted later and later
 FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30.0
@@ -51,13 +52,16 @@ MAX_LINE_BYTES = 64 * 1024  # of what a worker writes: its log's are far shorter
 
 @dataclass(slots=True)
 class _Worker:
-    """A process that serves, as its parent sees it; times are on the loop's clock."""
+    """A process that serves, as its parent sees it.
+
+    `unanswered` counts reports that were asked for since it was heard of last. A clock would count
+    the time in which the parent itself was stopped, too, as by `docker pause`.
+    """
 
     number: int  # from 1
     process: asyncio.subprocess.Process
     control: asyncio.StreamWriter
-    started: float
-    heard: float
+    unanswered: int = 0
     report: Report | None = None
     hangs: bool = False
     asked: int = 0
@@ -68,9 +72,9 @@ class _Worker:
         self.asked += 1
         self.control.write(b"?")
 
-    async def take(self, report: Report, now: float) -> None:
+    async def take(self, report: Report) -> None:
         """Take a report."""
-        self.report, self.heard = report, now
+        self.report, self.unanswered = report, 0
         async with self.answered:
             self.answered.notify_all()
 
@@ -106,9 +110,9 @@ async def supervise(
         listen(settings.admin) as admin,
         signals() as stopped,
     ):
-        parent = _Parent(settings, command, log_writer, public)
+        parent = _Parent(settings, command, log_writer, file, public)
         parent.start(admin)
-        async with parent.reloading(file):
+        async with parent.reloading():
             await parent.wait(stopped)
         return await parent.drain()
 
@@ -121,11 +125,13 @@ class _Parent:
         settings: Settings,
         command: Sequence[str],
         log_writer: LogWriter | None,
+        file: ConfigFile | None,
         public: socket.socket,
     ) -> None:
         self._settings = settings
         self._command = command
         self._log_writer = log_writer
+        self._file = file
         self._public = public
         self._count = settings.server.processes
         self._loop = asyncio.get_running_loop()
@@ -157,12 +163,12 @@ class _Parent:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
 
     @contextlib.asynccontextmanager
-    async def reloading(self, file: ConfigFile | None) -> AsyncIterator[None]:
+    async def reloading(self) -> AsyncIterator[None]:
         """Take up what changes in the file while the block lasts; each worker does so by itself."""
-        if file is None:
+        if self._file is None:
             yield
             return
-        reloads = Reloads(file, self._settings, self._use, lambda _: None)
+        reloads = Reloads(self._file, self._settings, self._use, lambda _: None)
         async with reloads.running(self._hang_up):
             yield
 
@@ -250,8 +256,8 @@ class _Parent:
                 start_new_session=True,  # Ctrl-C is for the parent alone
             )
         reader, control = await asyncio.open_unix_connection(sock=ours, limit=MAX_REPORT_BYTES)
-        now = self._loop.time()
-        return _Worker(number, process, control, now, now), reader
+        control.write(sent(self._file.in_use if self._file else {}))
+        return _Worker(number, process, control), reader
 
     async def _run(self, worker: _Worker, reports: asyncio.StreamReader) -> int:
         """Listen to a worker until it has ended, and return its status."""
@@ -273,7 +279,7 @@ class _Parent:
                 first = worker.report is None
                 report: Report = orjson.loads(line)
                 self._totals.update(worker.number, report["metrics"])
-                await worker.take(report, self._loop.time())
+                await worker.take(report)
                 if first:
                     self._serves(worker)
 
@@ -320,8 +326,10 @@ class _Parent:
             await asyncio.sleep(REPORT_SECONDS)
             for worker in self._workers.values():
                 worker.ask()
-                silent = self._loop.time() - worker.heard
-                if silent > HUNG_SECONDS and not worker.hangs:
+                worker.unanswered += 1
+                silent = worker.unanswered * REPORT_SECONDS
+                limit = STARTING_SECONDS if worker.report is None else HUNG_SECONDS
+                if silent > limit and not worker.hangs:
                     worker.hangs = True
                     log.error("process hangs", process=worker.number, silent_seconds=int(silent))
                     worker.signal(signal.SIGKILL)
@@ -329,6 +337,6 @@ class _Parent:
 
 def _marked(line: bytes, number: int) -> bytes:
     """A worker's line with its number, as the last field if it is JSON."""
-    if line.endswith(b"}"):
+    if line.startswith(b"{") and line.endswith(b"}"):
         return b'%s,"process":%d}\n' % (line[:-1], number)
     return b"[%d] %s\n" % (number, line)

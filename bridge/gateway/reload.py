@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import structlog
 
+from bridge.blocking import unblocked
 from bridge.config.changes import Changes, changes
 from bridge.config.file import ConfigFile, Contents
 from bridge.config.settings import Settings
@@ -77,7 +78,7 @@ class Reloads:
         """Wait until somebody asks, or a file has changed, and not again since the last look."""
         seen: Contents = self._file.read
         while not await self._is_asked():
-            before, seen = seen, await asyncio.to_thread(self._file.on_disk)
+            before, seen = seen, await unblocked(self._file.on_disk, "reload")
             if before == seen != self._file.read:
                 return
 
@@ -91,8 +92,8 @@ class Reloads:
 
     async def _reload(self) -> None:
         try:
-            # On a thread: a large file takes a second to read.
-            settings = await asyncio.to_thread(self._file.load)
+            # A large file takes a second to read.
+            settings = await unblocked(self._file.load, "reload")
         except ConfigError as exc:
             self._refuse(str(exc).splitlines())
             return
@@ -105,6 +106,7 @@ class Reloads:
             await self._use(settings)
         self._tell(differences, settings)
         self._settings = settings
+        self._file.take_up()
         self._count(RELOADED)
 
     def _refuse(self, problems: list[str]) -> None:

@@ -10,8 +10,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from struct import Struct
 from typing import TypedDict
 
 import orjson
@@ -25,6 +27,7 @@ from bridge.observability.metrics import Metrics, Snapshot
 log = structlog.get_logger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_SIZE = Struct("=Q")
 
 
 class Report(TypedDict):
@@ -61,14 +64,41 @@ class Handed:
         return ",".join(str(getattr(self, name)) for name in self.__dataclass_fields__)
 
 
+def sent(files: Mapping[str, bytes]) -> bytes:
+    """The files of the configuration in use, as a worker is sent them before all else."""
+    content = orjson.dumps({path: b64encode(each).decode() for path, each in files.items()})
+    return _SIZE.pack(len(content)) + content
+
+
+def _received(control: socket.socket) -> dict[str, bytes]:
+    """What `sent` has made. Raises EOFError if the parent has ended."""
+    (size,) = _SIZE.unpack(_exactly(control, _SIZE.size))
+    return {path: b64decode(each) for path, each in orjson.loads(_exactly(control, size)).items()}
+
+
+def _exactly(control: socket.socket, size: int) -> bytes:
+    content = b""
+    while len(content) < size:
+        if not (piece := control.recv(size - len(content))):
+            raise EOFError("the parent process is gone")
+        content += piece
+    return content
+
+
 class Worker:
-    """This process, as one of several."""
+    """This process, as one of several.
+
+    `files` are those of the configuration that the others serve by. On the disk there may be
+    another one by now, which they refuse.
+    """
 
     def __init__(self, handed: Handed) -> None:
+        """Wait for the configuration, too."""
         self.listener = socket.socket(fileno=handed.listener)
         self._index = handed.index
         self._loads = Loads(handed.loads, handed.processes)
         self._control = socket.socket(fileno=handed.control)
+        self.files = _received(self._control)
         self._control.setblocking(False)
 
     @classmethod

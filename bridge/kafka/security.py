@@ -6,11 +6,11 @@ Nothing here logs or prints a value.
 import contextlib
 import ssl
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any, Self
 
 import structlog
 
+from bridge.config.loader import read_file
 from bridge.config.settings import Tls
 from bridge.errors import BridgeError
 
@@ -76,7 +76,7 @@ class TlsFiles:
     def _read(self) -> tuple[bytes, ...]:
         """A digest of each file: a time stamp would miss what is written within its grain."""
         files = (self._settings.ca_file, self._settings.cert_file, self._settings.key_file)
-        return tuple(blake2b(Path(file).read_bytes()).digest() for file in files if file)
+        return tuple(blake2b(read_file(file, regular=True)).digest() for file in files if file)
 
     def _complain(self, problem: str) -> None:
         if problem != self._problem and self._latest is not None:
@@ -123,6 +123,7 @@ def trusting(ca_file: str | None, key: str) -> ssl.SSLContext:
         context.load_default_certs()
         return context
     try:
+        read_file(ca_file, regular=True)  # OpenSSL would wait for a pipe
         context.load_verify_locations(ca_file)
     except ssl.SSLError as exc:
         raise BridgeError(f"{key}: {ca_file} holds no certificates in PEM") from exc

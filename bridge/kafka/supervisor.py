@@ -260,10 +260,15 @@ class Supervisor:
             producer = await self._open()
             self._hand_out(producer)
             log.info("connected to Kafka")
-            while (successor := await self._watch(producer)) is not None:
-                self._hand_out(successor)
-                self._wind_down(producer)
-                producer = successor
+            try:
+                while (successor := await self._watch(producer)) is not None:
+                    self._hand_out(successor)
+                    self._wind_down(producer)
+                    producer = successor
+            except asyncio.CancelledError:
+                if producer.failed.done():  # given up just now: nobody else ends it
+                    await producer.abandon()
+                raise
             cause = producer.failed.result()
             self._on_rebuild(word_of(cause))
             log.warning("replacing the producer", cause=word_of(cause), error=explained(cause))
@@ -325,10 +330,12 @@ class Supervisor:
                 log.error(what, error=fault)  # noqa: TRY400 -- a fault of the settings
             self._next_fault = fault
             return None
-        if self._next == (settings, credentials):  # and not changed again meanwhile
-            self._credentials.close()
-            self._next, self._settings, self._credentials = None, settings, credentials
-            log.info("new credentials are in use")
+        if self._next != (settings, credentials):  # changed again meanwhile
+            self._wind_down(producer)
+            return None
+        self._credentials.close()
+        self._next, self._settings, self._credentials = None, settings, credentials
+        log.info("new credentials are in use")
         return producer
 
     async def _attempt_with(self, settings: Kafka) -> Producer:

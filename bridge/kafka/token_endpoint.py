@@ -3,18 +3,20 @@
 Neither the client's secret nor a token is ever part of what is said; no body of an answer is.
 """
 
-import asyncio
 import base64
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote_plus, urlencode
 
 from pydantic import SecretStr
 
+from bridge.blocking import unblocked
 from bridge.config.settings import Sasl
 from bridge.errors import BridgeError
 from bridge.http_client import Masked, post
@@ -61,10 +63,10 @@ class TokenEndpoint:
 
     async def fetch(self) -> Token:
         """A new token, within FETCH_SECONDS. Raises BridgeError, which says what to fix."""
-        shown = Masked([self.secret.get_secret_value()])
+        shown = Masked([self.secret.get_secret_value(), self._basic()])
         form = {"grant_type": "client_credentials"} | ({"scope": self.scope} if self.scope else {})
-        # On a thread: the system's CAs take tens of milliseconds, in which nothing else would run.
-        trusted = await asyncio.to_thread(trusting, self.ca_file, _CA_SETTING)
+        # The system's CAs take tens of milliseconds, in which nothing else would run.
+        trusted = await unblocked(partial(trusting, self.ca_file, _CA_SETTING), "kafka token CAs")
         answer = await post(
             self.url,
             urlencode(form).encode(),
@@ -117,13 +119,17 @@ def _object(body: bytes) -> Mapping[str, Any]:
     """The JSON object of a body; empty if it is none."""
     try:
         said = json.loads(body)
-    except ValueError:  # also if it is no UTF-8
+    except (ValueError, RecursionError):  # no UTF-8 is the former
         return {}
     return said if isinstance(said, dict) else {}
 
 
 def _seconds(said: object) -> float:
-    """`expires_in`, which some servers write as text."""
-    if isinstance(said, int | float) and not isinstance(said, bool):
-        return float(said)
-    return float(said) if isinstance(said, str) and said.isdecimal() else UNTOLD_SECONDS
+    """`expires_in`, which some servers write as text; a time without end is none."""
+    if not isinstance(said, int | float | str) or isinstance(said, bool):
+        return UNTOLD_SECONDS
+    try:
+        seconds = float(said)
+    except (ValueError, OverflowError):
+        return UNTOLD_SECONDS
+    return seconds if math.isfinite(seconds) else UNTOLD_SECONDS

@@ -1,6 +1,5 @@
 """The metrics of one process, in a registry of its own; docs/metrics.md describes each."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -261,10 +260,6 @@ class Metrics:
             self._reloads.labels(result)
         self._reload_successful.set(1)
         self._reloaded_at.set_to_current_time()
-
-    def reloads_nothing(self) -> None:
-        """For a process that only adds up what others measure: the time is theirs."""
-        self._reloaded_at.set(math.inf)
 
     def reloaded(self, result: str) -> None:
         """Count a reload, by one of RELOAD_RESULTS."""

@@ -39,7 +39,6 @@ class Totals(Metrics):
     def __init__(self, workers: int) -> None:
         super().__init__()
         self.serving(0, configured=workers)  # it does not serve itself
-        self.reloads_nothing()
         self._latest: dict[int, Snapshot] = {}
         self._ended: Snapshot = []
 

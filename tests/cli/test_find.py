@@ -196,9 +196,12 @@ def test_nothing_found_says_where_it_was_looked_for(config: str, topic: str) -> 
     assert f"; {topic}.rejected 4 partitions, 2 offsets" in read
 
 
-@pytest.mark.parametrize("ids", [[], [""], ["3234", ""]])
+@pytest.mark.parametrize("ids", [[], [""], ["3234", ""], ["3234", "\udcff"]])
 def test_an_id_is_needed(config: str, ids: list[str]) -> None:
-    """Nor an empty one, as of a variable that is not set: it would be that of every other."""
+    """Nor an empty one, as of a variable that is not set: it would be that of every other.
+
+    Nor bytes that are no text, which Python hands on as surrogates.
+    """
     assert run("--config", config, *ids).exit_code == 2
 
 

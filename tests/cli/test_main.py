@@ -26,7 +26,7 @@ admin: {{host: 127.0.0.1, port: 0}}
 kafka: {{bootstrap_servers: "127.0.0.1:1"}}
 endpoints:
   - {{name: main, path: /webhook, source: "urn:test", timezone: UTC, auth: none}}
-  - {{name: shut, path: /shut, source: "urn:shut", timezone: UTC, auth: {{allow: [::1]}}}}
+  - {{name: shut, path: /shut, source: "urn:shut", timezone: UTC, auth: {{allow: ["::1"]}}}}
 events: {{type_prefix: com.example}}
 """
 

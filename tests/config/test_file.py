@@ -82,6 +82,19 @@ def test_a_pipe_is_read_once() -> None:
         os.close(reading)
 
 
+def test_what_is_given_is_read_once_in_the_disk_s_place(file: ConfigFile, secret: Path) -> None:
+    """And is what is in use until something else is taken up."""
+    assert tokens(file) == ["a-token-of-sixteen"]
+    other = ConfigFile(file.path, {}, given=file.in_use)
+    secret.write_text("another-token-of-more")
+    assert tokens(other) == ["a-token-of-sixteen"]
+    assert other.on_disk() != other.read
+    assert tokens(other) == ["another-token-of-more"]
+    assert other.in_use == file.in_use
+    other.take_up()
+    assert other.in_use[str(secret)] == b"another-token-of-more"
+
+
 def test_the_environment_stays_as_it_was(tmp_path: Path) -> None:
     environ = {"NAME": "early"}
     path = tmp_path / "bridge.yaml"

@@ -14,9 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from bridge.cli.main import main
+from bridge.demo import story
+from bridge.demo.child import Child
 from bridge.demo.child import wait_until as poll
 from bridge.demo.processes import Gateway, Landed
-from bridge.demo.story import Score, conclude
+from bridge.demo.story import Score, conclude, start_again
 from bridge.errors import BridgeError
 from tests.support.marked import MARK, processes
 
@@ -159,8 +161,9 @@ def test_an_id_that_is_acknowledged_and_not_in_kafka_is_missing(
     assert re.search(r"^duplicates +1 ", shown, re.MULTILINE)
 
 
-def test_an_id_that_stays_unacknowledged_is_no_success() -> None:
+def test_an_id_that_stays_unacknowledged_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:
     assert not conclude(Score(sent={"1", "2"}, acknowledged={"1"}), [landed("1"), landed("2")])
+    assert "1 were posted 5 times in vain" in capsys.readouterr().out
 
 
 def test_an_id_that_is_reconciled_and_there_is_success_and_else_missing() -> None:
@@ -171,6 +174,36 @@ def test_an_id_that_is_reconciled_and_there_is_success_and_else_missing() -> Non
 
 def test_all_acknowledged_and_there_is_success() -> None:
     assert conclude(Score(sent={"1"}, acknowledged={"1"}), [landed("1")])
+
+
+class SlowGateway(Gateway):
+    """One that starts nothing, and is ready once the provider is frozen."""
+
+    provider: Child
+
+    def start(self) -> None:
+        self._process = self.provider.process
+
+    def ready(self) -> bool:
+        return frozen(self.provider)
+
+
+def frozen(child: Child) -> bool:
+    status = Path(f"/proc/{child.pid}/stat").read_text()
+    return status.rpartition(")")[2].split()[0] == "T"
+
+
+def test_the_provider_waits_for_a_gateway_that_starts_slowly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its five attempts are over before a slow machine has started the gateway again."""
+    monkeypatch.setattr(story, "LOAD_RETRY_SECONDS", 0.1)
+    gateway = SlowGateway(tmp_path, "127.0.0.1:1")
+
+    with Child("the provider", "cat") as provider:
+        gateway.provider = provider
+        assert start_again(gateway, provider) >= 0.1
+        poll(lambda: not frozen(provider), "the provider to go on")
 
 
 def test_a_gateway_that_ends_is_noticed_and_its_log_is_at_hand(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from bridge.kafka.topic_metadata import Topic
 from bridge.model import InvalidState, Item, Log, Message, Route, State
 from bridge.pipeline import Prepared
 from tests.exhaustive.broker import Client, StandIn
-from tests.exhaustive.gateway import Gateway
+from tests.exhaustive.gateway import SETTINGS, Gateway
 from tests.exhaustive.loop import EPOCH, Loop
 from tests.exhaustive.world import World
 
@@ -189,6 +189,7 @@ class Fingerprint:
             if name not in _UNSEEN_OF_SUPERVISOR:
                 self.visit(value)
         self._out.append(tuple(at < 0 for at in what._described_at.values()))
+        self._out.append(what._settings is SETTINGS)
 
     def deduplicator(self, what: Deduplicator) -> None:
         self.visit(what._recent)
@@ -229,7 +230,7 @@ class Fingerprint:
         self._out.append((what.topic_id, *what.epochs.items(), *what.starts.items()))
 
     def gateway(self, what: Gateway) -> None:
-        self._out.append(what.draining)
+        self._out.append((what.draining, what.reloaded))
         self.visit(what.supervisor)
         self.visit(what.publisher)
         self.visit(what.pipeline._publisher)

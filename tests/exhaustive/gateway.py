@@ -34,6 +34,10 @@ SETTINGS = Kafka(
     dead_letter_topic=ROUTE.dead_letter_topic,
     publish_timeout_seconds=PUBLISH_SECONDS,
 )
+# The same with other credentials, which a reload of the configuration brings.
+_SECURITY = {"protocol": "SASL_PLAINTEXT", "sasl": {"mechanism": "PLAIN"}}
+_SECURITY["sasl"] |= {"username": "bridge", "password": "new"}  # type: ignore[operator]
+RELOADED = Kafka.model_validate({**SETTINGS.model_dump(), "security": _SECURITY})
 FOR_EVER = 1e5  # seconds that an event is remembered: no schedule lasts so long
 
 
@@ -57,8 +61,12 @@ class Gateway:
         if world.scenario.duplicates:
             publisher = Deduplicator(self.publisher, self.supervisor, self.recent)
         self.pipeline = Pipeline(publisher)
-        self.draining = False
+        self.draining = self.reloaded = False
         self.supervisor.start()
+
+    async def reload(self) -> None:
+        """Go on with other credentials."""
+        await self.supervisor.use(RELOADED, [ROUTE.topic])
 
     async def stop(self) -> None:
         """As the server does, once it has answered all requests."""

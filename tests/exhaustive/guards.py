@@ -141,8 +141,8 @@ SEEN = (
         Change(
             "never winds a producer down",
             SUPERVISOR,
-            "            self._wind_down(producer)\n",
-            "",
+            "error=explained(cause))\n            self._wind_down(producer)\n",
+            "error=explained(cause))\n",
         ),
         "sending",
     ),
@@ -196,9 +196,9 @@ SEEN = (
         Change(
             "remembers by the topic as it is when the answer comes",
             DUPLICATES,
-            "            self._remember(fresh, outcomes, logs)\n",
+            "            if generation == self._cluster.generation == self._generation:\n",
             "            logs = {topic: self._cluster.last_seen(topic) for topic in by_topic}\n"
-            "            self._remember(fresh, outcomes, logs)\n",
+            "            if generation == self._cluster.generation == self._generation:\n",
         ),
         "remembering",
     ),
@@ -249,8 +249,8 @@ REDUNDANT = (
         Change(
             "counts no replacement",
             SUPERVISOR,
-            "            self.generation += 1\n",
-            "            self.generation = 1\n",
+            "        self.generation += 1\n",
+            "        self.generation = 1\n",
         ),
         "losing",
     ),

@@ -16,7 +16,9 @@ class Scenario:
     often something may happen while callbacks of the former event are still to run, and `seconds`
     how long a schedule lasts before it is brought to its end. `rejects` are words whose records the
     broker does not take. `max_bytes` is the status topic's `max.message.bytes` as it may be read,
-    and `enforced_bytes` as the broker keeps to it.
+    and `enforced_bytes` as the broker keeps to it. `drains`: SIGTERM comes at some moment;
+    `reloads`: other credentials do; `cold`: the gateway is not connected yet; `one_by_one`: a post
+    waits for the answer to the one before.
     """
 
     name: str
@@ -34,7 +36,9 @@ class Scenario:
     max_bytes: int | None = 1_048_588
     enforced_bytes: int | None = None
     drains: bool = False
+    reloads: bool = False
     cold: bool = False
+    one_by_one: bool = False
 
 
 # Two states of one message, one of them twice, and another message, in different partitions.
@@ -128,6 +132,7 @@ SCENARIOS = (
         attempts=2,
         partitions={STATUS: 1, REJECTED: 1},
         seconds=3.0,
+        one_by_one=True,
     ),
     Scenario(
         "sequence",
@@ -213,15 +218,26 @@ SCENARIOS = (
         seconds=7.0,
     ),
     Scenario(
+        "reload",
+        "other credentials with posts in flight: a producer that succeeds a sound one",
+        ((state("1", "deliver"), state("2")),),
+        faults=("hang", "broken", "fail"),
+        max_faults=2,
+        overlaps=0,
+        attempts=1,
+        reloads=True,
+        seconds=5.0,
+    ),
+    Scenario(
         "drain",
         "SIGTERM with posts in flight",
-        ((state("1", "deliver"), state("2")), (state("3"),)),
+        ((state("1"),), (state("3"),)),
         faults=("hang", "lose", "broken", "down"),
         max_faults=2,
         overlaps=0,
         attempts=1,
         drains=True,
-        seconds=9.0,
+        seconds=7.0,
     ),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -158,7 +158,8 @@ def walk(scenario: Scenario, seconds: float, seed: int, *, limit: int = 0) -> To
                 return taken[-1]  # noqa: B023
 
             schedule = Schedule(scenario, choose)
-            _count(totals, schedule, tuple(taken), schedule.run())
+            broken = schedule.run()
+            _count(totals, schedule, tuple(taken), broken)
             if totals.found is not None:
                 break
     totals.seconds = time.perf_counter() - began

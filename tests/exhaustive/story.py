@@ -26,6 +26,7 @@ _WORDS = {
     "create": "topic {} is created anew",
     "post": "the provider posts {}",
     "drain": "SIGTERM to gateway {}",
+    "reload": "gateway {} is given other credentials",
     "ring": "time passes to the next timer ({})",
     "lose": "the connection ends, the client sends again: {}",
     "deny": "the broker denies {}",

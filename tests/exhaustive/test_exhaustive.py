@@ -20,6 +20,7 @@ from tests.exhaustive.provider import state
 from tests.exhaustive.scenarios import BY_NAME, REJECTED, SCENARIOS, STATUS, Scenario
 from tests.exhaustive.schedule import Schedule
 from tests.exhaustive.search import exhaust, replay, shortened, walk
+from tests.mutants import PACKAGE
 
 SMALL = Scenario(
     "small",
@@ -86,6 +87,7 @@ def test_a_walk_at_random_finds_it_too_and_the_same_seed_the_same() -> None:
     assert other is not None
     assert one.broken.invariant == "I1"
     assert one.choices == other.choices
+    assert str(replay(SMALL, one.choices, lambda _: None)) == str(one.broken)
 
 
 @pytest.mark.usefixtures("eager")
@@ -198,6 +200,15 @@ def test_every_mutant_of_the_quick_tests_is_attacked_or_named_as_unseen() -> Non
         "ends a wait each time that it is due",
         "lists ids as long as a body",
     }
+
+
+@pytest.mark.parametrize(
+    "attack", [*guards.SEEN, *guards.REDUNDANT], ids=lambda attack: attack.change.name
+)
+def test_a_guard_is_there_to_be_taken_away(attack: guards.Attack) -> None:
+    text = (PACKAGE / attack.change.file).read_text("utf-8")
+    assert text.count(attack.change.anchor) == 1
+    assert attack.scenario in BY_NAME
 
 
 @pytest.mark.slow

@@ -142,11 +142,15 @@ class World:
     def _posts(self) -> Iterator[Event]:
         if all(gateway.draining for gateway in self.gateways):
             return
+        if self.scenario.one_by_one and any(d.waiting for d in self.documents):
+            return
         for document in self.documents:
             if self._may_post(document) and not document.waiting:
                 yield Event("post", document)
         if self.scenario.drains and self.attempts and self.drain is None:
             yield Event("drain", self.gateways[0])
+        if self.scenario.reloads and self.attempts and not self.gateways[0].reloaded:
+            yield Event("reload", self.gateways[0])
 
     def _may_post(self, document: Document) -> bool:
         return bool(document.left) and len(document.attempts) < self.scenario.attempts
@@ -394,6 +398,10 @@ class World:
     def _unheard(self, document: Document) -> None:
         document.forget(document.attempts[-1])
 
+    def _reload(self, gateway: Gateway) -> None:
+        gateway.reloaded = True
+        self.loop.create_task(gateway.reload())
+
     def start_drain(self, gateway: Gateway) -> None:
         """SIGTERM: no more posts; when all are answered, the producer is closed."""
         gateway.draining = True
@@ -435,6 +443,7 @@ _DO: dict[str, Callable[[World, Any], object]] = {
     "create": lambda world, name: world.cluster.create(name),
     "post": World.post,
     "drain": World.start_drain,
+    "reload": World._reload,
     "ring": World._ring,
     "lose": World._lose,
     "deny": World._deny,

@@ -1,6 +1,7 @@
 """Several processes on one port: each serves, one that ends is replaced, all end together."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -319,6 +320,51 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(
     assert await task == 0
 
 
+async def test_a_worker_that_starts_has_more_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a second of a processor, and all of them start at once."""
+    monkeypatch.setattr(processes, "REPORT_SECONDS", 0.05)
+    monkeypatch.setattr(processes, "HUNG_SECONDS", 0.2)
+    starts = tmp_path / "starts"
+    slow = f"import time\nopen({str(starts)!r}, 'a').write('.')\ntime.sleep(2)\n"
+    task = supervised(slow + FAKE_WORKER + "time.sleep(600)")
+    while not starts.exists() or len(starts.read_text()) <= COUNT:  # hung, after its first report
+        assert not task.done()
+        await asyncio.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await task == 0
+
+
+def test_workers_outlive_a_pause_of_the_parent() -> None:
+    """As long as they answer: it has heard nothing of them because it could not listen."""
+    script = FAKE_WORKER + (
+        "while control.recv(4096): control.sendall(json.dumps(report).encode() + b'\\n')"
+    )
+    parent = f"""
+import asyncio, sys
+from bridge.gateway import processes
+from tests.gateway.test_processes import settings
+processes.REPORT_SECONDS, processes.HUNG_SECONDS = 0.5, 1.0
+command = [sys.executable, "-c", {script!r}]
+asyncio.run(processes.supervise(settings(), command, None))
+"""
+    with subprocess.Popen([sys.executable, "-c", parent]) as process:
+        try:
+            wait_until(lambda: len(children(process.pid)) == COUNT, "they run", LEEWAY)
+            time.sleep(1.5)
+            before = children(process.pid)
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(2.5)  # longer than a worker may be silent
+            process.send_signal(signal.SIGCONT)
+            time.sleep(1.5)
+            assert children(process.pid) == before
+            process.send_signal(signal.SIGTERM)
+            process.wait(LEEWAY)
+        finally:
+            process.kill()
+
+
 async def test_a_worker_that_does_not_end_in_time_is_killed() -> None:
     """That is a failure: what it had in flight got no answer."""
     ignore = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -333,6 +379,7 @@ async def test_a_worker_that_does_not_end_in_time_is_killed() -> None:
     [
         (b'{"event":"x"}', b'{"event":"x","process":3}\n'),
         (b"Traceback", b"[3] Traceback\n"),
+        (b"now [info] x taken={1}", b"[3] now [info] x taken={1}\n"),
         (b"", b"[3] \n"),
     ],
 )
@@ -353,7 +400,7 @@ def test_each_process_reads_the_configuration_again(gateway: Gateway) -> None:
     path = "/webhook?token=a-token-of-sixteen"
     assert {gateway.post(document(str(n)), path=path).status for n in range(20)} == {200}
     assert metric(gateway, "sms_bridge_config_last_reload_successful") == 1
-    assert time.time() - metric(gateway, RELOADED_AT) < gateway_age(gateway)
+    assert 0 <= time.time() - metric(gateway, RELOADED_AT) < gateway_age(gateway)
 
     config["endpoints"][0]["source"] = "urn:other"
     reload(gateway, config)
@@ -363,6 +410,44 @@ def test_each_process_reads_the_configuration_again(gateway: Gateway) -> None:
     assert gateway.terminate() == 0
 
 
+async def test_one_that_is_replaced_serves_by_what_the_others_serve_by(
+    gateway: Gateway, broker: EmbeddedBroker, topic: str
+) -> None:
+    """Whatever the file says by then that they refuse, or if it is gone."""
+    config = yaml.safe_load(gateway.config_file.read_text())
+    config["endpoints"][0]["auth"] = {"tokens": ["a-token-of-sixteen"]}
+    reload(gateway, config)
+    wait_until(lambda: reloads(gateway, "success") >= COUNT, "each has reloaded", LEEWAY)
+    config["endpoints"][0]["source"] = "urn:other"
+    reload(gateway, config)
+    wait_until(lambda: reloads(gateway, "refused") >= COUNT, "each refuses it", LEEWAY)
+    running = workers(gateway)
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_there, running)), "they are dead")
+    wait_until(lambda: connected(gateway) == COUNT, "others are there", LEEWAY)
+    wait_until(lambda: reloads(gateway, "refused") >= 2 * COUNT, "they refuse it, too", LEEWAY)
+    gateway.config_file.unlink()
+    os.kill(workers(gateway)[0], signal.SIGKILL)
+    wait_until(lambda: connected(gateway) == COUNT, "one more is there", LEEWAY)
+    path = "/webhook?token=a-token-of-sixteen"
+    assert {gateway.post(document(str(n)), path=path).status for n in range(20)} == {200}
+    assert {gateway.post(document(str(n))).status for n in range(20)} == {401}
+    records = read_topic(broker.bootstrap_servers, topic)
+    assert {json.loads(r.value or b"")["source"] for r in records} == {"urn:example:sms:main"}
+    assert gateway.terminate() == 0
+
+
+def test_a_configuration_from_a_pipe_is_that_of_each(broker: EmbeddedBroker, topic: str) -> None:
+    """`--config <(decrypt)`: the parent alone can read it."""
+    config = configuration(broker.bootstrap_servers, topic, server={"processes": COUNT})
+    with Gateway(config, prefix=("bash", "-c", PIPED, "bash")) as gateway:
+        wait_until(lambda: connected(gateway) == COUNT, "each has its producer", LEEWAY)
+        assert gateway.post(document("1")).ids == ["1"]
+
+
+# Reads the last argument, which is the file, into a pipe.
+PIPED = 'file="${@: -1}"; exec "${@:1:$#-1}" <(cat "$file")'
 RELOADED_AT = "sms_bridge_config_last_reload_success_timestamp_seconds"
 
 

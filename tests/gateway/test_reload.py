@@ -1,6 +1,7 @@
 """The configuration is read again while the gateway serves: what follows, and what never does."""
 
 import asyncio
+import os
 import signal
 import threading
 import time
@@ -243,6 +244,49 @@ def test_a_secret_s_file_is_followed_through_links(config: Config, tmp_path: Pat
         assert (status(gateway, token=OLD), status(gateway, token=NEW)) == (401, 200)
 
 
+BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a pipe": (os.mkfifo, "no regular file"),
+    "a directory": (Path.mkdir, "Is a directory"),
+    "a link to itself": (lambda path: path.symlink_to(path), "Too many levels"),
+    "a link to what never ends": (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
+    "nothing": (lambda _: None, "No such file"),
+    "far too much": (lambda path: path.write_bytes(b"#" * (1 << 20) + b"#"), "larger than 1 MiB"),
+    "what is no text": (lambda path: path.write_bytes(b"\xff"), "not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("what", ["configuration", "secret"])
+def test_a_file_that_cannot_be_read_holds_nothing_up(
+    config: Config, tmp_path: Path, what: str
+) -> None:
+    """Not even one that nobody writes to: it is refused, and what is put right is taken up."""
+    secret = tmp_path / "token"
+    secret.write_text(OLD)
+    with Reloaded(with_token(config, f"${{file:{secret}}}")) as gateway:
+        path = secret if what == "secret" else gateway.config_file
+        right = path.read_text()
+        threads = thread_count(gateway)
+        for make, why in BAD_FILES.values():
+            path.unlink()
+            make(path)
+            line = gateway.told()
+            assert line["event"] == "configuration not reloaded; the former one stays in use"
+            assert why in str(line["problems"])
+            assert status(gateway, token=OLD) == 200
+            path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+            path.write_text(right)
+            assert gateway.told()["event"] == "configuration reloaded: nothing has changed"
+        assert thread_count(gateway) <= threads + 1  # one reads, now and then
+        path.unlink()
+        os.mkfifo(path)
+        gateway.told()
+        assert gateway.terminate() == 0
+
+
+def thread_count(gateway: Gateway) -> int:
+    return len(list(Path(f"/proc/{gateway.pid}/task").iterdir()))
+
+
 def test_a_token_that_is_short_is_warned_of_once(gateway: Reloaded, config: Config) -> None:
     for level in ("info", "debug"):
         changed = with_token(config, "short", OLD) | {"log": {"level": level, "format": "json"}}
@@ -371,16 +415,13 @@ def test_a_hundred_reloads_leave_nothing_behind(gateway: Reloaded, config: Confi
     def open_files() -> int:
         return len(list(Path(f"/proc/{gateway.process.pid}/fd").iterdir()))
 
-    def threads() -> int:
-        return len(list(Path(f"/proc/{gateway.process.pid}/task").iterdir()))
-
     for number in range(RELOADS // 5):
         reload(number)
-    before = memory(gateway.process.pid)[0], open_files(), threads()
+    before = memory(gateway.process.pid)[0], open_files(), thread_count(gateway)
     for number in range(RELOADS // 5, RELOADS):
         reload(number)
     wait_until(lambda: open_files() <= before[1], "descriptors are given back")
-    assert threads() <= before[2]
+    assert thread_count(gateway) <= before[2]
     assert memory(gateway.process.pid)[0] - before[0] < GROWTH_BYTES
     series = gateway.admin("/metrics").body.decode()
     assert f'endpoint="e{RELOADS - 1}"' in series

@@ -1,6 +1,7 @@
 """Settings become a client's arguments; files of TLS are followed; faults are told in words."""
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -117,18 +118,24 @@ def test_half_a_pair_changes_nothing_and_is_said_once(files: ClientFiles, ca: CA
 
 
 @pytest.mark.parametrize("name", ["ca", "cert", "key"])
-@pytest.mark.parametrize("content", [None, b"", b"-----BEGIN CERTIFICATE-----\nMIIB"])
+@pytest.mark.parametrize("content", [None, "a pipe", b"", b"-----BEGIN CERTIFICATE-----\nMIIB"])
 def test_a_file_that_is_gone_or_cut_short_changes_nothing(
-    files: ClientFiles, name: str, content: bytes | None
+    files: ClientFiles, name: str, content: bytes | str | None
 ) -> None:
+    """Nor one that nobody writes to: it holds nothing up."""
     followed = TlsFiles(Tls(**files.tls()))
     first, file = followed.current(), getattr(files, name)
     whole = file.read_bytes()
-    file.unlink() if content is None else file.write_bytes(content)
+    file.unlink()
+    if content == "a pipe":
+        os.mkfifo(file)
+    elif isinstance(content, bytes):
+        file.write_bytes(content)
     with said() as told:
         assert followed.current() is first
     assert str(file) in told[0][1]
     assert "kafka.security.tls" in told[0][1]
+    file.unlink(missing_ok=True)
     file.write_bytes(whole)
     followed.current()
 

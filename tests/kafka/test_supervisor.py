@@ -367,6 +367,27 @@ async def test_credentials_that_are_taken_back_are_not_tried_again() -> None:
         assert cluster.attempts <= attempts + 1  # one may have been under way
 
 
+async def test_credentials_that_are_taken_back_while_they_are_tried_are_not_used() -> None:
+    """They may be wrong in all but that a broker still knows them."""
+    old, new = FakeProducer(), FakeProducer()
+    async with supervised(old, settings=secured("old")) as (supervisor, _):
+        await supervisor.current()
+        tried, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(_: Kafka) -> FakeProducer:
+            tried.set()
+            await go_on.wait()
+            return new
+
+        supervisor._connect = slow
+        await supervisor.use(secured("new"), ["status"])
+        await tried.wait()
+        await supervisor.use(secured("old"), ["status"])
+        go_on.set()
+        await until(lambda: new.closed)
+        assert supervisor.producer is old
+
+
 async def test_new_topics_are_known_when_they_are_in_use() -> None:
     """A first post to a new endpoint must not find that its topic is not known yet."""
     producer = FakeProducer(topics=["status", "rejected", "brand"])
@@ -501,6 +522,15 @@ async def test_a_topic_s_log_is_known_and_asked_for() -> None:
         assert await supervisor.current_logs({"status": [0]}, deadline) == {}
         await supervisor.current()
         assert supervisor.generation > generation
+
+
+async def test_a_producer_that_was_given_up_right_before_the_end_is_ended_too() -> None:
+    producer = FakeProducer()
+    async with supervised(producer) as (supervisor, _):
+        await until(lambda: supervisor.ready)
+        supervisor.give_up(producer, "broken")
+        await supervisor.stop(1)
+        assert producer.closed
 
 
 async def test_the_start_of_a_log_is_not_that_of_the_topic_s_successor() -> None:

@@ -1,6 +1,8 @@
 """The token is fetched once for all, renewed in time, and its absence holds nobody up."""
 
 import asyncio
+import math
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -256,7 +258,12 @@ async def test_a_token_is_asked_for_as_the_standard_says(
 
 
 @pytest.mark.parametrize(
-    ("said", "seconds"), [(3599, 3599), ("3599", 3599), (None, UNTOLD_SECONDS), ("soon", 300)]
+    ("said", "seconds"),
+    [
+        (3599, 3599),
+        ("3599", 3599),
+        *((said, UNTOLD_SECONDS) for said in (None, "soon", True, math.nan, math.inf, 10**400)),
+    ],
 )
 async def test_for_how_long_it_lasts(
     server: TokenServer, endpoint: TokenEndpoint, said: object, seconds: float
@@ -272,6 +279,11 @@ ANSWERS: dict[str, tuple[int, Mapping[str, Any] | str, str]] = {
         401,
         {"error": "invalid_client", "error_description": f"{CLIENT_SECRET} is\nwrong"},
         "REFUSED: invalid_client (*** is\\nwrong): check SASL.client_id and client_secret",
+    ),
+    "a header that it repeats": (
+        401,
+        {"error": "invalid_client", "error_description": f"Basic {BASIC}"},
+        "REFUSED: invalid_client (Basic ***): check SASL.client_id and client_secret",
     ),
     "wrong scope": (
         400,
@@ -307,6 +319,7 @@ ANSWERS: dict[str, tuple[int, Mapping[str, Any] | str, str]] = {
             "",
             "eyJ",
             "[]",
+            "[" * 100_000,
             {"accessToken": "eyJ"},
             {"access_token": None},
             {"access_token": "eyJ\x01auth=Bearer other"},
@@ -350,6 +363,11 @@ async def test_what_keeps_the_answer_away_is_one_line(
     missing = tmp_path / "none"
     said = await fault_of(replace(endpoint, ca_file=str(missing)))
     assert said == f"{setting}: cannot read {missing}: No such file or directory"
+    missing.unlink(missing_ok=True)
+    os.mkfifo(missing)
+    said = await fault_of(replace(endpoint, ca_file=str(missing)))
+    assert said == f"{setting}: cannot read {missing}: it is no regular file"
+    missing.unlink()
     missing.write_text("no PEM")
     said = await fault_of(replace(endpoint, ca_file=str(missing)))
     assert said == f"{setting}: {missing} holds no certificates in PEM"

@@ -1,5 +1,7 @@
 """The metrics of several processes, added up."""
 
+import time
+
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -55,6 +57,22 @@ def test_what_no_sum_makes_sense_of_is_the_worst_or_the_same() -> None:
     assert build.endswith(" 1.0")
     started = value(Totals(0), "process_start_time_seconds")
     assert value(totals, "process_start_time_seconds") == started
+
+
+def test_the_configuration_was_read_when_the_latest_process_read_it() -> None:
+    """The one that adds up has read it, too, at its start: before the others."""
+    totals = Totals(2)
+    name = "sms_bridge_config_last_reload_success_timestamp_seconds"
+    at_start = value(totals, name)
+    assert at_start is not None
+    assert 0 < at_start <= time.time()
+    for index in range(2):
+        metrics = Metrics()
+        metrics.reloaded("success")
+        totals.update(index, snapshot(metrics))
+    latest = value(totals, name)
+    assert latest is not None
+    assert at_start < latest <= time.time()
 
 
 def test_of_one_that_has_ended_the_counters_stay_and_the_gauges_go() -> None:
