@@ -274,7 +274,7 @@ class _Parent:
         return status
 
     async def _listen_to(self, worker: _Worker, reports: asyncio.StreamReader) -> None:
-        with contextlib.suppress(ConnectionResetError):  # it was killed before it read what we ask
+        try:
             while (line := await reports.readline()).endswith(b"\n"):
                 first = worker.report is None
                 report: Report = orjson.loads(line)
@@ -282,6 +282,11 @@ class _Parent:
                 await worker.take(report)
                 if first:
                     self._serves(worker)
+        except ConnectionResetError:
+            pass  # it was killed before it read what we ask
+        except ValueError as exc:  # no JSON, or over MAX_REPORT_BYTES: the others serve on
+            log.error("report of a process is not valid", process=worker.number, error=str(exc))  # noqa: TRY400 -- its fault
+            worker.signal(signal.SIGKILL)
 
     def _serves(self, worker: _Worker) -> None:
         log.info("process started", process=worker.number, pid=worker.process.pid)

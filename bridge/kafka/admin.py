@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
+    IncompatibleBrokerVersion,
     KafkaError,
     NoError,
     TopicAlreadyExistsError,
@@ -134,11 +135,11 @@ async def describe_configs(
     try:
         async with asyncio.timeout(settings.publish_timeout_seconds * CONFIG_SHARE):
             return await _describe_configs(settings, topics, credentials)
+    except IncompatibleBrokerVersion:
+        what = "the broker does not support it (DescribeConfigs)"
     except (KafkaError, OSError, TimeoutError) as exc:
         what = f"no answer from the broker ({type(exc).__name__})"
-        return [
-            TopicDescription(topic, unreadable=what, unanswered=True) for topic in topics.values()
-        ]
+    return [TopicDescription(topic, unreadable=what, unanswered=True) for topic in topics.values()]
 
 
 async def _describe_configs(

@@ -104,7 +104,7 @@ def _formatter(form: Format) -> logging.Formatter:
 def _set_library_levels(level: str) -> None:
     logging.root.setLevel(level.upper())
     # Starts, stops and requests of our own are ours to tell.
-    for library in ("uvicorn", "httpx2"):
+    for library in ("uvicorn", "httpx2", "httpcore2"):  # the last writes cookies, too
         logging.getLogger(library).setLevel("WARNING")
     # At debug it writes its requests, and the one that logs in holds the password.
     logging.getLogger("aiokafka.conn").setLevel(max(logging.INFO, logging.root.level))

@@ -7,8 +7,10 @@ from aiokafka import AIOKafkaProducer
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from bridge.config.settings import Kafka
 from bridge.demo.embedded_broker import NOT_INSTALLED, EmbeddedBroker, main
 from bridge.errors import BridgeError
+from bridge.kafka.admin import describe
 from tests.support.topics import read_topic
 
 WAIT_SECONDS = 10.0
@@ -47,6 +49,17 @@ async def test_an_idempotent_producer_writes_what_another_client_reads(
     assert {record.headers for record in records} == {(("h", b"v"),)}
     assert {record.timestamp_ms for record in records} == {1_700_000_000_000}
     assert [record.offset for record in records] == [0, 1]
+
+
+async def test_check_says_that_this_broker_tells_no_settings(
+    new_embedded: type[EmbeddedBroker],
+) -> None:
+    """It answers, and says that it does not support the question."""
+    with new_embedded("first") as broker:
+        settings = Kafka(bootstrap_servers=(broker.bootstrap_servers,), topic="first")
+        described = await describe(settings, ["first"])
+
+    assert described["first"].unreadable == "the broker does not support it (DescribeConfigs)"
 
 
 def test_the_topics_named_exist_when_the_address_is_known(

@@ -320,6 +320,23 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(
     assert await task == 0
 
 
+@pytest.mark.parametrize(
+    "report", [b"no JSON\n", b"1" * 2000 + b"\n"], ids=["no JSON", "too large"]
+)
+async def test_a_report_that_is_not_valid_costs_its_process_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: bytes
+) -> None:
+    monkeypatch.setattr(processes, "MAX_REPORT_BYTES", 1000)
+    starts = tmp_path / "starts"
+    note = f"open({str(starts)!r}, 'a').write('.')\n"
+    task = supervised(FAKE_WORKER + note + f"control.sendall({report!r})\ntime.sleep(600)")
+    while not starts.exists() or len(starts.read_text()) <= COUNT:
+        assert not task.done()
+        await asyncio.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await task == 0
+
+
 async def test_a_worker_that_starts_has_more_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

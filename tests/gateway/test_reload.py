@@ -269,17 +269,19 @@ def test_a_file_that_cannot_be_read_holds_nothing_up(
         for make, why in BAD_FILES.values():
             path.unlink()
             make(path)
+            gateway.hang_up()
             line = gateway.told()
             assert line["event"] == "configuration not reloaded; the former one stays in use"
             assert why in str(line["problems"])
             assert status(gateway, token=OLD) == 200
             path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
             path.write_text(right)
+            gateway.hang_up()
             assert gateway.told()["event"] == "configuration reloaded: nothing has changed"
         assert thread_count(gateway) <= threads + 1  # one reads, now and then
         path.unlink()
         os.mkfifo(path)
-        gateway.told()
+        gateway.told()  # without being asked
         assert gateway.terminate() == 0
 
 

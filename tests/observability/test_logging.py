@@ -39,9 +39,13 @@ def stderr(capsys: pytest.CaptureFixture[str]) -> Iterator[Written]:
 
 
 def test_requests_of_the_client_s_are_never_written(stderr: Written) -> None:
-    """Its line at debug shows what it sends, and the login of PLAIN holds the password."""
+    """Its line at debug shows what it sends, and the login of PLAIN holds the password.
+
+    Nor what a server that gives tokens answers.
+    """
     logs.configure("debug", "json")
     logging.getLogger("aiokafka.conn").debug("Request to %s: %s", "kafka", "hunter2")
+    logging.getLogger("httpcore2.http11").debug("answer: %s", [(b"Set-Cookie", b"hunter2")])
     logging.getLogger("aiokafka.client").debug("shown")
     assert [json.loads(line)["event"] for line in stderr.getvalue().splitlines()] == ["shown"]
     logs.configure("error", "json")
