@@ -18,7 +18,7 @@ LONGER = {
     "docs/reliability.md": (2300, "the promise and its proof: parts of it alone would mislead"),
     "docs/runbook.md": (3500, "a section an alert, of which one is read at a time"),
     "docs/subscribers.md": (2500, "one page for whoever writes a subscriber, as a contract is"),
-    "docs/testing.md": (3000, "evidence: a row a promise, then a section of figures a search"),
+    "docs/findings.md": (None, "evidence: tables of figures, a section a search"),
     "helm/README.md": (4800, "a reference, generated for the most part: a row a value"),
     "helm/docs/events.md": (2600, "the chart's copy of docs/events.md"),
     "benchmarks/README.md": (2300, "how each figure is measured, and what was concluded"),
