@@ -8,10 +8,11 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-# Two virtualenvs: what runs the bridge and its demo, and what tests and develops it, which is ten
-# times as large.
+# Three virtualenvs: what runs the bridge and its demo; what tests and develops it, which is ten times
+# as large; and what builds the site of the documents.
 VENV := .venv
 DEV := .venv-dev
+DOCS := .venv-docs
 BIN := $(DEV)/bin
 READY := $(DEV)/.ready
 ARGS ?=
@@ -115,6 +116,9 @@ lock: $(BIN)/uv ## write the requirements files again; ARGS=--upgrade for newer 
 		--output-file requirements-release.txt
 	@echo hatchling | $(subst pyproject.toml,-,$(COMPILE)) --output-file requirements-build.txt \
 		--constraints requirements-dev.txt
+	@printf '%s\n' 'mkdocs <2' mkdocs-material mkdocs-swagger-ui-tag mmdr | \
+		$(subst pyproject.toml,-,$(COMPILE)) --output-file requirements-docs.txt \
+		--constraints requirements-dev.txt
 
 .PHONY: release-check
 release-check: $(READY) ## build all of a release into dist/, twice, and try it; ARGS="--tag v0.1.0"
@@ -125,13 +129,19 @@ schema: $(READY) ## write the generated files: the chart's, and the contract's d
 	@$(BIN)/python -m tests.helm.generate
 	@$(BIN)/python -m tests.contract.generate
 
+# Not with --quiet: what is not logged is no warning to --strict, either.
+.PHONY: docs
+docs: $(DOCS)/.ready ## build the documents' site into build/site; any warning fails
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict $(ARGS)
+	@echo "to read it: python3 -m http.server --bind 127.0.0.1 --directory build/site"
+
 .PHONY: screenshots
 screenshots: $(READY) ## take the pictures of docs/inspector.md again; needs Chromium
 	@$(BIN)/python -m tests.browser
 
 .PHONY: clean
 clean: ## remove what was built here; the downloaded Kafka stays in the user's cache
-	@rm -rf $(VENV) $(DEV) .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(DEV) $(DOCS) .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find bridge tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # A requirements file that no longer fits must not keep `make lock` from fixing it.
@@ -145,3 +155,6 @@ $(VENV)/.ready: requirements-embedded.txt requirements-build.txt pyproject.toml
 
 $(READY): requirements-dev.txt pyproject.toml
 	$(SET_UP) "to test and develop it" requirements-dev.txt
+
+$(DOCS)/.ready: requirements-docs.txt requirements-build.txt pyproject.toml
+	$(SET_UP) "to build the documents' site" requirements-docs.txt requirements-build.txt

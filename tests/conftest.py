@@ -23,6 +23,7 @@ FIXTURES = {
     "kafka": {"kafka", "new_kafka", "secured_kafka"},
     "helm": {"helm", "helm4", "models"},
     "image": {"image"},
+    "site": {"site"},
     "npm": {"asyncapi_parser"},
     "postgres": {"postgres"},
     "prometheus": {"promtool", "prometheus"},

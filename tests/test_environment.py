@@ -54,6 +54,8 @@ def test_the_environments_agree_in_every_version() -> None:
     assert set(project["optional-dependencies"]) == {"embedded", "otel", "dev"}
     for name in ("", "-embedded", "-otel", "-build"):
         assert pins(name).items() <= everything.items(), name
+    for shared in pins("-docs").keys() & everything.keys():
+        assert pins("-docs")[shared] == everything[shared]
 
 
 def test_help_lists_the_targets_in_two_columns() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from bridge.model import Form
 
-SMALL_BYTES = 32 * 1024  # some 350 states, 10 ms: docs/testing.md has the measurement
+SMALL_BYTES = 32 * 1024  # some 350 states, 10 ms: docs/findings.md has the measurement
 SMALL_MARKS = 2500  # of XML or JSON in a small body: more are read beside the loop
 MIDDLING_BYTES = 256 * 1024
 # Of the bytes and the states in flight, how much there may be once a document of a size is in.

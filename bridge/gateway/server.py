@@ -98,7 +98,7 @@ async def serve(
     A `worker` serves the listener that it shares with others, and reports to its parent process.
     Raises OSError if a port cannot be had. Kafka need not be there.
     """
-    # The thread that reads large documents gives way to the loop sooner: docs/testing.md.
+    # The thread that reads large documents gives way to the loop sooner: docs/findings.md.
     sys.setswitchinterval(SWITCH_SECONDS)
     _spare_the_collector()
     with (

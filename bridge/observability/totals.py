@@ -13,6 +13,10 @@ from bridge.observability.metrics import Metrics, Snapshot
 
 _CUMULATIVE: Final = frozenset({"counter", "histogram"})
 
+# Sums of multiples of it are exact, up to 2**53 of them: else they would depend on the order, and a
+# counter go back by its last digit when a worker ends. Prometheus would take that for a restart.
+_GRAIN: Final = 2.0**-20
+
 _Merge = Callable[[float, float], float]
 
 # What a sum would say nothing of. All else is added up.
@@ -103,7 +107,9 @@ def added_up(snapshots: Iterable[Snapshot]) -> Snapshot:
         families.setdefault(name, (kind, what))
         merge: _Merge = _MERGES.get(name, add)
         values = series.setdefault(name, {})
-        for sample, labels, value in samples:
+        for sample, labels, measured in samples:
+            cumulative = kind in _CUMULATIVE
+            value = round(measured / _GRAIN) * _GRAIN if cumulative else measured
             key = sample, tuple(labels.items())
             values[key] = merge(values[key], value) if key in values else value
     return [

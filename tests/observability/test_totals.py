@@ -108,3 +108,17 @@ def test_every_metric_of_one_process_is_there_with_its_kind_and_help() -> None:
         for text in (one.exposition(), totals.exposition())
     ]
     assert about[0] == about[1]
+
+
+def test_no_counter_goes_back_by_its_last_digit() -> None:
+    """What floating-point numbers add up to depends on their order."""
+    totals = Totals(3)
+    for worker, seconds in enumerate((0.1, 0.2, 0.3), start=1):
+        metrics = Metrics()
+        EndpointMetrics(metrics, "main", (), ()).publish_seconds.observe(seconds)
+        totals.update(worker, metrics.snapshot())
+    name = "sms_bridge_publish_duration_seconds_sum"
+    before = value(totals, name, endpoint="main")
+    for worker in (1, 2, 3):
+        totals.ended(worker)
+        assert value(totals, name, endpoint="main") == before
