@@ -57,6 +57,10 @@ chaos: $(READY) ## the gateway under fire; SECONDS=600 SEED=1 NODES=1 or 3; writ
 exhaustive: $(READY) ## every order of events up to a bound, then random ones; SECONDS=600 SEED=1
 	@$(BIN)/python -m tests.exhaustive --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) $(ARGS)
 
+.PHONY: model
+model: $(READY) ## the models of replication and repeats, and controls that must fail; needs spin, gcc
+	@$(BIN)/python -m tests.model $(ARGS)
+
 .PHONY: mutants
 mutants: $(READY) ## breaks the promise on purpose: tests and chaos run must notice; ARGS=--fast
 	@$(BIN)/python -m tests.chaos.mutants $(ARGS)

@@ -32,6 +32,7 @@ FIXTURES = {
     "runtimes": {"subscriber", "peer", "compose", "actionlint"},
     "systemd": {"systemd_analyze"},
     "faketime": {"wall_clock"},
+    "spin": {"spin"},
 }
 # An external cluster is a choice that explains the skips of what would kill it.
 MUST_RUN = dict.fromkeys(FIXTURES.keys() - {"embedded"}, IN_CI) | {
@@ -166,6 +167,13 @@ def haproxy() -> str:
 def nginx() -> str:
     """The web server nginx, which is a proxy here: the program."""
     return program("nginx", "nginx")
+
+
+@pytest.fixture(scope="session")
+def spin() -> str:
+    """The model checker, and the compiler that it needs."""
+    program("gcc", "gcc")
+    return program("spin", "spin")
 
 
 @pytest.fixture(scope="session")
