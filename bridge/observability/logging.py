@@ -106,6 +106,7 @@ def _set_library_levels(level: str) -> None:
     # Starts, stops and requests of our own are ours to tell.
     for library in ("uvicorn", "httpx2", "httpcore2"):  # the last writes cookies, too
         logging.getLogger(library).setLevel("WARNING")
+    logging.getLogger("aiokafka").setLevel(logging.root.level)  # whatever a command had set before
     # At debug it writes its requests, and the one that logs in holds the password.
     logging.getLogger("aiokafka.conn").setLevel(max(logging.INFO, logging.root.level))
 
