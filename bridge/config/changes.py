@@ -1,6 +1,6 @@
 """Which settings a running gateway takes up, and which need a restart; what differs between two.
 
-Keys are told, and values never: any of them may be a secret.
+It names keys and never values: any of them may be a secret.
 """
 
 from collections.abc import Iterator, Mapping

@@ -100,7 +100,7 @@ async def supervise(
     """Keep `server.processes` processes serving until SIGTERM or SIGINT, then drain them all.
 
     `command` starts one of them, with what it is handed as one more argument. Each reads its
-    configuration again by itself when the file changes, and is told of SIGHUP. Returns the exit
+    configuration again by itself when the file changes, and gets each SIGHUP. Returns the exit
     status: 0; that of a process that could not start; or 1 if one did not end in time.
 
     Raises OSError if a port cannot be had.

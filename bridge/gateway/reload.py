@@ -1,7 +1,7 @@
 """Reads the configuration again while the gateway serves: on SIGHUP, and when a file has changed.
 
 All of it is taken up or none: whatever is wrong, what was read before stays in use. How it is taken
-up is the business of whoever is told.
+up is the caller's business.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ NEEDS_RESTART = "cannot change while the gateway runs: restart it"
 class Reloads:
     """Follows one configuration.
 
-    `use` takes settings up, in one step or not at all; `count` is told the result of each time
-    that the configuration was read again.
+    `use` takes settings up, in one step or not at all; `count` is called with the result of each
+    reload.
     """
 
     def __init__(
