@@ -214,11 +214,16 @@ def title_of(name: str) -> str:
     return "".join(map(str.capitalize, re.findall("[A-Za-z0-9]+", name)))
 
 
+def _titled(name: str, field: Schema) -> Schema:
+    """Give a field a title; of a choice, the branch that is not null has it."""
+    return field if "anyOf" in field else {"title": title_of(name), **field}
+
+
 def _object(fields: Mapping[str, Schema], optional: tuple[str, ...] = ()) -> Schema:
     """Take an object with these fields, and any others."""
     return {
         "type": "object",
-        "properties": {name: {"title": title_of(name), **each} for name, each in fields.items()},
+        "properties": {name: _titled(name, each) for name, each in fields.items()},
         "required": [name for name in fields if name not in optional],
         "additionalProperties": True,
     }
@@ -287,11 +292,18 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
         f"{_MEANINGS}. Any other word may come, with outcome, final and rank null.",
         "^[a-z0-9_]{1,64}$",
     ),
+    # The words apart from null, of which generators of types would make a word, too.
     "outcome": {
         "description": "What the status means for the message; null for a word that the bridge "
         "does not know.",
-        "type": ["string", "null"],
-        "enum": ["pending", "delivered", "undelivered", None],
+        "anyOf": [
+            {
+                "title": "Outcome",
+                "type": "string",
+                "enum": ["pending", "delivered", "undelivered"],
+            },
+            {"type": "null"},
+        ],
     },
     "final": {
         "description": "Whether the provider says that the status will not change; null for a "

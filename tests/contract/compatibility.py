@@ -28,10 +28,20 @@ def incompatible(old: Schema, new: Schema, place: str = "") -> list[str]:
 
 
 def _changes(old: Schema, new: Schema, place: str) -> Iterator[str]:
+    old, new = _as_one(old), _as_one(new)
     for keyword in sorted({*old, *new} - ANNOTATIONS - {"properties", "required"}):
         yield from _keyword(keyword, old, new, place)
     yield from _required(old, new, place)
     yield from _properties(old, new, place)
+
+
+def _as_one(schema: Schema) -> Schema:
+    """A choice between words and null as one list of words; any other schema as it is."""
+    match schema:
+        case {"anyOf": [{"enum": words, **rest}, {"type": "null", **others}]} if not others:
+            other = {key: each for key, each in schema.items() if key != "anyOf"}
+            return {**other, **rest, "type": [rest["type"], "null"], "enum": [*words, None]}
+    return schema
 
 
 def _keyword(keyword: str, old: Schema, new: Schema, place: str) -> Iterator[str]:
