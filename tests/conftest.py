@@ -24,7 +24,7 @@ FIXTURES = {
     "helm": {"helm", "helm4", "models"},
     "image": {"image"},
     "site": {"site"},
-    "npm": {"asyncapi_parser"},
+    "npm": {"asyncapi_parser", "generators_of_npm"},
     "postgres": {"postgres"},
     "prometheus": {"promtool", "prometheus"},
     "proxies": {"front"},

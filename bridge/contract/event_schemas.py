@@ -214,16 +214,11 @@ def title_of(name: str) -> str:
     return "".join(map(str.capitalize, re.findall("[A-Za-z0-9]+", name)))
 
 
-def _titled(name: str, field: Schema) -> Schema:
-    """Give a field a title; of a choice, the branch that is not null has it."""
-    return field if "anyOf" in field else {"title": title_of(name), **field}
-
-
 def _object(fields: Mapping[str, Schema], optional: tuple[str, ...] = ()) -> Schema:
     """Take an object with these fields, and any others."""
     return {
         "type": "object",
-        "properties": {name: _titled(name, each) for name, each in fields.items()},
+        "properties": {name: {"title": title_of(name), **each} for name, each in fields.items()},
         "required": [name for name in fields if name not in optional],
         "additionalProperties": True,
     }
@@ -294,6 +289,7 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
     ),
     # The words apart from null, of which generators of types would make a word, too.
     "outcome": {
+        "title": "OutcomeOrNull",
         "description": "What the status means for the message; null for a word that the bridge "
         "does not know.",
         "anyOf": [

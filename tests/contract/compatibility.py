@@ -37,11 +37,12 @@ def _changes(old: Schema, new: Schema, place: str) -> Iterator[str]:
 
 def _as_one(schema: Schema) -> Schema:
     """A choice between words and null as one list of words; any other schema as it is."""
-    match schema:
-        case {"anyOf": [{"enum": words, **rest}, {"type": "null", **others}]} if not others:
-            other = {key: each for key, each in schema.items() if key != "anyOf"}
-            return {**other, **rest, "type": [rest["type"], "null"], "enum": [*words, None]}
-    return schema
+    branches = schema.get("anyOf", [])
+    if len(branches) != 2 or "enum" not in branches[0] or branches[1] != {"type": "null"}:
+        return schema
+    rest = {key: each for key, each in schema.items() if key != "anyOf"}
+    words = branches[0]
+    return {**rest, **words, "type": [words["type"], "null"], "enum": [*words["enum"], None]}
 
 
 def _keyword(keyword: str, old: Schema, new: Schema, place: str) -> Iterator[str]:

@@ -192,8 +192,9 @@ def test_every_part_has_a_title_for_generators_of_types(name: str) -> None:
 
 
 def parts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every part that generators make a type of: of a choice that which is not null."""
-    yield next((each for each in schema.get("anyOf", ()) if "enum" in each), schema)
+    """Every part that generators make a type of."""
+    yield schema
+    yield from (each for each in schema.get("anyOf", ()) if each != {"type": "null"})
     for field in schema.get("properties", {}).values():
         yield from parts(field)
     if isinstance(others := schema.get("additionalProperties"), dict):
