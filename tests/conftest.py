@@ -29,7 +29,7 @@ FIXTURES = {
     "prometheus": {"promtool", "prometheus"},
     "proxies": {"front"},
     "browser": {"chromium"},
-    "runtimes": {"subscriber", "peer", "compose", "actionlint"},
+    "runtimes": {"subscriber", "peer", "compose", "actionlint", "schema_registry"},
     "systemd": {"systemd_analyze"},
     "faketime": {"wall_clock"},
     "spin": {"spin"},
