@@ -24,7 +24,7 @@ FIXTURES = {
     "helm": {"helm", "helm4", "models"},
     "image": {"image"},
     "site": {"site"},
-    "npm": {"asyncapi_parser", "generators_of_npm"},
+    "npm": {"asyncapi_parser", "generators_of_npm", "grafana_types"},
     "postgres": {"postgres"},
     "prometheus": {"promtool", "prometheus"},
     "proxies": {"front"},
