@@ -143,19 +143,19 @@ async def test_a_document_of_something_else_than_states_is_a_warning_with_its_be
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"),
+    ("content", "reason"),
     [
-        (b"<response><error>wrong login</error></response>", "foreign"),
-        (b'<response><state id_sms="b@d">read</state></response>', "invalid_id"),
-        (b'<response><state id_sms="b@d">read</state><state id_sms="1">read</state></response>', None),
+        (b"<error>wrong login</error>", "foreign"),
+        (b'<state id_sms="b@d">read</state>', "invalid_id"),
+        (b'<state id_sms="b@d">read</state><state id_sms="1">read</state>', None),
     ],
-)  # fmt: skip
+)
 async def test_the_line_of_what_is_counted_as_refused_has_the_reason_and_the_sender(
-    body: bytes, reason: str | None
+    content: bytes, reason: str | None
 ) -> None:
     """Of documents that were read, too: the alert has the reason as a label."""
     with capture_logs() as lines:
-        await Gateway().post(body)
+        await Gateway().post(b"<response>%b</response>" % content)
 
     (line,) = lines
     assert line.get("reason") == reason
