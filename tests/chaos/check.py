@@ -22,6 +22,7 @@ from tests.chaos.rig import Rig
 from tests.chaos.sentinel import Stall, stalled_seconds
 from tests.contract.events import check
 from tests.invariants import CHAOS, INVARIANTS
+from tests.support.reference import java_partition
 from tests.support.topics import headers_of
 
 LEEWAY_SECONDS = 0.5
@@ -71,6 +72,11 @@ class Topics:
         places = {key: frozenset(numbers) for key, numbers in partitions.items()}
         return cls(ids, letters, unreadable, places)
 
+    def missing(self, promise: Pair) -> int:
+        """How many of the promised events, and of its dead letter, are not there."""
+        letters = promise.letter and promise.id_sms not in self.letters
+        return sum(event not in self.events for event in promise.event_ids) + letters
+
     @property
     def records(self) -> int:
         return sum(self.events.values())
@@ -85,13 +91,15 @@ class Audit:
     """What was acknowledged by a moment, and what the topics held right after it.
 
     An acknowledgement counts for a topic if its post began after the topic was made:
-    `events_from` and `letters_from`, on the monotonic clock.
+    `events_from` and `letters_from`, on the monotonic clock. `partitions` are the numbers of them
+    that the status topic has had since then.
     """
 
     acknowledged: Mapping[str, float]
     events_from: float
     letters_from: float
     topics: Topics
+    partitions: tuple[int, ...] = (1,)
 
     def counts(self, promise: Pair) -> bool:
         """Whether this promise was given, and is to be kept by one of these topics."""
@@ -168,13 +176,14 @@ def judge(rig: Rig, load: Load, facts: Facts, stalls: Sequence[Stall]) -> Verdic
         _missing(load, facts.audits),
         _each_state(load, facts.audits),
         _one_partition(facts.audits),
+        _losses(rig),
         _strangers(rig.journal, load, facts.audits),
         _reposted(facts),
         _probe(facts),
         _recoveries(facts),
         answers_in_time(rig.journal.posts, limit, stalls),
         _terminations(rig),
-        *_resources(rig.program.samples, facts.quiet),
+        *_resources([s for program in rig.programs for s in program.samples], facts.quiet),
     )
     return Verdict(findings, tuple(rig.log_lines), tuple(_report(rig, load, facts, stalls)))
 
@@ -213,18 +222,30 @@ def _each_state(load: Load, audits: Sequence[Audit]) -> Finding:
 
 
 def _one_partition(audits: Sequence[Audit]) -> Finding:
+    """That of Java's partitioner: one for each number of partitions that there was."""
     counted = {key for audit in audits for key in audit.topics.partitions}
     scattered = sorted(
         key.decode(errors="replace")
         for audit in audits
         for key, numbers in audit.topics.partitions.items()
-        if len(numbers) > 1
+        if not numbers <= {java_partition(key, count) for count in audit.partitions}
     )
     return Finding(
         "one partition per message",
         not scattered,
-        f"{len(scattered)} of {len(counted)} in several{_some(scattered)}",
+        f"{len(scattered)} of {len(counted)} elsewhere{_some(scattered)}",
         seen=bool(counted),
+    )
+
+
+def _losses(rig: Rig) -> Finding:
+    """What brokers lose of what they had confirmed, the gateway says; it may be the first to."""
+    said = sum(program.lost_records() for program in rig.programs)
+    return Finding(
+        "what the brokers lost is said",
+        said >= rig.lost,
+        f"{rig.lost} events lost by the brokers, {said} records by the gateway's word",
+        seen=rig.lost > 0,
     )
 
 
@@ -359,8 +380,9 @@ def _report(rig: Rig, load: Load, facts: Facts, stalls: Sequence[Stall]) -> Iter
     yield f"stalls of the machine: {len(stalls)}, longest {longest:.2f} s"
     yield f"faults: {_counts(Counter(recovery.fault for recovery in facts.recoveries))}"
     yield from _recovery_lines(facts)
-    yield f"producers replaced: {_counts(rig.program.rebuilds())}"
-    surprises = rig.program.surprises()
+    rebuilds = sum((program.rebuilds() for program in rig.programs), Counter[str]())
+    yield f"producers replaced: {_counts(rebuilds)}"
+    surprises = [line for program in rig.programs for line in program.surprises()]
     yield f"surprises in the gateway's log: {len(surprises)}"
     yield from (f"  {line[:300]}" for line in dict.fromkeys(surprises[-SHOWN:]))
 

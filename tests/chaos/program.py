@@ -11,20 +11,21 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
-from bridge.demo.child import HOST, Child
+from bridge.demo.child import Child
 from bridge.demo.processes import bridge
 from tests.chaos.sentinel import WAKE_SECONDS, Stall
 from tests.support.senders import queued_seconds
 
-READY_SECONDS = 30.0
+LOST = "the brokers have lost acknowledged records"
 SAMPLE_SECONDS = 1.0
 CONNECTED = re.compile(rb'^sms_bridge_producer_state{state="connected"} (\d+)', re.MULTILINE)
 
@@ -43,19 +44,27 @@ class Sample:
 class Program(Child):
     """`sms-bridge serve`, one run after the other; all of them write one log.
 
-    `package` is the directory that holds the `bridge` to run, or None for the present one.
+    `package` is the directory that holds the `bridge` to run, or None for the present one. `prefix`
+    is a command that becomes it, and `environ` is laid over that of this process.
     """
 
     def __init__(
-        self, directory: Path, config: Mapping[str, Any], *, package: Path | None = None
+        self,
+        directory: Path,
+        config: Mapping[str, Any],
+        *,
+        package: Path | None = None,
+        prefix: Sequence[str] = (),
+        environ: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         file = directory / "bridge.yaml"
         file.write_text(yaml.safe_dump(dict(config)))
         # Without the second the working directory's own package would come first.
-        environ = {"PYTHONPATH": str(package), "PYTHONSAFEPATH": "1"} if package else {}
-        command = bridge("serve", "--config", str(file))
-        super().__init__("the gateway", *command, log=directory / "gateway.log", environ=environ)
-        self._admin_port = int(config["admin"]["port"])
+        own = {"PYTHONPATH": str(package), "PYTHONSAFEPATH": "1"} if package else {}
+        command = [*prefix, *bridge("serve", "--config", str(file))]
+        log = directory / "gateway.log"
+        super().__init__("the gateway", *command, log=log, environ={**environ, **own})
+        self._admin_address = config["admin"]["host"], int(config["admin"]["port"])
         self.samples: list[Sample] = []
 
     def wait_ready(self) -> None:
@@ -67,7 +76,7 @@ class Program(Child):
         return self._get("/readyz")[0] == 200
 
     def _get(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(HOST, self._admin_port, timeout=2)
+        connection = http.client.HTTPConnection(*self._admin_address, timeout=2)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -125,6 +134,10 @@ class Program(Child):
         return Counter(
             str(line.get("cause")) for line in self._lines() if "replacing" in line["event"]
         )
+
+    def lost_records(self) -> int:
+        """How many records it has said that the brokers have lost."""
+        return sum(int(line["records"]) for line in self._lines() if line["event"] == LOST)
 
     def surprises(self) -> list[str]:
         """What should not be in the log: anything but JSON, and anything with a traceback."""

@@ -29,7 +29,7 @@ from bridge.simulate import render as render_states
 from tests.chaos import program
 from tests.chaos.__main__ import render
 from tests.chaos.check import Audit, Topics, answers_in_time
-from tests.chaos.faults import FAULTS, kinds, schedule
+from tests.chaos.fault import FAULTS, kinds, schedule
 from tests.chaos.load import Journal, Pair, Post
 from tests.chaos.mutants import (
     ACKNOWLEDGES_ANY,
