@@ -19,7 +19,7 @@ from tests.chaos.load import Journal, Load, Pair, Post
 from tests.chaos.program import Sample
 from tests.chaos.reader import read
 from tests.chaos.rig import Rig
-from tests.chaos.sentinel import Stall, stalled_seconds
+from tests.chaos.sentinel import Stall, Stalled, stalled_seconds
 from tests.contract.events import check
 from tests.invariants import CHAOS, INVARIANTS
 from tests.support.reference import java_partition
@@ -31,6 +31,10 @@ MAX_QUIET_SOCKETS = 12 + ACCEPTS  # without load: listeners, the loop's own, one
 MAX_THREADS = 16
 MAX_RESIDENT_BYTES = 256 * 2**20
 MAX_GROWTH_BYTES = 64 * 2**20
+QUARTERS = 4
+# From the second quarter of a calm run to the last: medians, so that what comes and goes is none.
+MAX_DRIFT = {"memory_mib": 16.0, "descriptors": 10.0, "threads": 2.0, "tasks": 10.0}
+MAX_SLOWER, SLOWER_MS = 2.0, 20.0
 SETTLE_SAMPLES = 5  # of a process, before its memory counts
 SHOWN = 5
 
@@ -84,6 +88,64 @@ class Topics:
     @property
     def duplicates(self) -> int:
         return self.records - len(self.events)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of each quarter of the run: medians of the samples, and how long answers took in ms.
+
+    Less what the machine stood still. In the first quarter memory fills: later ones are compared.
+    """
+
+    quarters: tuple[Mapping[str, float], ...]
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], posts: Sequence[Post], stalled: Stalled) -> "Figures":
+        moments = [sample.at for sample in samples] or [0.0]
+        began, step = min(moments), (max(moments) - min(moments)) / QUARTERS or 1.0
+        held: list[list[Sample]] = [[] for _ in range(QUARTERS)]
+        took: list[list[Post]] = [[] for _ in range(QUARTERS)]
+
+        def quarter(moment: float) -> int:
+            return min(max(0, int((moment - began) / step)), QUARTERS - 1)
+
+        for sample in samples:
+            held[quarter(sample.at)].append(sample)
+        for post in posts:
+            took[quarter(post.ended)].append(post)
+        of_each = zip(held, took, strict=True)
+        return cls(tuple(_medians(s) | _latencies(p, stalled) for s, p in of_each))
+
+    def drift(self, name: str) -> float:
+        """How much more there was in the last quarter than in the second."""
+        return self.quarters[-1][name] - self.quarters[1][name]
+
+    def lines(self) -> Iterable[str]:
+        """One line a figure."""
+        for name in self.quarters[0]:
+            yield f"{name}: {', '.join(f'{quarter[name]:.1f}' for quarter in self.quarters)}"
+
+
+def _medians(samples: Sequence[Sample]) -> dict[str, float]:
+    return {
+        "memory_mib": _median(sample.resident_bytes / 2**20 for sample in samples),
+        "descriptors": _median(sample.descriptors for sample in samples),
+        "threads": _median(sample.threads for sample in samples),
+        "tasks": _median(sample.tasks or 0 for sample in samples),
+    }
+
+
+def _latencies(posts: Sequence[Post], stalled: Stalled) -> dict[str, float]:
+    took = sorted(
+        max(0.0, post.seconds - stalled.within(post.started, post.ended)) * 1000
+        for post in posts
+        if post.status is not None
+    ) or [0.0]
+    return {"p50_ms": took[len(took) // 2], "p99_ms": took[len(took) * 99 // 100]}
+
+
+def _median(values: Iterable[float]) -> float:
+    return median([*values] or [0.0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +221,7 @@ class Verdict:
     findings: tuple[Finding, ...]
     log: tuple[str, ...]
     report: tuple[str, ...]
+    figures: Figures
 
     @property
     def holds(self) -> bool:
@@ -172,20 +235,25 @@ class Verdict:
 def judge(rig: Rig, load: Load, facts: Facts, stalls: Sequence[Stall]) -> Verdict:
     """Hold everything against what is required."""
     limit = rig.settings.publish_timeout_seconds + LEEWAY_SECONDS
+    samples = [sample for program in rig.programs for sample in program.samples]
+    figures = Figures.of(samples, rig.journal.posts, Stalled(stalls))
     findings = (
         _missing(load, facts.audits),
         _each_state(load, facts.audits),
-        _one_partition(facts.audits),
+        one_partition(facts.audits),
         _losses(rig),
         _strangers(rig.journal, load, facts.audits),
         _reposted(facts),
         _probe(facts),
         _recoveries(facts),
-        answers_in_time(rig.journal.posts, limit, stalls),
+        answers_in_time(_answerable(rig), limit, stalls),
         _terminations(rig),
-        *_resources([s for program in rig.programs for s in program.samples], facts.quiet),
+        *_resources(samples, facts.quiet),
+        flat(figures, rig.settings.calm),
+        _steady(figures, rig.settings.calm),
     )
-    return Verdict(findings, tuple(rig.log_lines), tuple(_report(rig, load, facts, stalls)))
+    lines = (*_report(rig, load, facts, stalls), *figures.lines())
+    return Verdict(findings, tuple(rig.log_lines), lines, figures)
 
 
 # --- invariants --------------------------------------------------------------------------
@@ -221,7 +289,7 @@ def _each_state(load: Load, audits: Sequence[Audit]) -> Finding:
     )
 
 
-def _one_partition(audits: Sequence[Audit]) -> Finding:
+def one_partition(audits: Sequence[Audit]) -> Finding:
     """That of Java's partitioner: one for each number of partitions that there was."""
     counted = {key for audit in audits for key in audit.topics.partitions}
     scattered = sorted(
@@ -292,6 +360,16 @@ def _recoveries(facts: Facts) -> Finding:
     )
 
 
+def _answerable(rig: Rig) -> list[Post]:
+    """All posts, but for those without an answer that waited for it on a dead connection."""
+    return [
+        post
+        for post in rig.journal.posts
+        if post.status is not None
+        or not any(post.started < ended and post.ended > began for began, ended in rig.deaf)
+    ]
+
+
 def answers_in_time(posts: Iterable[Post], limit: float, stalls: Sequence[Stall]) -> Finding:
     """Every post ended within the limit, in seconds, but for what the machine stood still."""
     late = [
@@ -330,6 +408,26 @@ def _resources(samples: Sequence[Sample], quiet: Sample | None) -> Iterable[Find
         "memory bounded",
         resident <= MAX_RESIDENT_BYTES and growth <= MAX_GROWTH_BYTES,
         f"at most {resident / 2**20:.0f} MiB, growth within one life {growth / 2**20:.1f} MiB",
+    )
+
+
+def flat(figures: Figures, calm: bool) -> Finding:
+    grown = [name for name, limit in MAX_DRIFT.items() if figures.drift(name) > limit]
+    return Finding(
+        "nothing grows in a calm run",
+        not calm or not grown,
+        ", ".join(f"{name} {figures.drift(name):+.1f}" for name in MAX_DRIFT),
+        seen=calm,
+    )
+
+
+def _steady(figures: Figures, calm: bool) -> Finding:
+    early, late = (quarter["p50_ms"] for quarter in (figures.quarters[1], figures.quarters[-1]))
+    return Finding(
+        "answers as fast at the end of a calm run",
+        not calm or late <= MAX_SLOWER * early + SLOWER_MS,
+        f"p50 {early:.1f} ms, then {late:.1f} ms",
+        seen=calm,
     )
 
 

@@ -170,10 +170,16 @@ async def _answers_lost(rig: Rig, rng: random.Random) -> None:
 
 @fault("provider-half-open")
 async def _provider_half_open(rig: Rig, rng: random.Random) -> None:
-    """The providers' connections are dead, and neither end is told; new ones are sound."""
+    """The providers' connections are dead, and neither end is told for a while; new ones are sound.
+
+    No answer can arrive on them: what waits for one is not the gateway's delay.
+    """
+    started = time.monotonic()
     for _ in range(rng.randint(1, 3)):
         rig.front.orphan()
         await hold(rng, 0.3, 1.5)
+    rig.front.cut()
+    rig.deaf.append((started, time.monotonic()))
 
 
 @fault("gateway-killed", weight=2)

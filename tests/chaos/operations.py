@@ -10,7 +10,7 @@ from tests.support.quotas import limit_rate
 
 MAX_PARTITIONS = 24
 CLIENT_ID = "sms-bridge"  # the configuration's default
-BYTES_PER_SECOND = (5_000.0, 40_000.0)  # a tenth and a half of the load, or so
+BYTES_PER_SECOND = (10_000.0, 30_000.0)  # of some 200,000: a broker asks for seconds of silence
 ANSWERED = "gave up"  # of a post whose provider did not wait for the answer
 
 # Settings of a topic, and what they are again afterwards. Every event still fits.
@@ -53,14 +53,21 @@ async def _topic_configured(rig: Rig, rng: random.Random) -> None:
     )
 
 
-@fault("too-few-replicas")
+@fault("too-few-replicas", nodes=3)
 async def _too_few_replicas(rig: Rig, rng: random.Random) -> None:
-    """More are required than there are: brokers refuse each batch, and say so."""
-    required = {"min.insync.replicas": str(rig.replicas + 1)}
-    await asyncio.to_thread(rig.cluster.configure_topic, rig.topic, required)
-    await hold(rng, 1, 5)
-    required = {"min.insync.replicas": str(rig.in_sync)}
-    await asyncio.to_thread(rig.cluster.configure_topic, rig.topic, required)
+    """All are required, and one is away: until fewer are, brokers refuse each batch."""
+    await _require_in_sync(rig, rig.replicas)
+    node = rng.choice(rig.cluster.nodes)
+    await asyncio.to_thread(rig.cluster.kill, node)
+    await hold(rng, 2, 5)
+    await _require_in_sync(rig, rig.in_sync)
+    await hold(rng, 0, 3)
+    await asyncio.to_thread(rig.cluster.restart, node)
+
+
+async def _require_in_sync(rig: Rig, replicas: int) -> None:
+    setting = {"min.insync.replicas": str(replicas)}
+    await asyncio.to_thread(rig.cluster.configure_topic, rig.topic, setting)
 
 
 @fault("quota")

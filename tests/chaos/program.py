@@ -32,13 +32,15 @@ CONNECTED = re.compile(rb'^sms_bridge_producer_state{state="connected"} (\d+)', 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a process held at a moment of the monotonic clock."""
+    """What a process held at a moment of the monotonic clock; `tasks` in a calm run alone."""
 
     at: float
     pid: int
     sockets: int
+    descriptors: int
     threads: int
     resident_bytes: int
+    tasks: int | None
 
 
 class Program(Child):
@@ -64,6 +66,7 @@ class Program(Child):
         command = [*prefix, *bridge("serve", "--config", str(file))]
         log = directory / "gateway.log"
         super().__init__("the gateway", *command, log=log, environ={**environ, **own})
+        self._tasks = environ.get("SMS_CHAOS_TASKS")
         self._admin_address = config["admin"]["host"], int(config["admin"]["port"])
         self.samples: list[Sample] = []
 
@@ -110,7 +113,7 @@ class Program(Child):
         found = []
         for pid in self.pids if self.running else ():
             with suppress(OSError):  # it has ended at this very moment
-                found.append(_sample(pid))
+                found.append(_sample(pid, self._tasks))
         self.samples += found
         return max(found, key=lambda sample: sample.sockets, default=None)
 
@@ -183,7 +186,7 @@ class Queues:
                     self.stalls.append(Stall(now - added, now))
 
 
-def _sample(pid: int) -> Sample:
+def _sample(pid: int, tasks: str | None) -> Sample:
     status = Path(f"/proc/{pid}/status").read_text()
     fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     if "VmRSS" not in fields:  # it has ended, and nobody has asked for its status yet
@@ -192,9 +195,15 @@ def _sample(pid: int) -> Sample:
         at=time.monotonic(),
         pid=pid,
         sockets=open_sockets(pid),
+        descriptors=len([*Path(f"/proc/{pid}/fd").iterdir()]),
         threads=int(fields["Threads"]),
         resident_bytes=int(fields["VmRSS"].split()[0]) * 1024,
+        tasks=_told(Path(f"{tasks}.{pid}")) if tasks else None,
     )
+
+
+def _told(file: Path) -> int | None:
+    return int(file.read_text()) if file.exists() else None
 
 
 def open_sockets(pid: int) -> int:

@@ -28,6 +28,7 @@ from tests.support.proxy import Address, Conditions, Proxy
 SOURCE = "urn:example:sms:main"
 PARTITIONS = 6
 GRACE_SECONDS = 5
+INSIDE = Path(__file__).parent / "inside"  # what a calm run's gateway imports besides
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ class Settings:
     The last `quiet_seconds` are without faults; the run takes longer where they, and the first
     round, do not fit into `seconds`. `faults` are the kinds to choose from, by name;
     none means all that the cluster can bear. `each_first` goes through every kind once before
-    chance decides. `flushed`: brokers flush each record before they confirm it. `package` is as in
-    Program.
+    chance decides. `flushed`: brokers flush each record before they confirm it. `calm`: without
+    faults, to see whether anything grows. `package` is as in Program.
     """
 
     seconds: float = 90.0
@@ -52,6 +53,7 @@ class Settings:
     faults: tuple[str, ...] = ()
     each_first: bool = True
     flushed: bool = False
+    calm: bool = False
     package: Path | None = None
     quiet_log: bool = False
 
@@ -149,6 +151,7 @@ class Rig:
 
     `counts_from[topic]` is when acknowledgements began to count for it, `partitions` how many the
     status topic has had since it was made, `lost` how many acknowledged events the brokers lost.
+    `deaf` are times in which answers could not reach all providers, on the monotonic clock.
     """
 
     settings: Settings
@@ -167,6 +170,7 @@ class Rig:
     partitions: list[int] = field(default_factory=list)
     lost: int = 0
     expected: Callable[[], Iterable[Pair]] = _nothing  # what acknowledgements promise
+    deaf: list[tuple[float, float]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     log_lines: list[str] = field(default_factory=list)
 
@@ -280,7 +284,9 @@ async def rig(
 
 def _program(settings: Settings, home: Path, config: Mapping[str, Any], ground: Ground) -> Program:
     home.mkdir()
-    package, prefix, environ = settings.package, ground.prefix, ground.environ
+    package, prefix, environ = settings.package, ground.prefix, {**ground.environ}
+    if settings.calm:
+        environ |= {"SMS_CHAOS_TASKS": str(home / "tasks"), "PYTHONPATH": str(INSIDE)}
     return Program(home, config, package=package, prefix=prefix, environ=environ)
 
 

@@ -87,9 +87,10 @@ async def _under_load(made: Rig, load: Load, facts: Facts, queues: Queues) -> No
         await _until_whole(made, made.started)
         made.log("load began")
         await asyncio.sleep(WARM_UP_SECONDS)
-        await _storm(made, facts)
+        if not made.settings.calm:
+            await _storm(made, facts)
+            made.log("the last fault is over")
         over = time.monotonic()
-        made.log("the last fault is over")
         await _probe(made, load, facts)
         ends = max(over + made.settings.quiet_seconds, made.started + made.settings.seconds)
         await asyncio.sleep(max(0.0, ends - time.monotonic()))

@@ -16,18 +16,24 @@ from pathlib import Path
 from tests.chaos.ground import Ground
 from tests.chaos.rig import Network, Settings, new_cluster
 from tests.support.brokers import KafkaCluster, kafka_libraries
-from tests.support.clock import WallClock
+from tests.support.clock import FaketimeUnavailableError, WallClock
 from tests.support.hosts_file import HostsFile
+from tests.support.maven import KafkaUnavailableError
 from tests.support.packets import HERE, Wire
-from tests.support.volumes import Volume
+from tests.support.volumes import Volume, VolumeUnavailableError
 
 VOLUME_MEGABYTES = 192
 OLD_VERSION = "4.0.0"
 FIRST_ADDRESS = "127.0.0.2"
 INSIDE = "SMS_CHAOS_INSIDE"  # set in the namespaces of our own
 
+LACKING = (FaketimeUnavailableError, KafkaUnavailableError, VolumeUnavailableError)
 Rigged = tuple[KafkaCluster, Network, Ground]
 Build = Callable[[Settings, Path, ExitStack], Rigged]
+
+
+class UnavailableError(Exception):
+    """This machine does not allow what the scenario does; the text says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ class Scenario:
     namespaces: tuple[str, ...] = ()
 
     def enter(self) -> None:
-        """Go on in namespaces of its own; OSError where this machine has no `unshare`.
+        """Go on in namespaces of its own; UnavailableError where this machine gives none.
 
         The program begins anew there: whoever calls this does it first.
         """
@@ -47,15 +53,25 @@ class Scenario:
             return
         kafka_libraries()  # there may be no network there
         as_root = () if os.geteuid() == 0 else ("--user", "--map-root-user")
-        again = [sys.executable, "-m", "tests.chaos", *sys.argv[1:]]
-        command = ["unshare", *as_root, *self.namespaces, "--", *again]
+        unshare = ["unshare", *as_root, *self.namespaces, "--"]
+        try:
+            subprocess.run([*unshare, "true"], check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as exc:
+            said = getattr(exc, "stderr", None) or exc
+            raise UnavailableError(f"no namespaces of our own: {said}") from exc
+        command = [*unshare, sys.executable, "-m", "tests.chaos", *sys.argv[1:]]
         os.execvpe(command[0], command, {**os.environ, INSIDE: "1"})
 
     def start(self, settings: Settings, stack: ExitStack) -> Rigged:
-        """Build it and start its cluster, until the stack ends."""
+        """Build it and start its cluster, until the stack ends; UnavailableError as above."""
         scratch = tempfile.TemporaryDirectory(prefix="sms-chaos-ground-")
-        cluster, network, ground = self.build(settings, Path(stack.enter_context(scratch)), stack)
-        stack.enter_context(cluster)
+        try:
+            cluster, network, ground = self.build(
+                settings, Path(stack.enter_context(scratch)), stack
+            )
+            stack.enter_context(cluster)
+        except LACKING as exc:
+            raise UnavailableError(str(exc)) from exc
         for volume in ground.volumes.values():
             volume.sync()
         return cluster, network, ground
@@ -106,6 +122,7 @@ def _of_an_old_version(settings: Settings, _: Path, __: ExitStack) -> Rigged:
 MOUNTS, NETWORK = ("--mount",), ("--net",)
 SCENARIOS = {
     "plain": Scenario(Settings(), _plain),
+    "calm": Scenario(Settings(nodes=3, calm=True), _plain),
     "two-gateways": Scenario(
         Settings(
             gateways=2,
