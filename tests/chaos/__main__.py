@@ -28,9 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     scenario = SCENARIOS[options.scenario]
     settings = _settings(options, scenario.settings)
-    click.echo(f"seed {settings.seed}, {settings.seconds:.0f} s, {settings.nodes} nodes")
     try:
         scenario.enter()
+        click.echo(f"seed {settings.seed}, {settings.seconds:.0f} s, {settings.nodes} nodes")
         with ExitStack() as stack:
             verdict = asyncio.run(run(settings, *scenario.start(settings, stack)))
     except UnavailableError as exc:

@@ -95,7 +95,7 @@ def _by_clocks(settings: Settings, directory: Path, _: ExitStack) -> Rigged:
     cluster, network = new_cluster(settings.nodes)
     clocks = {node: WallClock(directory / f"clock-{node}") for node in cluster.nodes}
     for node, each in clocks.items():
-        cluster.environment[node] = each.environment
+        cluster.environment[node] = each.environment_of_a_broker
     clock = WallClock(directory / "clock")
     return cluster, network, Ground(clocks=clocks, clock=clock, environ=clock.environment)
 
