@@ -254,14 +254,13 @@ def test_a_record_is_where_java_s_partitioner_puts_it(partition: int) -> None:
 
 
 def test_what_grows_in_a_calm_run_is_seen() -> None:
-    """Half a descriptor a second, say; in another run it is none of our business."""
+    """Half a descriptor a second, say."""
     samples = [Sample(float(n), 1, 9, 20 + n // 2, 3, 2**26, 12) for n in range(120)]
     figures = Figures.of(samples, [], Stalled([]))
     assert figures.drift("descriptors") == 30
     assert figures.drift("memory_mib") == figures.drift("tasks") == 0
-    assert not flat(figures, calm=True).holds
-    assert flat(figures, calm=False).holds
-    assert flat(Figures.of(samples[:10], [], Stalled([])), calm=True).holds
+    assert not flat(figures).holds
+    assert flat(Figures.of(samples[:10], [], Stalled([]))).holds
 
 
 def test_answers_count_without_what_the_machine_stood_still() -> None:
