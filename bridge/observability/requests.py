@@ -381,8 +381,6 @@ class RequestMetrics:
             metrics.rejected(reason, count)
         if receipt.repeated:
             metrics.suppressed_duplicates.inc(receipt.repeated)
-        if receipt.is_foreign:
-            metrics.foreign_documents.inc()
         if receipt.unknown_statuses:
             for status in metrics.name_unknown(receipt.unknown_statuses):
                 log.warning("unknown status", endpoint=metrics.endpoint, status=status)

@@ -171,6 +171,7 @@ CASES: dict[str, Case] = {
     "SmsBridgeKafkaDown": Case(
         both("kafka_up", "1x30", "0x30"), both("kafka_up", "0x30", "0x30"), CRITICAL
     ),
+    "SmsBridgeLostRecords": counter("lost_records", severity="critical"),
     "SmsBridgeProducerNotConnected": Case(
         both("producer_state", "0x30", "0x30", state="replacing"),
         both("producer_state", "0x30", "1x30", state="replacing"),

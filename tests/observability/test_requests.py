@@ -137,7 +137,7 @@ async def test_a_document_of_something_else_than_states_is_a_warning_with_its_be
         ("info", None),
     ]
     found = gateway.metrics.registry.get_sample_value(
-        "sms_bridge_foreign_documents_total", {"endpoint": "main"}
+        "sms_bridge_refused_total", {"endpoint": "main", "reason": "foreign"}
     )
     assert found == 1
 

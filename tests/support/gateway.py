@@ -54,14 +54,15 @@ def configuration(
 class Gateway(Child):
     """One run of the program; its ports are read from its log.
 
-    `prefix` is a command that becomes it, such as `prlimit` with its options; `environment` is
-    laid over that of the tests.
+    `options` are further ones of `serve`. `prefix` is a command that becomes it, such as `prlimit`
+    with its options; `environment` is laid over that of the tests.
     """
 
     def __init__(
         self,
         config: Mapping[str, Any],
         *,
+        options: Sequence[str] = (),
         wait_ready: bool = True,
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
@@ -70,7 +71,7 @@ class Gateway(Child):
         home = Path(self._directory.name)
         self.config_file = home / "bridge.yaml"
         self.config_file.write_text(yaml.safe_dump(dict(config)))
-        command = [*prefix, *bridge("serve", "--config", str(self.config_file))]
+        command = [*prefix, *bridge("serve", "--config", str(self.config_file)), *options]
         super().__init__("the gateway", *command, log=home / "log", environ=environment or {})
         self._wait_ready = wait_ready
         self._addresses: dict[str, str] = {}

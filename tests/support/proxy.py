@@ -5,6 +5,7 @@ Requests are what the client sends, responses what comes back.
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -80,6 +81,19 @@ class Counts:
     cut: int = 0
 
 
+def end(listener: asyncio.Server) -> None:
+    """Refuse connections at once, and leave the port in the loop's next turn.
+
+    A server that is closed between accepting a connection and handling it loses the socket:
+    asyncio of Python 3.11 fails there, and says nothing.
+    """
+    loop = asyncio.get_running_loop()
+    for listening in listener.sockets:
+        loop.remove_reader(listening.fileno())
+        listening.shutdown(socket.SHUT_RDWR)
+    loop.call_soon(listener.close)
+
+
 class Proxy:
     """Listens on a port of a loopback address and forwards to the first upstream that answers.
 
@@ -136,6 +150,7 @@ class Proxy:
     async def accept(self) -> None:
         """Listen (again), on the same port as before."""
         if self._listener is None:
+            await asyncio.sleep(0)  # a listener that was just ended has left the port by then
             self._listener = await asyncio.start_server(self._connected, self.host, self.port)
             self.port = self._listener.sockets[0].getsockname()[1]
 
@@ -143,7 +158,7 @@ class Proxy:
         """Stop listening: whoever connects is refused. Open connections stay."""
         listener, self._listener = self._listener, None
         if listener is not None:
-            listener.close()
+            end(listener)
 
     def cut(self) -> None:
         """Cut every open connection at once."""

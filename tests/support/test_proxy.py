@@ -1,6 +1,8 @@
 """The proxy of the chaos harness: what it claims to do to a connection, it does."""
 
 import asyncio
+import gc
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -195,6 +197,18 @@ async def test_refused_connections_are_accepted_again_on_the_same_port(
     await proxy.accept()
     assert proxy.port == port
     assert await ask(await dial(proxy), b"b") == b"B"
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_no_socket_is_lost_with_the_listener(turns: int, proxy: Proxy) -> None:
+    """Whatever the loop has done of accepting it when the listener ends."""
+    with socket.create_connection((HOST, proxy.port)):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        proxy.refuse()
+        await proxy.accept()
+        await proxy.aclose()
+    gc.collect()  # pytest reports a socket that nobody closed
 
 
 async def test_it_forwards_to_another_upstream(
