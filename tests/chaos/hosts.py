@@ -42,6 +42,8 @@ async def _fill(rig: Rig, rng: random.Random, nodes: Sequence[int]) -> None:
         await asyncio.sleep(0.1)
     ended = [node for node in nodes if not rig.cluster.runs(node)]
     rig.log(f"  of the nodes {[*nodes]} {ended} ended by themselves")
+    if not ended:
+        raise TimeoutError("no broker has noticed that its disk is full")
     await hold(rng, 0.5, 3)
     for node in nodes:
         rig.ground.volumes[node].free()
@@ -145,7 +147,11 @@ async def _packets(rig: Rig, rng: random.Random) -> None:
     )
     rig.log(f"  {weather}")
     assert rig.ground.wire is not None
+    before = rig.ground.wire.counts()
     rig.ground.wire.turn(weather)
     await hold(rng, 3, 8)
     rig.ground.wire.turn(Weather())
-    rig.log(f"  so far {rig.ground.wire.counts()}")
+    felt = {name: count - before[name] for name, count in rig.ground.wire.counts().items()}
+    rig.log(f"  {felt}")
+    if not felt["packets"]:
+        raise RuntimeError("no packet has felt the weather")
