@@ -44,9 +44,10 @@ check: $(READY) ## lint, types and the tests that need nothing from outside: a m
 fast: $(READY) ## the tests that need no broker, browser, Helm, npm or Java, and are not slow, on all cores
 	@$(BIN)/pytest -m fast -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
+# Two at a time, on any machine: much of their time is waiting.
 .PHONY: test
-test: $(READY) ## all tests; ARGS="-k name" for some
-	@$(BIN)/pytest $(ARGS)
+test: $(READY) ## all tests; ARGS="-k name" for some, ARGS=-n0 one at a time
+	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 .PHONY: chaos
 chaos: $(READY) ## the gateway under fire; SECONDS=600 SEED=1 NODES=1 or 3; writes chaos.json
