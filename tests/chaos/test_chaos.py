@@ -214,7 +214,8 @@ def test_a_rolling_restart_of_two_gateways_fails_no_post(rigged: Rigged) -> None
 @pytest.mark.kafka
 def test_a_calm_run_says_what_it_took(rigged: Rigged) -> None:
     """Memory, descriptors, tasks and latency, early and late; the long form is `make soak`."""
-    verdict = asyncio.run(run(replace(BRIEF, calm=True), *rigged))
+    settings = replace(BRIEF, calm=True, seconds=8, quiet_seconds=0)
+    verdict = asyncio.run(run(settings, *rigged))
     assert verdict.holds, "\n".join([*verdict.log, *render(verdict)])
     for quarter in verdict.figures.quarters[1:]:
         assert all(quarter.values()), quarter
