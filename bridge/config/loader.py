@@ -197,8 +197,9 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> str:
 
 def _hint(error: yaml.MarkedYAMLError, text: str) -> str:
     mark = error.problem_mark
-    line = text.split("\n")[mark.line] if mark else ""
-    if "\t" in line[: len(line) - len(line.lstrip())]:
+    # Not by the line's number: YAML has more ends of lines than a line feed.
+    line = text[mark.index - mark.column :] if mark else ""
+    if "\t" in line[: len(line) - len(line.lstrip(" \t"))]:
         return "; the line begins with a tab: YAML indents with spaces only"
     if mark and text[max(mark.index - 1, 0) : mark.index + 1] == "${":
         return '; inside [ ] and { } write "${...}" with the quotes'
