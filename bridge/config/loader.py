@@ -164,10 +164,9 @@ def _tree(text: str, file: str, reader: "_Reader") -> dict[str, Any]:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         tree = None if root is None else reader.read(root)
     except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        column = error.position - before.rfind("\n")
+        lines = f"{text[: error.position]}.".splitlines()  # whose ends are YAML's
         what = f"the character U+{error.character:04X} is not allowed in YAML"
-        raise _unusable(file, what, before.count("\n") + 1, column) from None
+        raise _unusable(file, what, len(lines), len(lines[-1])) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
