@@ -1,6 +1,7 @@
 """`python -m benchmarks`: measure, print, draw. Ends 1 where a bar that was measured is not met."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -103,4 +104,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # Not at once: the gateways and their broker are processes of their own, to be ended first.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main())

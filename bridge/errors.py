@@ -40,9 +40,10 @@ class ConfigError(BridgeError):
         super().__init__(file, problems)
 
     def __str__(self) -> str:
-        """One line a problem: `FILE:LINE:COLUMN: key.path: what`."""
+        """One line a problem: `FILE:LINE:COLUMN: key.path: what`, without what is not known."""
         return "\n".join(
-            f"{self.file}:{p.line}:{p.column}: {p.key + ': ' if p.key else ''}{p.what}"
+            f"{self.file}{f':{p.line}:{p.column}' * bool(p.line)}: "
+            f"{p.key + ': ' if p.key else ''}{p.what}"
             for p in self.problems
         )
 

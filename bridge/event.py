@@ -34,13 +34,14 @@ _MAX_REMEMBERED_BYTES = 512  # of what a state says beside its id and time
 
 def status_message(route: Route, state: State, received_at: datetime) -> Message:
     """The status event of a valid state; `received_at` is in UTC."""
-    return status_event(route, state, arrival_of(received_at))
+    return status_event(route, state, moment_of(state, route), arrival_of(received_at))
 
 
-def status_event(route: Route, state: State, arrival: "Arrival") -> Message:
-    """The status event of a valid state; its document's time of receipt is written already."""
+def status_event(
+    route: Route, state: State, moment: "Moment | None", arrival: "Arrival"
+) -> Message:
+    """The status event of a valid state; its two times are written already."""
     id_sms, status, channels, values, raw_time, _ = state
-    moment = _changed_at(raw_time, route.timezone) if raw_time else None
     said = orjson.dumps((status, channels, values))
     meaning = route.statuses.get(status, _UNKNOWN)
     wording = _wording(route.source, route.type_prefix, meaning, said)
@@ -198,13 +199,7 @@ def parse_time(raw_time: str | None, timezone: tzinfo) -> datetime | None:
         return None
 
 
-def timestamp(raw_time: str, timezone: tzinfo) -> float | None:
-    """The provider's local time in seconds from the epoch, or None if it cannot be read."""
-    changed_at = _changed_at(raw_time, timezone)
-    return None if changed_at is None else changed_at.timestamp
-
-
-class _Moment(NamedTuple):
+class Moment(NamedTuple):
     """A time in RFC 3339, in seconds from the epoch, and as fields of an event's data."""
 
     text: str
@@ -212,21 +207,24 @@ class _Moment(NamedTuple):
     fields: str
 
 
-def _changed_at(raw_time: str, timezone: tzinfo) -> _Moment | None:
-    """`parse_time`, written."""
+def moment_of(state: State, route: Route) -> Moment | None:
+    """When a state came to be; None if the provider sent no time, or one that cannot be read."""
+    raw_time = state.raw_time
     # What is longer is no time, and what is remembered must not be as long as a sender likes.
-    return _changed_at_of(raw_time, timezone) if len(raw_time) == _RAW_TIME_CHARACTERS else None
+    if raw_time is None or len(raw_time) != _RAW_TIME_CHARACTERS:
+        return None
+    return _moment_of(raw_time, route.timezone)
 
 
 @lru_cache(maxsize=4096)
-def _changed_at_of(raw_time: str, timezone: tzinfo) -> _Moment | None:
+def _moment_of(raw_time: str, timezone: tzinfo) -> Moment | None:
     """The states of a document share many a second."""
     changed_at = parse_time(raw_time, timezone)
     if changed_at is None:
         return None
     text = _rfc3339(changed_at)
     fields = f'"changed_at":"{text}","raw_time":"{raw_time}"'
-    return _Moment(text, changed_at.timestamp(), fields)
+    return Moment(text, changed_at.timestamp(), fields)
 
 
 # --- identity ----------------------------------------------------------------------------
@@ -414,7 +412,7 @@ def _rejected(
     # An invalid id may be anything at all; only a printable one can be an attribute.
     usable = id_sms.isprintable() and len(id_sms) <= _MAX_SUBJECT_CHARACTERS
     subject = id_sms if usable else ""
-    received, timestamp_ms = arrival_of(received_at)
+    received, timestamp_ms, _ = arrival_of(received_at)
     key = subject or digest
     envelope = {
         "specversion": "1.0",
@@ -433,10 +431,11 @@ def _rejected(
 
 
 class Arrival(NamedTuple):
-    """A document's time of receipt, in RFC 3339 and in ms from the epoch."""
+    """A document's time of receipt, in RFC 3339, and in ms and in seconds from the epoch."""
 
     text: str
     timestamp_ms: int
+    timestamp: float
 
 
 def arrival_of(received_at: datetime) -> Arrival:
@@ -444,7 +443,8 @@ def arrival_of(received_at: datetime) -> Arrival:
     text = orjson.dumps(received_at, option=orjson.OPT_UTC_Z)[1:-1].decode()
     if not received_at.microsecond:  # orjson leaves them out then
         text = f"{text[:-1]}.000000Z"
-    return Arrival(text, int(received_at.timestamp() * 1000))
+    timestamp = received_at.timestamp()
+    return Arrival(text, int(timestamp * 1000), timestamp)
 
 
 def _rfc3339(moment: datetime) -> str:

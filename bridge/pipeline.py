@@ -10,11 +10,11 @@ from bridge.ack import acknowledged
 from bridge.errors import DocumentError
 from bridge.event import (
     arrival_of,
+    moment_of,
     rejected_body,
     rejected_state,
     status_event,
     status_message,
-    timestamp,
 )
 from bridge.model import (
     OTHER_STATUS,
@@ -143,19 +143,19 @@ def prepare(route: Route, body: bytes, received_at: datetime, *, max_states: int
     document = _parsed(body, max_states, route.words)
     items: list[Item] = []
     delays: dict[float, int] = {}
-    arrival, received = arrival_of(received_at), received_at.timestamp()
+    arrival = arrival_of(received_at)
     unreadable = 0
     for state in document.states:
         if not isinstance(state, State):
             items.append(Item(state, message_for(route, state, received_at)))
             continue
-        items.append(Item(state, status_event(route, state, arrival)))
-        if state.raw_time:
-            changed = timestamp(state.raw_time, route.timezone)
-            if changed is None:
-                unreadable += 1
-            else:
-                delays[received - changed] = delays.get(received - changed, 0) + 1
+        moment = moment_of(state, route)
+        items.append(Item(state, status_event(route, state, moment, arrival)))
+        if moment is not None:
+            delay = arrival.timestamp - moment.timestamp
+            delays[delay] = delays.get(delay, 0) + 1
+        elif state.raw_time:
+            unreadable += 1
     return Prepared(
         items,
         document.unprocessed_ids,

@@ -9,7 +9,7 @@ def test_every_problem_of_a_configuration_is_one_line() -> None:
 
     assert str(error).splitlines() == [
         "bridge.yaml:3:7: kafka.topic: must not be empty",
-        "bridge.yaml:0:0: cannot be read",
+        "bridge.yaml: cannot be read",
     ]
 
 

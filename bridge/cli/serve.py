@@ -15,6 +15,7 @@ import click
 from bridge.cli.common import config_option, fail, loaded
 from bridge.config.conflicts import conflicts
 from bridge.config.settings import MAX_PROCESSES, Settings, dotted
+from bridge.errors import BridgeError
 from bridge.interrupts import interruptible
 
 WORKER = "--worker"
@@ -47,8 +48,11 @@ def serve(config_file: Path, processes: int | None, handed: str | None) -> None:
 
         worker = Worker.of(handed)
     given = worker.files if worker is not None else {}
-    file = ConfigFile(config_file, os.environ, partial(_with, processes), given)
-    settings = loaded(config_file, file.load)
+    file = ConfigFile(config_file, os.environ, partial(_with, config_file, processes), given)
+    try:
+        settings = loaded(config_file, file.load)
+    except BridgeError as exc:
+        raise click.BadParameter(str(exc), param_hint="--processes") from exc
     log_writer = logs.configure(settings.log.level, settings.log.format)
     if worker is None:
         log = structlog.get_logger(__name__)
@@ -77,14 +81,18 @@ def serve(config_file: Path, processes: int | None, handed: str | None) -> None:
         fail(_too_few_files() if exc.errno == errno.EMFILE else str(exc))
 
 
-def _with(processes: int | None, settings: Settings) -> Settings:
-    """The settings with so many processes, if that is said; a usage error if they do not fit."""
+def _with(config_file: Path, processes: int | None, settings: Settings) -> Settings:
+    """The settings with so many processes, if that is said.
+
+    Raises BridgeError if they do not fit: at the start that is wrong usage, later a reload refused.
+    """
     if processes is None:
         return settings
     changed = settings.server.model_copy(update={"processes": processes})
     settings = settings.model_copy(update={"server": changed})
     if found := next(conflicts(settings), None):
-        raise click.BadParameter(f"{dotted(found.place)}: {found.what}", param_hint="--processes")
+        what = f"{dotted(found.place)}: {found.what}, and --processes is {processes}"
+        raise BridgeError(f"{config_file}: {what}")
     return settings
 
 

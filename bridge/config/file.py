@@ -41,7 +41,7 @@ class ConfigFile:
     def load(self) -> Settings:
         """Read the settings; after the first time, from regular files alone.
 
-        Raises ConfigError with every problem.
+        Raises ConfigError with every problem, and what `adjust` raises.
         """
         self._read, self._contents = {}, {}
         settings = self._adjust(load(self.path, self._environ, read=self._noted))

@@ -254,6 +254,8 @@ class Lease:
 
     def release(self) -> None:
         """Give back all that was taken."""
+        if not (self.posts or self.bytes or self.states or self._cut):
+            return  # it was released before
         capacity = self.capacity
         if self._cut is not None:
             self._abandon_body()

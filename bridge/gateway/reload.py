@@ -16,7 +16,7 @@ from bridge.config.changes import Changes, changes
 from bridge.config.file import ConfigFile, Contents
 from bridge.config.settings import Settings
 from bridge.config.warnings import warnings
-from bridge.errors import ConfigError
+from bridge.errors import BridgeError
 from bridge.observability.metrics import REFUSED, RELOADED
 
 log = structlog.get_logger(__name__)
@@ -94,7 +94,7 @@ class Reloads:
         try:
             # A large file takes a second to read.
             settings = await unblocked(self._file.load, "reload")
-        except ConfigError as exc:
+        except BridgeError as exc:  # ConfigError, or what else the program was told does not fit
             self._refuse(str(exc).splitlines())
             return
         differences = changes(self._settings, settings)

@@ -17,6 +17,8 @@ _PROBLEM_TYPES = {Form.XML: b"application/problem+xml", Form.JSON: b"application
 Headers = tuple[tuple[bytes, bytes], ...]
 RETRY_AFTER: Headers = ((b"retry-after", b"5"),)
 
+_CLOSE: Headers = ((b"connection", b"close"),)
+
 # For whoever tries the address: a provider's form, a browser, a check.
 ABOUT = "this address receives delivery statuses, which an SMS provider posts as XML or JSON"
 
@@ -31,13 +33,9 @@ class Answer(NamedTuple):
 
     async def send(self, send: Send, *, close: bool) -> None:
         """Send it; `close` ends the connection after it."""
-        headers = [
-            (b"content-type", self.content_type),
-            (b"content-length", b"%d" % len(self.body)),
-            *self.headers,
-        ]
+        headers = ((b"content-type", self.content_type), *self.headers)
         if close:
-            headers.append((b"connection", b"close"))
+            headers += _CLOSE
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 

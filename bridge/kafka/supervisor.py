@@ -326,8 +326,9 @@ class Supervisor:
         except Exception as exc:  # noqa: BLE001 -- whatever it is, there are the former ones
             fault = reason_of(exc)
             if fault != self._next_fault:
-                what = "connections with new credentials fail; former ones in use"
-                log.error(what, error=fault)  # noqa: TRY400 -- a fault of the settings
+                log.error(  # noqa: TRY400 -- a fault of the settings
+                    "connections with new credentials fail; former ones in use", error=fault
+                )
             self._next_fault = fault
             return None
         if self._next != (settings, credentials):  # changed again meanwhile
@@ -385,8 +386,9 @@ class Supervisor:
             self.not_ready_because = "; ".join(
                 f"topic {name} not authorized: allow {self._denied[name]} on it" for name in denied
             )
-        elif self._withheld():
-            self.not_ready_because = "a status topic is not durable, and durability is require"
+        elif withheld := self._withheld():
+            names = ", ".join(withheld)
+            self.not_ready_because = f"topic {names} is not durable, and durability is require"
         elif not self.ready:
             self.ready = True
             log.info("ready")
@@ -417,12 +419,15 @@ class Supervisor:
             or (self._settings.durability == "require" and known.unreadable is not None)
         )
 
-    def _withheld(self) -> bool:
-        """Whether `durability: require` keeps it from being ready."""
-        return self._settings.durability == "require" and any(
-            topic not in self._descriptions or self._descriptions[topic].at_risk
-            for topic in self._required
-        )
+    def _withheld(self) -> list[str]:
+        """The topics for which `durability: require` keeps it from being ready."""
+        if self._settings.durability != "require":
+            return []
+        return [
+            topic
+            for topic in sorted(self._required)
+            if topic not in self._descriptions or self._descriptions[topic].at_risk
+        ]
 
     # --- watching ------------------------------------------------------------------------
 

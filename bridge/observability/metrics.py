@@ -136,9 +136,6 @@ class Metrics:
             "States with a word that is not known, by the first ten such words of the endpoint.",
             *("endpoint", "status"),
         )
-        self.foreign_documents = self._counter(
-            "foreign_documents", "Documents that hold no state, but something else.", "endpoint"
-        )
         self.unreadable_times = self._counter(
             "unreadable_times", "States whose time cannot be read.", "endpoint"
         )
@@ -393,7 +390,6 @@ class EndpointMetrics:
         self.publish_seconds = metrics.publish_seconds.labels(endpoint)
         self.overloaded = metrics.overloaded.labels(endpoint)
         self.suppressed_duplicates = metrics.suppressed_duplicates.labels(endpoint)
-        self.foreign_documents = metrics.foreign_documents.labels(endpoint)
         self.unreadable_times = metrics.unreadable_times.labels(endpoint)
         self._future_times = metrics.future_times.labels(endpoint)
         self._receipt_delay = metrics.receipt_delay.labels(endpoint)

@@ -214,7 +214,7 @@ def test_a_missing_configuration_file_says_how_to_name_one_and_to_begin_one(
 
     assert result.exit_code == 78
     first, hint = result.stderr.splitlines()
-    assert first == "config/bridge.yaml:0:0: cannot be read: No such file or directory"
+    assert first == "config/bridge.yaml: cannot be read: No such file or directory"
     assert "--config" in hint
     assert "$SMS_BRIDGE_CONFIG" in hint
     assert "`sms-bridge schema config --example`" in hint

@@ -335,7 +335,7 @@ def test_a_topic_that_is_not_durable_enough_takes_nothing(
         stage.configure(url=f"{api.url}/xml", token=TOKEN)
         done = stage.run("-")
     assert done.exit_code == 1
-    assert "a status topic is not durable, and durability is require" in done.stderr
+    assert "is not durable, and durability is require" in done.stderr
     assert api.asked == []
 
 

@@ -229,6 +229,20 @@ def test_a_change_of_the_file_is_enough_and_a_wrong_one_is_told_once(
     assert gateway.metric('config_reloads_total{result="refused"}') == 1
 
 
+def test_what_does_not_fit_the_command_line_is_refused_like_all_else(config: Config) -> None:
+    """In the parent and in each process that serves: a line, and no traceback."""
+    with Reloaded(config, options=("--processes", "2")) as gateway:
+        gateway.write(config | {"inspector": {"port": 0}})
+        refused = [gateway.told() for _ in range(3)]
+        what = "inspector: only with server.processes 1, and --processes is 2"
+        for line in refused:
+            assert line["event"] == "configuration not reloaded; the former one stays in use"
+            assert line["problems"] == [f"{gateway.config_file}: {what}"]
+            assert "exception" not in line
+        gateway.write(with_token(config, NEW))
+        wait_until(lambda: status(gateway) == 200, "what fits is taken up")
+
+
 def test_a_secret_s_file_is_followed_through_links(config: Config, tmp_path: Path) -> None:
     """As Kubernetes renews a mounted Secret: one link is replaced, and no file changes."""
     for name, token in (("first", OLD), ("second", NEW)):

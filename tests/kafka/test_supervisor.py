@@ -436,6 +436,8 @@ async def test_what_is_at_risk_is_said_and_with_require_not_ready(
         await until(lambda: producer.tracked > 4)
         assert supervisor.connected
         assert not supervisor.ready
+        said = "topic status is not durable, and durability is require"
+        assert supervisor.not_ready_because == said
 
 
 async def test_with_require_it_is_ready_once_the_topic_is_mended() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import xmltodict
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.demo.child import HOST, Child
 from bridge.demo.processes import bridge
@@ -54,14 +55,15 @@ def configuration(
 class Gateway(Child):
     """One run of the program; its ports are read from its log.
 
-    `prefix` is a command that becomes it, such as `prlimit` with its options; `environment` is
-    laid over that of the tests.
+    `options` are further ones of `serve`. `prefix` is a command that becomes it, such as `prlimit`
+    with its options; `environment` is laid over that of the tests.
     """
 
     def __init__(
         self,
         config: Mapping[str, Any],
         *,
+        options: Sequence[str] = (),
         wait_ready: bool = True,
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
@@ -70,7 +72,7 @@ class Gateway(Child):
         home = Path(self._directory.name)
         self.config_file = home / "bridge.yaml"
         self.config_file.write_text(yaml.safe_dump(dict(config)))
-        command = [*prefix, *bridge("serve", "--config", str(self.config_file))]
+        command = [*prefix, *bridge("serve", "--config", str(self.config_file)), *options]
         super().__init__("the gateway", *command, log=home / "log", environ=environment or {})
         self._wait_ready = wait_ready
         self._addresses: dict[str, str] = {}
@@ -124,6 +126,26 @@ class Gateway(Child):
 
     def admin(self, path: str) -> Answer:
         return self._request("admin", "GET", path)
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sum of the series with these labels, without the prefix of their name."""
+        text = self.admin("/metrics").body.decode()
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == f"sms_bridge_{name}" and labels.items() <= sample.labels.items()
+        )
+
+    def line(self, event: str, **fields: Any) -> dict[str, Any]:
+        """The last line of the log with that event and these fields, once there is one."""
+
+        def found() -> list[dict[str, Any]]:
+            named = [line for line in self.logs() if line["event"] == event]
+            return [line for line in named if fields.items() <= line.items()]
+
+        self.wait_until(lambda: bool(found()), f"a line {event!r} with {fields}")
+        return found()[-1]
 
     def _request(
         self,

@@ -19,6 +19,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest_v0
 from aiokafka.record.memory_records import MemoryRecords
 
 from bridge.kafka.topic_metadata import _MetadataRequestV12
+from tests.support.proxy import end
 
 HOST = "127.0.0.1"
 PRODUCE = 0
@@ -121,7 +122,9 @@ class ScriptedBroker:
 
     async def __aexit__(self, *_: object) -> None:
         for listener in self._listeners:
-            listener.close()
+            end(listener)
+        await asyncio.sleep(0)  # a connection that was just accepted has its handler by then
+        await asyncio.sleep(0)
         for handler in self._handlers:
             handler.cancel()
         await asyncio.gather(*self._handlers, return_exceptions=True)

@@ -1,6 +1,8 @@
 """The proxy of the chaos harness: what it claims to do to a connection, it does."""
 
 import asyncio
+import gc
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -197,6 +199,18 @@ async def test_refused_connections_are_accepted_again_on_the_same_port(
     assert await ask(await dial(proxy), b"b") == b"B"
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_no_socket_is_lost_with_the_listener(turns: int, proxy: Proxy) -> None:
+    """Whatever the loop has done of accepting it when the listener ends."""
+    with socket.create_connection((HOST, proxy.port)):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        proxy.refuse()
+        await proxy.accept()
+        await proxy.aclose()
+    gc.collect()  # pytest reports a socket that nobody closed
+
+
 async def test_it_forwards_to_another_upstream(
     proxy: Proxy, dial: Dial, upstream: tuple[str, int]
 ) -> None:
@@ -218,3 +232,21 @@ async def test_its_end_is_the_end_of_every_connection(
         await until(lambda: proxy.connections == 1)
     assert await ended(client)
     assert proxy.connections == 0
+
+
+async def test_an_orphaned_connection_is_silent_and_stays_open(
+    proxy: Proxy, dial: Dial, echo: Echo
+) -> None:
+    """It is told of nothing, not even that its other end has gone; new ones are sound."""
+    half_open = await dial(proxy)
+    assert await ask(half_open, b"hello") == b"HELLO"
+    proxy.orphan()
+    proxy.heal()
+    half_open[1].write(b"lost")
+    half_open[1].write_eof()
+    assert await ask(await dial(proxy), b"again") == b"AGAIN"
+    assert await silent(half_open)
+    assert bytes(echo.received) == b"helloagain"
+    proxy.cut()
+    assert await ended(half_open)
+    await until(lambda: proxy.connections == 0)
