@@ -71,6 +71,11 @@ soak: $(READY) ## SECONDS=3600 of chaos on three brokers, then as many of steady
 exhaustive: $(READY) ## every order of events up to a bound, then random ones; SECONDS=600 SEED=1
 	@$(BIN)/python -m tests.exhaustive --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(READY) ## fuzzing guided by coverage; TARGET=body, config or framing, SECONDS=3600
+	@$(BIN)/python -m tests.fuzzing --seconds $(or $(SECONDS),60) \
+		$(if $(TARGET),--target $(TARGET)) $(ARGS)
+
 .PHONY: model
 model: $(READY) ## the models of replication and repeats, and controls that must fail; needs spin, gcc
 	@$(BIN)/python -m tests.model $(ARGS)

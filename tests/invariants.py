@@ -63,7 +63,10 @@ _PUBLISHER = "tests/kafka/test_publisher.py"
 _ENDURANCE = "tests/gateway/test_endurance.py"
 _MEMORY = "tests/gateway/test_memory.py"
 _DRAIN = "tests/gateway/test_drain.py"
-_FUZZ = ("tests/gateway/test_fuzz.py::test_made_up_bodies_are_answered_as_the_contract_says",)
+_FUZZ = (
+    "tests/gateway/test_fuzz.py::test_made_up_bodies_are_answered_as_the_contract_says",
+    "tests/fuzzing/test_fuzzing.py::test_every_input_of_the_corpus_holds",
+)
 _IDENTITY = ("tests/test_identity.py::test_two_states_are_one_record_only_if_they_are_the_same",)
 
 INVARIANTS = (

@@ -164,10 +164,9 @@ def _tree(text: str, file: str, reader: "_Reader") -> dict[str, Any]:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         tree = None if root is None else reader.read(root)
     except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        column = error.position - before.rfind("\n")
+        lines = f"{text[: error.position]}.".splitlines()  # whose ends are YAML's
         what = f"the character U+{error.character:04X} is not allowed in YAML"
-        raise _unusable(file, what, before.count("\n") + 1, column) from None
+        raise _unusable(file, what, len(lines), len(lines[-1])) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -197,8 +196,9 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> str:
 
 def _hint(error: yaml.MarkedYAMLError, text: str) -> str:
     mark = error.problem_mark
-    line = text.split("\n")[mark.line] if mark else ""
-    if "\t" in line[: len(line) - len(line.lstrip())]:
+    # Not by the line's number: YAML has more ends of lines than a line feed.
+    line = text[mark.index - mark.column :] if mark else ""
+    if "\t" in line[: len(line) - len(line.lstrip(" \t"))]:
         return "; the line begins with a tab: YAML indents with spaces only"
     if mark and text[max(mark.index - 1, 0) : mark.index + 1] == "${":
         return '; inside [ ] and { } write "${...}" with the quotes'

@@ -142,6 +142,10 @@ class HeadReader:
         """The head that is complete. Raises RequestError."""
         url, path = self._url()
         version = self._parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            # The parser takes others. A head of 0.9 also ends where no blank line is: elsewhere,
+            # as the pieces happen to be cut.
+            raise RequestError(HTTPStatus.BAD_REQUEST, f"no HTTP/1.1 request: HTTP/{version}")
         length, keep_alive, expects_continue = 0, version == "1.1", False
         codings: list[bytes] = []
         for name, value in self._events.headers:

@@ -319,8 +319,15 @@ class TestUnusableText:
             ("a: &a\n  b: *a\n", "F:1:4: not valid YAML: an alias lies within its own anchor"),
             ("a: &a\n  <<: *a\n", "F:1:4: not valid YAML: an alias lies within its own anchor"),
             ("a: 1\nb: \x01\n", "F:2:4: the character U+0001 is not allowed in YAML"),
+            ("a: 1\rb: \x01\n", "F:2:4: the character U+0001 is not allowed in YAML"),
             ("server:\n\tport: 8080\n", f"F:2:1: {TAB}"),
             ("endpoints:\n- name: a\n  \tpath: /x\n", f"F:3:3: {TAB}"),
+            # YAML's own ends of lines, of which Python's "\n" is but one.
+            (
+                "a: 1\rb: [\r",
+                "F:3:1: not valid YAML: expected the node content, but found '<stream end>'",
+            ),
+            ("a: 1\u2028b: 1\x85\tc: 1\n", f"F:3:1: {TAB}"),
             ("[" * 5000, "F:1:1: is nested too deeply"),
         ],
     )

@@ -249,6 +249,7 @@ def fingerprint(world: World) -> int:
 
 def _roots(world: World) -> Iterable[Any]:
     yield world.loop.ready
+    yield world.loop.deferred
     yield world.loop.timers
     yield from world.gateways
     yield [(f.client.pid, f.topic, f.partition, f.records) for f in world.flights]

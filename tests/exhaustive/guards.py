@@ -185,6 +185,15 @@ SEEN = (
     ),
     Attack(
         Change(
+            "leaves a producer open that was given up as the drain ended",
+            SUPERVISOR,
+            "                if producer.failed.done():  # given up",
+            "                if False:  # given up",
+        ),
+        "ending",
+    ),
+    Attack(
+        Change(
             "takes a topic for its successor",
             DUPLICATES,
             "        if known is None or known.topic_id != now.topic_id:\n",

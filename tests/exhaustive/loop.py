@@ -33,6 +33,7 @@ class Loop(asyncio.AbstractEventLoop):
     def __init__(self) -> None:
         self.now = EPOCH
         self.ready: deque[asyncio.Handle] = deque()
+        self.deferred: deque[asyncio.Handle] = deque()
         self.timers: list[asyncio.TimerHandle] = []
         self.tasks: set[asyncio.Task[Any]] = set()
         self.surprises: list[str] = []  # what nobody has caught
@@ -55,6 +56,16 @@ class Loop(asyncio.AbstractEventLoop):
         handle = self.ready.popleft()
         if not handle._cancelled:
             handle._run()
+        if self.deferred and not self.ready:
+            self.ready.append(self.deferred.popleft())
+
+    def defer(self) -> None:
+        """Have the next callback wait until no other is ready.
+
+        More than asyncio does, which runs them first come first served: what holds then does not
+        rest on that, nor on the order of a set's members.
+        """
+        self.deferred.append(self.ready.popleft())
 
     def ring(self, number: int) -> None:
         """Move time to the next timers, and make that one of them ready."""
@@ -146,6 +157,7 @@ class Loop(asyncio.AbstractEventLoop):
                     continue
                 break
         self.ready.clear()
+        self.deferred.clear()
         self.timers.clear()
         self.tasks.clear()
 

@@ -17,6 +17,8 @@ class Scenario:
     how long a schedule lasts before it is brought to its end. `rejects` are words whose records the
     broker does not take. `max_bytes` is the status topic's `max.message.bytes` as it may be read,
     and `enforced_bytes` as the broker keeps to it. `drains`: SIGTERM comes at some moment;
+    `defers`: an overlap may also be a callback that runs only once no other is ready;
+    `rests`: time passes while nobody waits, too, until SIGTERM comes;
     `reloads`: other credentials do; `cold`: the gateway is not connected yet; `one_by_one`: a post
     waits for the answer to the one before.
     """
@@ -35,7 +37,9 @@ class Scenario:
     rejects: tuple[bytes, ...] = ()
     max_bytes: int | None = 1_048_588
     enforced_bytes: int | None = None
+    defers: bool = False
     drains: bool = False
+    rests: bool = False
     reloads: bool = False
     cold: bool = False
     one_by_one: bool = False
@@ -66,6 +70,28 @@ SCENARIOS = (
         max_faults=2,
         overlaps=1,
         attempts=1,
+        seconds=7.0,
+    ),
+    Scenario(
+        "deferring",
+        "the same, with a callback that runs only once no other is ready",
+        ((state("1", "deliver"), state("2")),),
+        faults=("broken", "hang"),
+        max_faults=1,
+        overlaps=1,
+        attempts=1,
+        seconds=7.0,
+        defers=True,
+    ),
+    Scenario(
+        "quota",
+        "two documents in one partition, with answers that ask to wait",
+        ((state("1"),), (state("1", "deliver"),)),
+        faults=("throttle", "broken"),
+        max_faults=2,
+        overlaps=0,
+        attempts=1,
+        partitions={STATUS: 1, REJECTED: 1},
         seconds=7.0,
     ),
     Scenario(
@@ -227,6 +253,18 @@ SCENARIOS = (
         attempts=1,
         reloads=True,
         seconds=5.0,
+    ),
+    Scenario(
+        "ending",
+        "SIGTERM in the moment in which a producer is given up",
+        ((state("1"),),),
+        faults=("fail",),
+        max_faults=1,
+        overlaps=1,
+        attempts=1,
+        drains=True,
+        rests=True,
+        seconds=4.0,
     ),
     Scenario(
         "drain",

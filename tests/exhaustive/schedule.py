@@ -11,7 +11,7 @@ from tests.exhaustive.world import BrokenError, Event, World
 SETTLE_SECONDS = 30.0  # by when, after the last fault, everything has been listed
 REST_SECONDS = 12.0  # without a post, before a gateway is looked at for what it holds
 MAX_STEPS = 500  # of a schedule: an endless one waits for nothing
-_OVERLAPPING = frozenset({"reply", "answer", "serve", "post", "drain"})
+_OVERLAPPING = frozenset({"reply", "fail", "answer", "serve", "post", "drain"})
 
 
 class Schedule:
@@ -72,6 +72,8 @@ class Schedule:
         world = self.world
         if world.drain is not None:
             return world.drain[0].done()
+        if self.scenario.rests:
+            return world.seconds > self.scenario.seconds
         idle = all(d.attempts and not d.waiting for d in world.documents)
         attempts = self.scenario.attempts
         may_forget = "unheard" in self.scenario.faults and world.faults < self.scenario.max_faults
@@ -89,6 +91,8 @@ class Schedule:
             if self.world.overlaps < self.scenario.overlaps:
                 more: list[Event | None] = [None]
                 more += [e for e in self.world.enabled() if self._may_overlap(e)]
+                if self.scenario.defers and len(self.loop.ready) > 1:
+                    more.append(Event("defer"))
                 number = self._choose(self, more) if len(more) > 1 else 0
                 if number is None:
                     return False

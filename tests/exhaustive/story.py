@@ -33,6 +33,7 @@ _WORDS = {
     "broken": "the broker says UNKNOWN_SERVER_ERROR of {}",
     "expire": "the client lets {} expire",
     "let_go": "the client lets go of {}",
+    "defer": "the next callback waits until no other is ready",
     "throttle": "the answer asks to wait: {}",
     "stale": "the cluster's answer is on its way: {}",
     "fail": "no answer to {}",

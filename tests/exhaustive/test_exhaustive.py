@@ -170,6 +170,18 @@ def test_time_stands_still_until_a_timer_rings() -> None:
         assert rang == ["first"]
 
 
+def test_a_deferred_callback_runs_once_no_other_is_ready() -> None:
+    loop = new_loop()
+    ran: list[str] = []
+    with loop.running():
+        loop.call_soon(ran.append, "deferred")
+        loop.call_soon(lambda: loop.call_soon(ran.append, "what the other made ready"))
+        loop.defer()
+        while loop.ready:
+            loop.run_next()
+    assert ran == ["what the other made ready", "deferred"]
+
+
 def test_the_loop_runs_what_asyncio_offers() -> None:
     """Timeouts, waits and tasks, with nothing of the machine's clock."""
     loop = new_loop()

@@ -160,7 +160,7 @@ class World:
 
         Before any fault, and with nobody waiting, all that time brings is the same knowledge anew.
         """
-        if not self.faults and self._at_rest():
+        if not self.faults and not self.scenario.rests and self._at_rest():
             return
         cost = int(self.up and any(not o.late for o in self._owed()))
         if cost and (not left or "hang" not in self.scenario.faults):
@@ -445,6 +445,7 @@ _DO: dict[str, Callable[[World, Any], object]] = {
     "drain": World.start_drain,
     "reload": World._reload,
     "ring": World._ring,
+    "defer": lambda world, _: world.loop.defer(),
     "lose": World._lose,
     "deny": World._deny,
     "broken": lambda world, flight: world._end_flight(flight, errors.UnknownError()),

@@ -81,6 +81,10 @@ def test_a_head_may_come_byte_by_byte_after_blank_lines() -> None:
     [
         b"GET /a b HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\nHost: x\n\n",
+        b"GET /a\n\r\n",
+        b"GET /a\r\n\r\n",
+        b"GET /a HTTP/0.9\r\n\r\n",
+        b"POST /a HTTP/2.0\r\nContent-Length: 4\r\n\r\n",
         b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",

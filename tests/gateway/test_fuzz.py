@@ -84,18 +84,18 @@ def _failing(body: bytes, **options: Any) -> Document:
     return document
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("module", "name", "mutant"),
-    [
-        (bridge.pipeline, "acknowledged", _any_state_is_enough),
-        (bridge.pipeline, "acknowledged", _all_are_durable),
-        (bridge.pipeline, "acknowledged", _unprocessed_are_forgotten),
-        (bridge.gateway.responses, "answer", _unescaped),
-        (bridge.pipeline, "parse", _lower_cased),
-        (bridge.pipeline, "parse", _failing),
-    ],
+MUTANTS: Sequence[tuple[Any, str, Callable[..., Any]]] = (
+    (bridge.pipeline, "acknowledged", _any_state_is_enough),
+    (bridge.pipeline, "acknowledged", _all_are_durable),
+    (bridge.pipeline, "acknowledged", _unprocessed_are_forgotten),
+    (bridge.gateway.responses, "answer", _unescaped),
+    (bridge.pipeline, "parse", _lower_cased),
+    (bridge.pipeline, "parse", _failing),
 )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("module", "name", "mutant"), MUTANTS)
 async def test_the_fuzzer_notices_what_is_wrong(
     monkeypatch: pytest.MonkeyPatch, module: Any, name: str, mutant: Callable[..., Any]
 ) -> None:

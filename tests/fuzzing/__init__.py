@@ -1,0 +1,1 @@
+"""Fuzzing that is guided by coverage: bodies, configurations and what comes on a connection."""
