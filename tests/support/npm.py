@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.helm.cache import kept
 
 INSTALL_TIMEOUT_SECONDS = 300
-RUN_TIMEOUT_SECONDS = 60
+RUN_TIMEOUT_SECONDS = 300
 # A lock is written anew, without addresses, by:
 # npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts
 INSTALL = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"]
