@@ -57,8 +57,9 @@ def test_every_section_is_walked() -> None:
 
 
 def shows(section: str, line: Mapping[str, Any], *fields: str) -> None:
-    """The line of the log has these fields, and the page's section names them."""
-    assert {*fields} <= {*words(section)}
+    """The line of the log has these fields; the page's section names them, and the line."""
+    event = str(line.get("event", "request")).partition(";")[0]
+    assert {event, *fields} <= {*words(section), "request"}
     assert {*fields} <= line.keys()
 
 
