@@ -54,6 +54,19 @@ chaos: $(READY) ## the gateway under fire; SECONDS=600 SEED=1 NODES=1 or 3; writ
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),90) --seed $(or $(SEED),1) \
 		--nodes $(or $(NODES),1) --json chaos.json $(ARGS)
 
+.PHONY: faults
+faults: $(READY) ## the scenarios of docs/faults.md, one after the other; needs root; SECONDS=90 SEED=1
+	@for scenario in two-gateways disks power power-flushed clocks names packets upgrade; do \
+		$(BIN)/python -m tests.chaos --scenario $$scenario --seconds $(or $(SECONDS),90) \
+			--seed $(or $(SEED),1) --json faults-$$scenario.json $(ARGS) || [ $$? = 77 ]; done
+
+.PHONY: soak
+soak: $(READY) ## SECONDS=3600 of chaos on three brokers, then as many of steady load; writes soak-*.json
+	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),3600) --seed $(or $(SEED),1) --nodes 3 \
+		--json soak-chaos.json $(ARGS)
+	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),3600) --seed $(or $(SEED),1) \
+		--scenario calm --json soak-calm.json $(ARGS)
+
 .PHONY: exhaustive
 exhaustive: $(READY) ## every order of events up to a bound, then random ones; SECONDS=600 SEED=1
 	@$(BIN)/python -m tests.exhaustive --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) $(ARGS)

@@ -18,6 +18,7 @@ CHAOS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "states of one id, each with its event": ("I3",),
         "nothing but what was posted": ("I2", "I11"),
         "one partition per message": ("I4",),
+        "what the brokers lost is said": ("I1",),
         "the unacknowledged, posted again": ("I6",),
         "probe after the last fault": ("I6",),
         "recovery after every fault": ("I6",),
@@ -25,6 +26,8 @@ CHAOS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "sockets bounded": ("I9",),
         "threads bounded": ("I9",),
         "memory bounded": ("I9",),
+        "nothing grows in a calm run": ("I9",),
+        "answers as fast at the end of a calm run": ("I8",),
         "SIGTERM ends with 0 in time": ("I10",),
     }
 )

@@ -26,6 +26,7 @@ from bridge.kafka.topic_metadata import Topic
 SUBSCRIBE_SECONDS = 10.0
 STALL_SECONDS = 30.0
 FETCH_MS = 500
+METADATA_MS = 5000  # how old what is known of the partitions may be
 BEGINNING = datetime.min.replace(tzinfo=UTC)  # a time for `since`: no record is older
 _NO_TIMESTAMP_MS = -1  # of a record that has none
 
@@ -58,17 +59,20 @@ async def subscription(
 ) -> AsyncIterator[AsyncIterator[Record]]:
     """The records of topics, from a time or from now on, partitions that are added included.
 
-    Where to begin is settled when the block is entered. Raises BridgeError if a topic is missing,
-    or no broker answers within SUBSCRIBE_SECONDS.
+    Where to begin is settled when the block is entered; partitions that are added later are read
+    from their beginning. Raises BridgeError if a topic is missing, or no broker answers within
+    SUBSCRIBE_SECONDS.
     """
     credentials = Credentials(settings)
-    await existing_topics(settings, topics, credentials)
+    found = await existing_topics(settings, topics, credentials)
     since_ms = _milliseconds(since)
     begin = "latest" if since is None else "earliest"
     async with _consumer(settings, credentials, begin) as consumer:
-        consumer.subscribe(topics)
+        # Assigned, not subscribed: aiokafka's subscription begins all partitions anew when one is
+        # added, and so skips or repeats records.
+        consumer.assign([TopicPartition(n, p) for n in topics for p in range(found[n].partitions)])
         await _start(settings, credentials, consumer, topics, since_ms)
-        async with aclosing(_records(consumer, since_ms)) as records:
+        async with aclosing(_records(consumer, topics, since_ms)) as records:
             yield records
 
 
@@ -117,6 +121,7 @@ async def _consumer(
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset=begin,
+        metadata_max_age_ms=METADATA_MS,
     )
     try:
         yield consumer
@@ -194,14 +199,32 @@ async def _unfinished(
     return [place for place, end in ends.items() if await consumer.position(place) < end]
 
 
-async def _records(consumer: AIOKafkaConsumer, since_ms: int) -> AsyncGenerator[Record, None]:
+async def _records(
+    consumer: AIOKafkaConsumer, topics: Sequence[str], since_ms: int
+) -> AsyncGenerator[Record, None]:
     try:
-        async for record in consumer:
-            if record.timestamp >= since_ms:
-                yield _record(record)
+        while True:
+            await _add_partitions(consumer, topics)
+            for records in (await consumer.getmany(timeout_ms=FETCH_MS)).values():
+                for record in records:
+                    if record.timestamp >= since_ms:
+                        yield _record(record)
     except TopicAuthorizationFailedError as exc:
-        topics = exc.args or ("the topics",)  # one, in what a fetch raises
-        raise _not_authorized("Read", topics) from exc
+        names = exc.args or topics  # one, in what a fetch raises
+        raise _not_authorized("Read", names) from exc
+
+
+async def _add_partitions(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> None:
+    """Read partitions that are new from their beginning, and the others on from where they are."""
+    known = consumer.assignment()
+    now = {TopicPartition(t, p) for t in topics for p in consumer.partitions_for_topic(t) or ()}
+    if now <= known:
+        return
+    positions = {place: await consumer.position(place) for place in known}
+    consumer.assign([*known | now])
+    for place, position in positions.items():
+        consumer.seek(place, position)
+    await consumer.seek_to_beginning(*now - known)
 
 
 def _not_authorized(operations: str, topics: Iterable[str]) -> BridgeError:

@@ -1,7 +1,7 @@
 """Sees what brokers have lost of what they had acknowledged, and says so. It brings nothing back.
 
-With `unclean.leader.election.enable` a replica may come to lead that lacks the end of the log. New
-records then get the offsets of lost ones.
+With `unclean.leader.election.enable`, and after all replicas have lost their power at once, one may
+come to lead that lacks the end of the log. New records then get the offsets of lost ones.
 """
 
 import asyncio
@@ -86,5 +86,5 @@ class Losses:
             partition=partition,
             first_offset=gone.start,
             records=len(gone),
-            fix="set unclean.leader.election.enable to false; ask the provider for the rest",
+            fix="ask the provider for the rest; keep unclean.leader.election.enable at false",
         )

@@ -1,37 +1,41 @@
-"""`python -m tests.chaos`: a run from the command line. Ends 0 only if every invariant holds."""
+"""`python -m tests.chaos`: a run from the command line.
+
+Ends 0 only if every invariant holds, and 77 where this machine does not allow the scenario.
+"""
 
 import argparse
 import asyncio
 import json
 import sys
 from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import fields, replace
 from pathlib import Path
 
 import click
 
 from tests.chaos.check import Verdict, statuses
-from tests.chaos.faults import FAULTS, kinds
-from tests.chaos.rig import Settings, new_cluster
+from tests.chaos.fault import FAULTS, kinds
+from tests.chaos.rig import Settings
 from tests.chaos.run import run
+from tests.chaos.scenarios import SCENARIOS, UnavailableError
+
+UNAVAILABLE = 77  # what test programs end with by convention that are skipped
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run as told, print the faults as they happen and the report at the end."""
     options = _parser().parse_args(arguments)
-    settings = Settings(
-        seconds=options.seconds,
-        seed=options.seed,
-        nodes=options.nodes,
-        processes=options.processes,
-        providers=options.providers,
-        publish_timeout_seconds=options.publish_timeout,
-        faults=options.faults,
-        each_first=options.mode == "each",
-    )
-    cluster, network = new_cluster(settings.nodes)
-    click.echo(f"seed {settings.seed}, {settings.seconds:.0f} s, {settings.nodes} nodes")
-    with cluster:
-        verdict = asyncio.run(run(settings, cluster, network))
+    scenario = SCENARIOS[options.scenario]
+    settings = _settings(options, scenario.settings)
+    try:
+        scenario.enter()
+        click.echo(f"seed {settings.seed}, {settings.seconds:.0f} s, {settings.nodes} nodes")
+        with ExitStack() as stack:
+            verdict = asyncio.run(run(settings, *scenario.start(settings, stack)))
+    except UnavailableError as exc:
+        click.echo(f"this machine does not allow it: {exc}", err=True)
+        return UNAVAILABLE
     text = "\n".join(render(verdict)) + "\n"
     click.echo(text, nl=False)
     if options.report:
@@ -39,6 +43,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         options.json.write_text(report(verdict, settings))
     return 0 if verdict.holds else 1
+
+
+def _settings(options: argparse.Namespace, scenario: Settings) -> Settings:
+    """Those of the scenario, but for what is told."""
+    told = {name: value for name, value in vars(options).items() if value is not None}
+    names = {each.name for each in fields(Settings)}
+    settings = replace(scenario, **{k: v for k, v in told.items() if k in names})
+    return replace(settings, each_first=options.mode == "each")
 
 
 def render(verdict: Verdict) -> Iterable[str]:
@@ -55,9 +67,14 @@ def report(verdict: Verdict, settings: Settings) -> str:
         "seed": settings.seed,
         "seconds": settings.seconds,
         "nodes": settings.nodes,
-        "faults": settings.faults or sorted(kind.name for kind in kinds(settings)),
+        "gateways": settings.gateways,
+        "faults": [] if settings.calm else sorted(kind.name for kind in kinds(settings)),
     }
-    said = {"run": run_of, "invariants": statuses(verdict.findings)}
+    said = {
+        "run": run_of,
+        "invariants": statuses(verdict.findings),
+        "quarters": verdict.figures.quarters,
+    }
     return json.dumps(said, indent=2) + "\n"
 
 
@@ -69,14 +86,21 @@ def _kinds(text: str) -> tuple[str, ...]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    defaults = Settings()
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=defaults.seconds)
-    parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--nodes", type=int, default=defaults.nodes, choices=(1, 3))
-    parser.add_argument("--processes", type=int, default=defaults.processes, help="that serve")
-    parser.add_argument("--providers", type=int, default=defaults.providers)
-    parser.add_argument("--publish-timeout", type=float, default=defaults.publish_timeout_seconds)
+    parser.add_argument(
+        "--scenario",
+        choices=SCENARIOS,
+        default="plain",
+        help="the rig and its faults; what else is told goes before its settings",
+    )
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--nodes", type=int, choices=(1, 3))
+    parser.add_argument("--gateways", type=int, help="behind a balancer, if more than one")
+    parser.add_argument("--processes", type=int, help="that serve, in each gateway")
+    parser.add_argument("--providers", type=int)
+    parser.add_argument("--publish-timeout", type=float, dest="publish_timeout_seconds")
+    parser.add_argument("--quiet", type=float, dest="quiet_seconds", help="at the end, in seconds")
     parser.add_argument(
         "--mode",
         choices=("each", "random"),
@@ -86,7 +110,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--faults",
         type=_kinds,
-        default=(),
         help=f"some kinds only, with commas between: {', '.join(FAULTS)}",
     )
     parser.add_argument("--report", type=Path, help="write the report to this file as well")

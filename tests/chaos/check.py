@@ -19,17 +19,23 @@ from tests.chaos.load import Journal, Load, Pair, Post
 from tests.chaos.program import Sample
 from tests.chaos.reader import read
 from tests.chaos.rig import Rig
-from tests.chaos.sentinel import Stall, stalled_seconds
+from tests.chaos.sentinel import Stall, Stalled, stalled_seconds
 from tests.contract.events import check
 from tests.invariants import CHAOS, INVARIANTS
+from tests.support.reference import java_partition
 from tests.support.topics import headers_of
 
 LEEWAY_SECONDS = 0.5
 MAX_SOCKETS = 120  # under load: the providers' connections, and those of two producers
 MAX_QUIET_SOCKETS = 12 + ACCEPTS  # without load: listeners, the loop's own, one producer
+KEPT_SOCKETS = 8  # by a balancer, for the next requests
 MAX_THREADS = 16
 MAX_RESIDENT_BYTES = 256 * 2**20
 MAX_GROWTH_BYTES = 64 * 2**20
+QUARTERS = 4
+# From the second quarter of a calm run to the last: medians, so that what comes and goes is none.
+MAX_DRIFT = {"memory_mib": 16.0, "descriptors": 10.0, "threads": 2.0, "tasks": 10.0}
+MAX_SLOWER, SLOWER_MS = 2.0, 20.0
 SETTLE_SAMPLES = 5  # of a process, before its memory counts
 SHOWN = 5
 
@@ -71,6 +77,11 @@ class Topics:
         places = {key: frozenset(numbers) for key, numbers in partitions.items()}
         return cls(ids, letters, unreadable, places)
 
+    def missing(self, promise: Pair) -> int:
+        """How many of the promised events, and of its dead letter, are not there."""
+        letters = promise.letter and promise.id_sms not in self.letters
+        return sum(event not in self.events for event in promise.event_ids) + letters
+
     @property
     def records(self) -> int:
         return sum(self.events.values())
@@ -81,17 +92,77 @@ class Topics:
 
 
 @dataclass(frozen=True, slots=True)
+class Figures:
+    """Of each quarter of the run: medians of the samples, and how long answers took in ms.
+
+    Less what the machine stood still. In the first quarter memory fills: later ones are compared.
+    """
+
+    quarters: tuple[Mapping[str, float], ...]
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], posts: Sequence[Post], stalled: Stalled) -> "Figures":
+        moments = [sample.at for sample in samples] or [0.0]
+        began, step = min(moments), (max(moments) - min(moments)) / QUARTERS or 1.0
+        held: list[list[Sample]] = [[] for _ in range(QUARTERS)]
+        took: list[list[Post]] = [[] for _ in range(QUARTERS)]
+
+        def quarter(moment: float) -> int:
+            return min(max(0, int((moment - began) / step)), QUARTERS - 1)
+
+        for sample in samples:
+            held[quarter(sample.at)].append(sample)
+        for post in posts:
+            took[quarter(post.ended)].append(post)
+        of_each = zip(held, took, strict=True)
+        return cls(tuple(_medians(s) | _latencies(p, stalled) for s, p in of_each))
+
+    def drift(self, name: str) -> float:
+        """How much more there was in the last quarter than in the second."""
+        return self.quarters[-1][name] - self.quarters[1][name]
+
+    def lines(self) -> Iterable[str]:
+        """One line a figure."""
+        for name in self.quarters[0]:
+            yield f"{name}: {', '.join(f'{quarter[name]:.1f}' for quarter in self.quarters)}"
+
+
+def _medians(samples: Sequence[Sample]) -> dict[str, float]:
+    return {
+        "memory_mib": _median(sample.resident_bytes / 2**20 for sample in samples),
+        "descriptors": _median(sample.descriptors for sample in samples),
+        "threads": _median(sample.threads for sample in samples),
+        "tasks": _median(sample.tasks or 0 for sample in samples),
+    }
+
+
+def _latencies(posts: Sequence[Post], stalled: Stalled) -> dict[str, float]:
+    took = sorted(
+        max(0.0, post.seconds - stalled.within(post.started, post.ended)) * 1000
+        for post in posts
+        if post.status is not None
+    ) or [0.0]
+    return {"p50_ms": took[len(took) // 2], "p99_ms": took[len(took) * 99 // 100]}
+
+
+def _median(values: Iterable[float]) -> float:
+    return median([*values] or [0.0])
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     """What was acknowledged by a moment, and what the topics held right after it.
 
     An acknowledgement counts for a topic if its post began after the topic was made:
-    `events_from` and `letters_from`, on the monotonic clock.
+    `events_from` and `letters_from`, on the monotonic clock. `partitions` are the numbers of them
+    that the status topic has had since then.
     """
 
     acknowledged: Mapping[str, float]
     events_from: float
     letters_from: float
     topics: Topics
+    partitions: tuple[int, ...] = (1,)
 
     def counts(self, promise: Pair) -> bool:
         """Whether this promise was given, and is to be kept by one of these topics."""
@@ -151,6 +222,7 @@ class Verdict:
     findings: tuple[Finding, ...]
     log: tuple[str, ...]
     report: tuple[str, ...]
+    figures: Figures
 
     @property
     def holds(self) -> bool:
@@ -164,19 +236,24 @@ class Verdict:
 def judge(rig: Rig, load: Load, facts: Facts, stalls: Sequence[Stall]) -> Verdict:
     """Hold everything against what is required."""
     limit = rig.settings.publish_timeout_seconds + LEEWAY_SECONDS
+    samples = [sample for program in rig.programs for sample in program.samples]
+    figures = Figures.of(samples, rig.journal.posts, Stalled(stalls))
     findings = (
         _missing(load, facts.audits),
         _each_state(load, facts.audits),
-        _one_partition(facts.audits),
+        one_partition(facts.audits),
+        _losses(rig),
         _strangers(rig.journal, load, facts.audits),
         _reposted(facts),
         _probe(facts),
         _recoveries(facts),
-        answers_in_time(rig.journal.posts, limit, stalls),
+        answers_in_time(_answerable(rig), limit, stalls),
         _terminations(rig),
-        *_resources(rig.program.samples, facts.quiet),
+        *_resources(samples, facts.quiet, KEPT_SOCKETS if rig.balancer else 0),
+        *([flat(figures), _steady(figures)] if rig.settings.calm else []),
     )
-    return Verdict(findings, tuple(rig.log_lines), tuple(_report(rig, load, facts, stalls)))
+    lines = (*_report(rig, load, facts, stalls), *figures.lines())
+    return Verdict(findings, tuple(rig.log_lines), lines, figures)
 
 
 # --- invariants --------------------------------------------------------------------------
@@ -212,19 +289,31 @@ def _each_state(load: Load, audits: Sequence[Audit]) -> Finding:
     )
 
 
-def _one_partition(audits: Sequence[Audit]) -> Finding:
+def one_partition(audits: Sequence[Audit]) -> Finding:
+    """That of Java's partitioner: one for each number of partitions that there was."""
     counted = {key for audit in audits for key in audit.topics.partitions}
     scattered = sorted(
         key.decode(errors="replace")
         for audit in audits
         for key, numbers in audit.topics.partitions.items()
-        if len(numbers) > 1
+        if not numbers <= {java_partition(key, count) for count in audit.partitions}
     )
     return Finding(
         "one partition per message",
         not scattered,
-        f"{len(scattered)} of {len(counted)} in several{_some(scattered)}",
+        f"{len(scattered)} of {len(counted)} elsewhere{_some(scattered)}",
         seen=bool(counted),
+    )
+
+
+def _losses(rig: Rig) -> Finding:
+    """What brokers lose of what they had confirmed, the gateway says; it may be the first to."""
+    said = sum(program.lost_records() for program in rig.programs)
+    return Finding(
+        "what the brokers lost is said",
+        said >= rig.lost,
+        f"{rig.lost} events lost by the brokers, {said} records by the gateway's word",
+        seen=rig.lost > 0,
     )
 
 
@@ -271,6 +360,16 @@ def _recoveries(facts: Facts) -> Finding:
     )
 
 
+def _answerable(rig: Rig) -> list[Post]:
+    """All posts, but for those without an answer that waited for it on a dead connection."""
+    return [
+        post
+        for post in rig.journal.posts
+        if post.status is not None
+        or not any(post.started < ended and post.ended > began for began, ended in rig.deaf)
+    ]
+
+
 def answers_in_time(posts: Iterable[Post], limit: float, stalls: Sequence[Stall]) -> Finding:
     """Every post ended within the limit, in seconds, but for what the machine stood still."""
     late = [
@@ -293,7 +392,7 @@ def _terminations(rig: Rig) -> Finding:
     )
 
 
-def _resources(samples: Sequence[Sample], quiet: Sample | None) -> Iterable[Finding]:
+def _resources(samples: Sequence[Sample], quiet: Sample | None, kept: int) -> Iterable[Finding]:
     sockets = max((s.sockets for s in samples), default=0)
     threads = max((s.threads for s in samples), default=0)
     resident = max((s.resident_bytes for s in samples), default=0)
@@ -301,7 +400,7 @@ def _resources(samples: Sequence[Sample], quiet: Sample | None) -> Iterable[Find
     idle = quiet.sockets if quiet is not None else None
     yield Finding(
         "sockets bounded",
-        0 < sockets <= MAX_SOCKETS and idle is not None and idle <= MAX_QUIET_SOCKETS,
+        0 < sockets <= MAX_SOCKETS and idle is not None and idle <= MAX_QUIET_SOCKETS + kept,
         f"at most {sockets}, {idle} when idle",
     )
     yield Finding("threads bounded", 0 < threads <= MAX_THREADS, f"at most {threads}")
@@ -309,6 +408,25 @@ def _resources(samples: Sequence[Sample], quiet: Sample | None) -> Iterable[Find
         "memory bounded",
         resident <= MAX_RESIDENT_BYTES and growth <= MAX_GROWTH_BYTES,
         f"at most {resident / 2**20:.0f} MiB, growth within one life {growth / 2**20:.1f} MiB",
+    )
+
+
+def flat(figures: Figures) -> Finding:
+    """Nothing that the program holds grows, without faults and under steady load."""
+    grown = [name for name, limit in MAX_DRIFT.items() if figures.drift(name) > limit]
+    return Finding(
+        "nothing grows in a calm run",
+        not grown,
+        ", ".join(f"{name} {figures.drift(name):+.1f}" for name in MAX_DRIFT),
+    )
+
+
+def _steady(figures: Figures) -> Finding:
+    early, late = (quarter["p50_ms"] for quarter in (figures.quarters[1], figures.quarters[-1]))
+    return Finding(
+        "answers as fast at the end of a calm run",
+        late <= MAX_SLOWER * early + SLOWER_MS,
+        f"p50 {early:.1f} ms, then {late:.1f} ms",
     )
 
 
@@ -359,8 +477,9 @@ def _report(rig: Rig, load: Load, facts: Facts, stalls: Sequence[Stall]) -> Iter
     yield f"stalls of the machine: {len(stalls)}, longest {longest:.2f} s"
     yield f"faults: {_counts(Counter(recovery.fault for recovery in facts.recoveries))}"
     yield from _recovery_lines(facts)
-    yield f"producers replaced: {_counts(rig.program.rebuilds())}"
-    surprises = rig.program.surprises()
+    rebuilds = sum((program.rebuilds() for program in rig.programs), Counter[str]())
+    yield f"producers replaced: {_counts(rebuilds)}"
+    surprises = [line for program in rig.programs for line in program.surprises()]
     yield f"surprises in the gateway's log: {len(surprises)}"
     yield from (f"  {line[:300]}" for line in dict.fromkeys(surprises[-SHOWN:]))
 

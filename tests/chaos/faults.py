@@ -1,75 +1,23 @@
-"""The faults: each does its harm, holds it for a while, and undoes it before it returns.
+"""The faults of brokers, network, gateway and topics.
 
-None may undo what Kafka has confirmed, but those that delete a topic, which say so.
+What operators do is in operations.py, what hosts do in hosts.py. Each does its harm, holds it for a
+while, and undoes it before it returns. None may undo what Kafka has confirmed, but those that
+delete a topic, which say so.
 """
 
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from bridge.demo.child import HOST, free_ports
-from tests.chaos.rig import Rig, Settings
+from tests.chaos.fault import fault, hold
+from tests.chaos.rig import Rig
 from tests.support.proxy import BOTH, Conditions, Direction, Proxy
 
 HELD_BACK = Conditions(latency_seconds=0.15)  # so that posts are in flight at any moment
 RECORD_BYTES = 400  # no request with a record in it is shorter
 CUT_BYTES = (0, 300, 1500, 8000, 40_000)  # of requests, before a connection is cut
-
-Run = Callable[[Rig, random.Random], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One kind; `weight` is how often chance takes it.
-
-    `nodes` is the least cluster for it, `processes` the fewest that serve.
-    """
-
-    name: str
-    run: Run
-    weight: float = 1.0
-    nodes: int = 1
-    processes: int = 1
-
-
-FAULTS: dict[str, Fault] = {}
-
-
-def fault(
-    name: str, *, weight: float = 1.0, nodes: int = 1, processes: int = 1
-) -> Callable[[Run], Run]:
-    """Add a kind of fault."""
-
-    def add(run: Run) -> Run:
-        FAULTS[name] = Fault(name, run, weight, nodes, processes)
-        return run
-
-    return add
-
-
-def kinds(settings: Settings) -> list[Fault]:
-    """Those to choose from: the ones that are named, or all that the cluster can bear."""
-    return [FAULTS[name] for name in settings.faults] or [
-        kind
-        for kind in FAULTS.values()
-        if kind.nodes <= settings.nodes and kind.processes <= settings.processes
-    ]
-
-
-def schedule(settings: Settings) -> Iterator[Fault]:
-    """The faults of a run, without end: the same seed gives the same ones."""
-    rng = random.Random(f"{settings.seed} schedule")
-    able = kinds(settings)
-    if settings.each_first:
-        yield from rng.sample(able, len(able))
-    while True:
-        yield from rng.choices(able, [kind.weight for kind in able])
-
-
-async def _hold(rng: random.Random, least: float, most: float) -> None:
-    await asyncio.sleep(rng.uniform(least, most))
 
 
 # --- brokers -----------------------------------------------------------------------------
@@ -77,18 +25,18 @@ async def _hold(rng: random.Random, least: float, most: float) -> None:
 
 @fault("broker-killed", weight=2)
 async def _broker_killed(rig: Rig, rng: random.Random) -> None:
-    await _kill(rig, rng, [rng.choice(rig.cluster.nodes)], hold=(0.2, 3))
+    await _kill(rig, rng, [rng.choice(rig.cluster.nodes)], seconds=(0.2, 3))
 
 
 @fault("leader-killed", weight=3, nodes=3)
 async def _leader_killed(rig: Rig, rng: random.Random) -> None:
-    await _kill(rig, rng, [await _leader(rig, rng)], hold=(1, 5))
+    await _kill(rig, rng, [await _leader(rig, rng)], seconds=(1, 5))
 
 
 @fault("two-brokers-killed", weight=2, nodes=3)
 async def _two_brokers_killed(rig: Rig, rng: random.Random) -> None:
     """What is left is fewer than min.insync.replicas."""
-    await _kill(rig, rng, rng.sample(rig.cluster.nodes, 2), hold=(1, 5))
+    await _kill(rig, rng, rng.sample(rig.cluster.nodes, 2), seconds=(1, 5))
 
 
 async def _leader(rig: Rig, rng: random.Random) -> int:
@@ -99,7 +47,7 @@ async def _leader(rig: Rig, rng: random.Random) -> int:
 
 
 async def _kill(
-    rig: Rig, rng: random.Random, nodes: Sequence[int], hold: tuple[float, float]
+    rig: Rig, rng: random.Random, nodes: Sequence[int], seconds: tuple[float, float]
 ) -> None:
     """Half of the time whoever connects meanwhile is refused, else accepted and dropped."""
     refused = rng.random() < 0.5
@@ -108,7 +56,7 @@ async def _kill(
         await asyncio.to_thread(rig.cluster.kill, node)
         if refused:
             rig.network.brokers[node].refuse()
-    await _hold(rng, *hold)
+    await hold(rng, *seconds)
     for node in nodes:
         await asyncio.to_thread(rig.cluster.restart, node)
         await rig.network.brokers[node].accept()
@@ -119,7 +67,7 @@ async def _broker_frozen(rig: Rig, rng: random.Random) -> None:
     node = rng.choice(rig.cluster.nodes)
     rig.cluster.freeze(node)
     try:
-        await _hold(rng, 0.5, 6)
+        await hold(rng, 0.5, 6)
     finally:
         rig.cluster.thaw(node)
 
@@ -134,7 +82,7 @@ async def _broker_moved(rig: Rig, rng: random.Random) -> None:
     rig.network.brokers[node] = Proxy([], here)
     await rig.network.brokers[node].accept()
     rig.network.place(rig.cluster, node, (HOST, there))
-    await _hold(rng, 0, 2)
+    await hold(rng, 0, 2)
     await asyncio.to_thread(rig.cluster.restart, node)
 
 
@@ -145,31 +93,39 @@ async def _broker_moved(rig: Rig, rng: random.Random) -> None:
 async def _cut(rig: Rig, rng: random.Random) -> None:
     for _ in range(rng.randint(3, 20)):
         rig.network.cut()
-        await _hold(rng, 0.02, 0.3)
+        await hold(rng, 0.02, 0.3)
 
 
 @fault("cut-before-append", weight=2)
 async def _cut_before(rig: Rig, rng: random.Random) -> None:
-    await _impose(rig, rng, Conditions(cut_before=rng.choice(CUT_BYTES)), hold=(1, 4))
+    await _impose(rig, rng, Conditions(cut_before=rng.choice(CUT_BYTES)), seconds=(1, 4))
 
 
 @fault("records-cut")
 async def _records_cut(rig: Rig, rng: random.Random) -> None:
     """For longer than a deadline no record comes through, and all that is shorter does."""
     rig.network.impose(Conditions(cut_before=RECORD_BYTES))
-    await _hold(rng, 2.5, 5)
+    await hold(rng, 2.5, 5)
     rig.network.heal()
 
 
 @fault("cut-after-append", weight=2)
 async def _cut_after(rig: Rig, rng: random.Random) -> None:
-    await _impose(rig, rng, Conditions(cut_after=rng.choice(CUT_BYTES)), hold=(1, 4))
+    await _impose(rig, rng, Conditions(cut_after=rng.choice(CUT_BYTES)), seconds=(1, 4))
 
 
 @fault("black-hole", weight=2)
 async def _black_hole(rig: Rig, rng: random.Random) -> None:
     ways = rng.choice([BOTH, BOTH, *(frozenset({way}) for way in Direction)])
-    await _impose(rig, rng, Conditions(swallow=ways), hold=(0.5, 6))
+    await _impose(rig, rng, Conditions(swallow=ways), seconds=(0.5, 6))
+
+
+@fault("half-open")
+async def _half_open(rig: Rig, rng: random.Random) -> None:
+    """The gateway's connections to Kafka are dead, and neither end is told; new ones are sound."""
+    for _ in range(rng.randint(1, 3)):
+        rig.network.orphan()
+        await hold(rng, 0.3, 1.5)
 
 
 @fault("slow-network", weight=2)
@@ -178,26 +134,26 @@ async def _slow(rig: Rig, rng: random.Random) -> None:
         latency_seconds=rng.choice([0.05, 0.2, 0.6]),
         bytes_per_second=rng.choice([None, 200_000, 30_000]),
     )
-    await _impose(rig, rng, slow, hold=(2, 6))
+    await _impose(rig, rng, slow, seconds=(2, 6))
 
 
 @fault("refused")
 async def _refused(rig: Rig, rng: random.Random) -> None:
     rig.network.refuse()
     rig.network.cut()
-    await _hold(rng, 0.5, 4)
+    await hold(rng, 0.5, 4)
     await rig.network.accept()
 
 
 async def _impose(
-    rig: Rig, rng: random.Random, conditions: Conditions, hold: tuple[float, float]
+    rig: Rig, rng: random.Random, conditions: Conditions, seconds: tuple[float, float]
 ) -> None:
     """On the way to all brokers, or to one of several."""
     one = rig.settings.nodes > 1 and rng.random() < 0.5
     node = rng.choice(rig.cluster.nodes)
     rig.log(f"  {conditions}{f' at node {node}' if one else ''}")
     rig.network.impose(conditions, [rig.network.brokers[node]] if one else None)
-    await _hold(rng, *hold)
+    await hold(rng, *seconds)
     rig.network.heal()
 
 
@@ -208,35 +164,51 @@ async def _impose(
 async def _answers_lost(rig: Rig, rng: random.Random) -> None:
     """The provider never hears what was acknowledged."""
     rig.front.impose(Conditions(cut_after=0))
-    await _hold(rng, 0.5, 3)
+    await hold(rng, 0.5, 3)
     rig.front.heal()
+
+
+@fault("provider-half-open")
+async def _provider_half_open(rig: Rig, rng: random.Random) -> None:
+    """The providers' connections are dead, and neither end is told for a while; new ones are sound.
+
+    No answer can arrive on them: what waits for one is not the gateway's delay.
+    """
+    started = time.monotonic()
+    for _ in range(rng.randint(1, 3)):
+        rig.front.orphan()
+        await hold(rng, 0.3, 1.5)
+    rig.front.cut()
+    rig.deaf.append((started, time.monotonic()))
 
 
 @fault("gateway-killed", weight=2)
 async def _gateway_killed(rig: Rig, rng: random.Random) -> None:
     rig.network.impose(HELD_BACK)
-    await _hold(rng, 0.3, 1)
-    await asyncio.to_thread(rig.program.kill)
+    await hold(rng, 0.3, 1)
+    program = rng.choice(rig.programs)
+    await asyncio.to_thread(program.kill)
     rig.network.heal()
-    await _hold(rng, 0, 1)
-    await rig.start_program()
+    await hold(rng, 0, 1)
+    await rig.start_program(program)
 
 
 @fault("process-killed", weight=3, processes=2)
 async def _process_killed(rig: Rig, rng: random.Random) -> None:
     """One of those that serve, with posts in flight, while the others go on; or all of them."""
-    await asyncio.to_thread(rig.program.wait_connected, rig.settings.processes)
+    program = rng.choice(rig.programs)
+    await asyncio.to_thread(program.wait_connected, rig.settings.processes)
     rig.network.impose(HELD_BACK)
-    await _hold(rng, 0.3, 1)
-    workers = rig.program.workers
+    await hold(rng, 0.3, 1)
+    workers = program.workers
     dying = workers if rng.random() < 0.25 else [rng.choice(workers)]
     rig.log(f"  {len(dying)} of {len(workers)} processes")
     for worker in dying:
-        rig.program.end(worker)
-    if len(dying) < len(workers) and not await asyncio.to_thread(rig.program.is_ready):
+        program.end(worker)
+    if len(dying) < len(workers) and not await asyncio.to_thread(program.is_ready):
         rig.violations.append("a process was killed, and no other was ready")
     rig.network.heal()
-    await asyncio.to_thread(rig.program.wait_connected, rig.settings.processes)
+    await asyncio.to_thread(program.wait_connected, rig.settings.processes)
 
 
 @fault("gateway-terminated", weight=2)
@@ -250,11 +222,12 @@ async def _gateway_terminated(rig: Rig, rng: random.Random) -> None:
     if half_sent:
         writer.write(b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n<resp")
         await writer.drain()
-    await _hold(rng, 0.3, 1)
-    await rig.end_program()
+    await hold(rng, 0.3, 1)
+    program = rng.choice(rig.programs)
+    await rig.end_program(program)
     writer.transport.abort()
     rig.network.heal()
-    await rig.start_program()
+    await rig.start_program(program)
 
 
 # --- topics ------------------------------------------------------------------------------
@@ -264,7 +237,7 @@ async def _gateway_terminated(rig: Rig, rng: random.Random) -> None:
 async def _topic_recreated(rig: Rig, rng: random.Random) -> None:
     """After lost answers: a memory of what was published must not outlive the topic."""
     rig.front.impose(Conditions(cut_after=0))
-    await _hold(rng, 0.5, 1)
+    await hold(rng, 0.5, 1)
     await rig.audit()
     await rig.delete_topic(rig.topic)
     rig.front.heal()
@@ -279,9 +252,9 @@ async def _dead_letters_gone(rig: Rig, rng: random.Random) -> None:
     """Meanwhile an id with an invalid state must not be acknowledged, valid ones or not."""
     await rig.audit()
     await rig.delete_topic(rig.dead_letters)
-    await _hold(rng, 1, 2)
+    await hold(rng, 1, 2)
     gone_since = time.monotonic()
-    await _hold(rng, 2, 4)
+    await hold(rng, 2, 4)
     await rig.create_topic(rig.dead_letters)
     # What was acknowledged while there was no topic counts too.
     rig.counts_from[rig.dead_letters] = gone_since

@@ -11,51 +11,63 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
-from bridge.demo.child import HOST, Child
+from bridge.demo.child import Child
 from bridge.demo.processes import bridge
 from tests.chaos.sentinel import WAKE_SECONDS, Stall
 from tests.support.senders import queued_seconds
 
-READY_SECONDS = 30.0
+LOST = "the brokers have lost acknowledged records"
 SAMPLE_SECONDS = 1.0
 CONNECTED = re.compile(rb'^sms_bridge_producer_state{state="connected"} (\d+)', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a process held at a moment of the monotonic clock."""
+    """What a process held at a moment of the monotonic clock; `tasks` in a calm run alone."""
 
     at: float
     pid: int
     sockets: int
+    descriptors: int
     threads: int
     resident_bytes: int
+    tasks: int | None
 
 
 class Program(Child):
     """`sms-bridge serve`, one run after the other; all of them write one log.
 
-    `package` is the directory that holds the `bridge` to run, or None for the present one.
+    `package` is the directory that holds the `bridge` to run, or None for the present one. `prefix`
+    is a command that becomes it, and `environ` is laid over that of this process.
     """
 
     def __init__(
-        self, directory: Path, config: Mapping[str, Any], *, package: Path | None = None
+        self,
+        directory: Path,
+        config: Mapping[str, Any],
+        *,
+        package: Path | None = None,
+        prefix: Sequence[str] = (),
+        environ: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         file = directory / "bridge.yaml"
         file.write_text(yaml.safe_dump(dict(config)))
         # Without the second the working directory's own package would come first.
-        environ = {"PYTHONPATH": str(package), "PYTHONSAFEPATH": "1"} if package else {}
-        command = bridge("serve", "--config", str(file))
-        super().__init__("the gateway", *command, log=directory / "gateway.log", environ=environ)
-        self._admin_port = int(config["admin"]["port"])
+        own = {"PYTHONPATH": str(package), "PYTHONSAFEPATH": "1"} if package else {}
+        command = [*prefix, *bridge("serve", "--config", str(file))]
+        log = directory / "gateway.log"
+        super().__init__("the gateway", *command, log=log, environ={**environ, **own})
+        self._tasks = environ.get("SMS_CHAOS_TASKS")
+        self._admin_address = config["admin"]["host"], int(config["admin"]["port"])
         self.samples: list[Sample] = []
 
     def wait_ready(self) -> None:
@@ -67,7 +79,7 @@ class Program(Child):
         return self._get("/readyz")[0] == 200
 
     def _get(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(HOST, self._admin_port, timeout=2)
+        connection = http.client.HTTPConnection(*self._admin_address, timeout=2)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -101,7 +113,7 @@ class Program(Child):
         found = []
         for pid in self.pids if self.running else ():
             with suppress(OSError):  # it has ended at this very moment
-                found.append(_sample(pid))
+                found.append(_sample(pid, self._tasks))
         self.samples += found
         return max(found, key=lambda sample: sample.sockets, default=None)
 
@@ -125,6 +137,10 @@ class Program(Child):
         return Counter(
             str(line.get("cause")) for line in self._lines() if "replacing" in line["event"]
         )
+
+    def lost_records(self) -> int:
+        """How many records it has said that the brokers have lost."""
+        return sum(int(line["records"]) for line in self._lines() if line["event"] == LOST)
 
     def surprises(self) -> list[str]:
         """What should not be in the log: anything but JSON, and anything with a traceback."""
@@ -170,7 +186,7 @@ class Queues:
                     self.stalls.append(Stall(now - added, now))
 
 
-def _sample(pid: int) -> Sample:
+def _sample(pid: int, tasks: str | None) -> Sample:
     status = Path(f"/proc/{pid}/status").read_text()
     fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     if "VmRSS" not in fields:  # it has ended, and nobody has asked for its status yet
@@ -179,9 +195,15 @@ def _sample(pid: int) -> Sample:
         at=time.monotonic(),
         pid=pid,
         sockets=open_sockets(pid),
+        descriptors=len([*Path(f"/proc/{pid}/fd").iterdir()]),
         threads=int(fields["Threads"]),
         resident_bytes=int(fields["VmRSS"].split()[0]) * 1024,
+        tasks=_told(Path(f"{tasks}.{pid}")) if tasks else None,
     )
+
+
+def _told(file: Path) -> int | None:
+    return int(file.read_text()) if file.exists() else None
 
 
 def open_sockets(pid: int) -> int:

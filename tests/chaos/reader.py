@@ -11,6 +11,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 READ_SECONDS = 120.0
 POLL_SECONDS = 0.1
 BATCH = 2000
+UNSETTLED = {
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+}
 
 
 def read(bootstrap_servers: str, topic: str) -> Iterator[Message]:
@@ -43,10 +48,23 @@ def _extents(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
     if found.error is not None:
         raise KafkaException(found.error)
     offsets = {
-        number: consumer.get_watermark_offsets(TopicPartition(topic, number), READ_SECONDS)
-        for number in found.partitions
+        number: _offsets(consumer, TopicPartition(topic, number)) for number in found.partitions
     }
     return {number: (low, high) for number, (low, high) in offsets.items() if low < high}
+
+
+def _offsets(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """As soon as a new leader knows up to where its log is in all replicas that count."""
+    deadline = time.monotonic() + READ_SECONDS
+    while True:
+        try:
+            offsets: tuple[int, int] = consumer.get_watermark_offsets(place, READ_SECONDS)
+        except KafkaException as exc:
+            if exc.args[0].code() not in UNSETTLED or time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_SECONDS)
+        else:
+            return offsets
 
 
 def _until(consumer: Consumer, ends: dict[int, int]) -> Iterator[Message]:

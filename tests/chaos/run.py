@@ -7,10 +7,13 @@ import tempfile
 import time
 import uuid
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
+from tests.chaos import faults, hosts, operations  # noqa: F401 - these are the faults
 from tests.chaos.check import Audit, Facts, Recovery, Topics, Verdict, judge
-from tests.chaos.faults import Fault, kinds, schedule
+from tests.chaos.fault import Fault, kinds, schedule
+from tests.chaos.ground import Ground
 from tests.chaos.load import JournalingPool, Load, post_xml, run_plan
 from tests.chaos.program import Queues
 from tests.chaos.rig import SOURCE, Network, Rig, Settings, rig
@@ -31,11 +34,14 @@ IDLE_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
 
-async def run(settings: Settings, cluster: KafkaCluster, network: Network) -> Verdict:
+async def run(
+    settings: Settings, cluster: KafkaCluster, network: Network, ground: Ground | None = None
+) -> Verdict:
     """Put a gateway of its own, on topics of its own, through the faults of the settings."""
     facts = Facts()
     with tempfile.TemporaryDirectory(prefix="sms-chaos-") as scratch, Sentinel(Path(scratch)) as s:
-        async with rig(settings, cluster, network, f"chaos.{uuid.uuid4().hex[:8]}") as made:
+        name = f"chaos.{uuid.uuid4().hex[:8]}"
+        async with rig(settings, cluster, network, name, ground or Ground()) as made:
             load = Load(
                 url=made.url,
                 source=SOURCE,
@@ -45,12 +51,14 @@ async def run(settings: Settings, cluster: KafkaCluster, network: Network) -> Ve
                 journal=made.journal,
             )
             made.audit = partial(_audit, made, facts)
-            queues = Queues(lambda: (os.getpid(), *made.program.pids))
+            made.expected = load.expected
+            queues = Queues(lambda: (os.getpid(), *(i for p in made.programs for i in p.pids)))
             await _under_load(made, load, facts, queues)
             made.log("load ended; what was never acknowledged is posted again")
             await _sweep(made, load, facts)
             await _idle(made, facts)
-            await made.end_program()
+            for program in made.programs:
+                await made.end_program(program)
             await _audit(made, facts)
             return judge(made, load, facts, [*s.stalls(), *queues.stalls])
 
@@ -59,35 +67,39 @@ async def _audit(made: Rig, facts: Facts) -> None:
     """Read what is in Kafka by now, to be held against what was acknowledged before that."""
     since = min(made.counts_from.values())
     acknowledged = {i: at for i, at in made.journal.acknowledged.items() if at >= since}
-    counts_from = dict(made.counts_from)
+    counts_from, partitions = dict(made.counts_from), tuple(made.partitions)
     topics = await asyncio.to_thread(
         Topics.read, made.cluster.bootstrap_servers, made.topic, made.dead_letters
     )
     facts.audits.append(
-        Audit(acknowledged, counts_from[made.topic], counts_from[made.dead_letters], topics)
+        Audit(
+            *(acknowledged, counts_from[made.topic], counts_from[made.dead_letters]),
+            *(topics, partitions),
+        )
     )
 
 
 async def _under_load(made: Rig, load: Load, facts: Facts, queues: Queues) -> None:
-    watching = asyncio.create_task(made.program.watch())
+    watching = [asyncio.create_task(program.watch()) for program in made.programs]
     queueing = asyncio.create_task(queues.watch())
     loading = asyncio.create_task(load.run())
     try:
         await _until_whole(made, made.started)
         made.log("load began")
         await asyncio.sleep(WARM_UP_SECONDS)
-        await _storm(made, facts)
+        if not made.settings.calm:
+            await _storm(made, facts)
+            made.log("the last fault is over")
         over = time.monotonic()
-        made.log("the last fault is over")
         await _probe(made, load, facts)
         ends = max(over + made.settings.quiet_seconds, made.started + made.settings.seconds)
         await asyncio.sleep(max(0.0, ends - time.monotonic()))
         load.stopping.set()
         await loading
     finally:
-        for task in (watching, queueing, loading):
+        for task in (tasks := [*watching, queueing, loading]):
             task.cancel()
-        await asyncio.gather(watching, queueing, loading, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _storm(made: Rig, facts: Facts) -> None:
@@ -178,7 +190,8 @@ async def _idle(made: Rig, facts: Facts) -> None:
     made.front.cut()
     ends = time.monotonic() + IDLE_SECONDS
     while time.monotonic() < ends:
-        sample = made.program.sample()
+        found = [sample for program in made.programs if (sample := program.sample())]
+        sample = max(found, key=attrgetter("sockets"), default=None)
         if facts.quiet is None or (sample and sample.sockets < facts.quiet.sockets):
             facts.quiet, ends = sample, min(ends, time.monotonic() + IDLE_SECONDS / 4)
         await asyncio.sleep(POLL_SECONDS)

@@ -6,8 +6,11 @@ What it says excuses late answers, so it must do nothing else.
 import select
 import sys
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import attrgetter
 from pathlib import Path
 
 from bridge.demo.child import Child
@@ -49,6 +52,20 @@ class Sentinel(Child):
 def stalled_seconds(stalls: Sequence[Stall], started: float, ended: float) -> float:
     """How long the machine stood still within a time."""
     return sum(stall.within(started, ended) for stall in stalls)
+
+
+class Stalled:
+    """The same of many times, of stalls in any order."""
+
+    def __init__(self, stalls: Sequence[Stall]) -> None:
+        ordered = sorted(stalls, key=attrgetter("ended"))
+        self._ended = [stall.ended for stall in ordered]
+        self._until = [0.0, *accumulate(stall.ended - stall.started for stall in ordered)]
+
+    def within(self, started: float, ended: float) -> float:
+        """How many seconds of stalls ended within a time."""
+        first, last = (bisect_right(self._ended, moment) for moment in (started, ended))
+        return self._until[last] - self._until[first]
 
 
 def _watch() -> None:

@@ -5,17 +5,21 @@
 
 import asyncio
 import gc
+import json
 import logging
 import math
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -27,9 +31,9 @@ from bridge.model import Message
 from bridge.simulate import SentState
 from bridge.simulate import render as render_states
 from tests.chaos import program
-from tests.chaos.__main__ import render
-from tests.chaos.check import Audit, Topics, answers_in_time
-from tests.chaos.faults import FAULTS, kinds, schedule
+from tests.chaos.__main__ import UNAVAILABLE, render
+from tests.chaos.check import Audit, Figures, Topics, answers_in_time, flat, one_partition
+from tests.chaos.fault import FAULTS, kinds, schedule
 from tests.chaos.load import Journal, Pair, Post
 from tests.chaos.mutants import (
     ACKNOWLEDGES_ANY,
@@ -38,18 +42,20 @@ from tests.chaos.mutants import (
     Mutant,
     attack,
 )
-from tests.chaos.program import open_sockets
+from tests.chaos.program import Sample, open_sockets
 from tests.chaos.rig import Network, Settings, new_cluster
 from tests.chaos.run import run
-from tests.chaos.sentinel import Sentinel, Stall, stalled_seconds
+from tests.chaos.sentinel import Sentinel, Stall, Stalled, stalled_seconds
 from tests.mutants import PACKAGE, mutated
 from tests.support.brokers import KafkaCluster
 from tests.support.fake_kafka import until
 from tests.support.maven import KafkaUnavailableError
 from tests.support.proxy import BOTH, Conditions
+from tests.support.reference import java_partition
 
 REPLACEMENTS = 100
 WARM_UP = 10
+BRIEF = Settings(seconds=12, seed=1, quiet_seconds=4, quiet_log=True)
 SHORT = Settings(seconds=90, seed=1, quiet_seconds=12, quiet_log=True)
 MAX_GROWTH_BYTES = 512 * 1024
 
@@ -194,6 +200,77 @@ def test_the_promise_holds_while_processes_die(rigged: Rigged) -> None:
     settings = replace(SHORT, seconds=30, quiet_seconds=8, processes=2, faults=faults)
     verdict = asyncio.run(run(settings, *rigged))
     assert verdict.holds, "\n".join([*verdict.log, *render(verdict)])
+
+
+@pytest.mark.kafka
+@pytest.mark.usefixtures("haproxy")
+def test_a_rolling_restart_of_two_gateways_fails_no_post(rigged: Rigged) -> None:
+    """Behind a balancer, under load; and no id is acknowledged that is not in Kafka."""
+    settings = replace(BRIEF, gateways=2, faults=("gateways-rolled",))
+    verdict = asyncio.run(run(settings, *rigged))
+    assert verdict.holds, "\n".join([*verdict.log, *render(verdict)])
+
+
+@pytest.mark.kafka
+def test_a_calm_run_says_what_it_took(rigged: Rigged) -> None:
+    """Memory, descriptors, tasks and latency, early and late; the long form is `make soak`."""
+    settings = replace(BRIEF, calm=True, seconds=8, quiet_seconds=0)
+    verdict = asyncio.run(run(settings, *rigged))
+    assert verdict.holds, "\n".join([*verdict.log, *render(verdict)])
+    for quarter in verdict.figures.quarters[1:]:
+        assert all(quarter.values()), quarter
+
+
+@pytest.mark.kafka
+def test_what_brokers_lose_with_their_power_is_said(tmp_path: Path) -> None:
+    """Three at once lose what they have not flushed: the gateway says so, and adds no loss."""
+    seen = scenario("power", tmp_path)
+    log = seen["log"]
+    assert re.search(r"[1-9]\d* of \d+ acknowledged ids are lost", log), log
+
+
+def scenario(name: str, directory: Path) -> dict[str, Any]:
+    """A short run of a scenario, in a process of its own, if the machine allows it."""
+    report = directory / "report.json"
+    brief = ("--seconds", "12", "--quiet", str(BRIEF.quiet_seconds), "--json", str(report))
+    command = [sys.executable, "-m", "tests.chaos", "--scenario", name, *brief]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode == UNAVAILABLE:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    told: dict[str, Any] = json.loads(report.read_text())
+    return told | {"log": done.stdout}
+
+
+@pytest.mark.parametrize("partition", range(6))
+def test_a_record_is_where_java_s_partitioner_puts_it(partition: int) -> None:
+    """For one of the numbers of partitions that there were; nowhere else, also not once."""
+    topics = Topics({"7.a": 1}, {}, 0, {b"7": frozenset({partition})})
+    holds = {
+        count: one_partition([Audit({}, 0, 0, topics, (count,))]).holds for count in range(1, 7)
+    }
+    assert holds == {count: java_partition(b"7", count) == partition for count in range(1, 7)}
+    grown = Audit({}, 0, 0, topics, (2, 6))
+    assert one_partition([grown]).holds == (holds[2] or holds[6])
+
+
+def test_what_grows_in_a_calm_run_is_seen() -> None:
+    """Half a descriptor a second, say."""
+    samples = [Sample(float(n), 1, 9, 20 + n // 2, 3, 2**26, 12) for n in range(120)]
+    figures = Figures.of(samples, [], Stalled([]))
+    assert figures.drift("descriptors") == 30
+    assert figures.drift("memory_mib") == figures.drift("tasks") == 0
+    assert not flat(figures).holds
+    assert flat(Figures.of(samples[:10], [], Stalled([]))).holds
+
+
+def test_answers_count_without_what_the_machine_stood_still() -> None:
+    """A second of which 0.75 s were a stall took a quarter of one; another's stalls are not its."""
+    posts = [Post(9.5 + n, 10.5 + n, 200, None, 1, whole=True) for n in range(4)]
+    samples = [Sample(10.0 + n, 1, 9, 20, 3, 2**26, 12) for n in range(5)]
+    stalled = Stalled([Stall(12.25, 12.5), Stall(11.75, 12.25), Stall(99.0, 100.0)])
+    figures = Figures.of(samples, posts, stalled)
+    assert [quarter["p50_ms"] for quarter in figures.quarters] == [1000, 1000, 250, 1000]
 
 
 TRIES = 4  # of a run that may have had no time for the fault that the mutant needs

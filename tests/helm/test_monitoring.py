@@ -3,7 +3,7 @@
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Case:
     quiet: list[dict[str, str]]
     firing: list[dict[str, str]]
     labels: Mapping[str, str]
+    also: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # other alerts, by name
 
 
 def counter(
@@ -83,6 +84,10 @@ def posts(*, taken: str, overloaded: str) -> list[dict[str, str]]:
     ]
 
 
+def answered(codes: Mapping[str, str], endpoint: str = "main") -> list[dict[str, str]]:
+    return [series(REQUESTS, values, endpoint=endpoint, code=c) for c, values in codes.items()]
+
+
 def refused(values: str, **labels: str) -> list[dict[str, str]]:
     return [series("sms_bridge_refused_total", values, **labels)]
 
@@ -103,6 +108,8 @@ def delays(states: Mapping[str, str], endpoint: str = "main") -> list[dict[str, 
     return found
 
 
+REQUESTS = "sms_bridge_requests_total"
+WARNING = {"namespace": NAMESPACE, "severity": "warning"}
 CRITICAL = {"namespace": NAMESPACE, "severity": "critical"}
 MAIN = {"endpoint": "main"}
 CASES: dict[str, Case] = {
@@ -188,12 +195,36 @@ CASES: dict[str, Case] = {
         posts(taken="0+1000x30", overloaded="0+20x30"),
         CRITICAL | MAIN,
     ),
-    # An hour's one document with its five attempts, seconds apart; and somebody's stray requests.
-    "SmsBridgeUnauthorised": counter(
-        "requests", severity="warning", quiet="0x10 3x20", firing="0x5 5x25", code="401", **MAIN
+    # An hour's one document with its five attempts, seconds apart; one in two hundred.
+    "SmsBridgeUnauthorised": Case(
+        [
+            series(REQUESTS, "0x10 3x20", code="401", endpoint="quiet"),
+            *answered({"200": "0+199x30", "401": "0+1x30"}),
+        ],
+        answered({"200": "0+9x30", "401": "0x5 5x25"}),
+        WARNING | MAIN | {"code": "401"},
     ),
-    "SmsBridgeRefusing": counter(
-        "requests", severity="warning", quiet="0x10 3x20", firing="0x5 5x25", code="400", **MAIN
+    "SmsBridgeRefusing": Case(
+        [
+            series(REQUESTS, "0x10 3x20", code="400", endpoint="quiet"),
+            *answered({"200": "0+199x30", "413": "0+1x30"}),
+            series(REQUESTS, "0+1x30", endpoint="-", code="404"),
+        ],
+        answered({"200": "0+9x30", "413": "0x5 5x25"}),
+        WARNING | MAIN | {"code": "413"},
+    ),
+    # A burst to paths that are no endpoints; three alone.
+    "SmsBridgeMostRefused": Case(
+        [
+            *answered({"404": "0x16 500x20"}, "-"),
+            series(REQUESTS, "0x22 3x8", endpoint="few", code="413"),
+        ],
+        [
+            *answered({"200": "0+1x30", "401": "0+19x30"}),
+            *answered({"200": "0+100x30"}, "other"),
+        ],
+        CRITICAL | MAIN,
+        also={"SmsBridgeUnauthorised": WARNING | MAIN | {"code": "401"}},
     ),
     "SmsBridgeFaults": Case(
         [series("sms_bridge_requests_total", "0x30", code="500", **MAIN)],
@@ -240,8 +271,10 @@ CASES: dict[str, Case] = {
         {"namespace": NAMESPACE, "severity": "info", "status": "teleported"} | MAIN,
     ),
 }
-# Of each other kind of code, the alert it is for.
+# Of each kind of code, the alert it is for.
 CODES = {
+    "400": "SmsBridgeRefusing",
+    "401": "SmsBridgeUnauthorised",
     "403": "SmsBridgeUnauthorised",
     "404": "SmsBridgeRefusing",
     "405": "SmsBridgeRefusing",
@@ -305,18 +338,24 @@ def test_an_alert_fires_when_it_must_and_no_other_does(
         promtool,
         tmp_path,
         alerts_at([*up, *case.quiet], []),
-        alerts_at([*up, *case.firing], [(name, case.labels)]),
+        alerts_at([*up, *case.firing], [(name, case.labels), *case.also.items()]),
     )
 
 
-def test_codes_have_their_alert(promtool: str, tmp_path: Path) -> None:
-    tests = []
-    for code, name in CODES.items():
-        labels = {"endpoint": "main", "code": code}
-        growing = series("sms_bridge_requests_total", "0+1x30", **labels)
-        expected = {"namespace": NAMESPACE, "severity": "warning", **labels}
-        tests.append(alerts_at([UP, growing], [(name, expected)]))
-    check_cases(promtool, tmp_path, *tests)
+@pytest.mark.parametrize("share", [0.02, 0.8, 1])
+@pytest.mark.parametrize("code", CODES)
+def test_codes_have_their_alert(code: str, share: float, promtool: str, tmp_path: Path) -> None:
+    """A warning from one post in a hundred on, critical where it is nearly all; GETs are none."""
+    endpoint = "-" if code == "404" else "main"
+    labels = {"endpoint": endpoint, "code": code}
+    inputs = [
+        *answered({code: f"0+{100 * share:g}x30"}, endpoint),
+        *answered({"200": f"0+{100 - 100 * share:g}x30"}),
+    ]
+    expected = [(CODES[code], WARNING | labels)]
+    if share == 1 and code != "405":
+        expected.append(("SmsBridgeMostRefused", CRITICAL | {"endpoint": endpoint}))
+    check_cases(promtool, tmp_path, alerts_at([UP, *inputs], expected))
 
 
 def test_all_is_refused_though_the_reason_changes(promtool: str, tmp_path: Path) -> None:
@@ -341,7 +380,7 @@ def test_a_burst_to_paths_that_are_no_endpoints_is_no_alert(promtool: str, tmp_p
     """Scanners come and go; what lasts for ten minutes is somebody's wrong URL or check."""
     tests = []
     for code in ("404", "405"):
-        burst = series("sms_bridge_requests_total", "0x16 500x20", endpoint="-", code=code)
+        burst = series(REQUESTS, "0x16 500x20", endpoint="-", code=code)
         tests.append(alerts_at([UP, burst], []))
     check_cases(promtool, tmp_path, *tests)
 

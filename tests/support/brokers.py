@@ -113,7 +113,8 @@ class KafkaCluster(ExternalKafka):
     each (`{"SECURE": "SASL_SSL"}`); `properties` are laid over every node's configuration,
     and `overrides[node]` may be changed for one node before it is started. Nodes count from
     1. Ports and data are the same from a node's start to its next. `host` is the address that all
-    of them listen on, in brackets where it is one of IPv6.
+    of them listen on, in brackets where it is one of IPv6. `version` is Kafka's, the pom's by
+    default; `environment[node]` is laid over that of this process.
     """
 
     jvm_flags: tuple[str, ...] = ()  # further ones, of every node
@@ -125,16 +126,18 @@ class KafkaCluster(ExternalKafka):
         properties: Mapping[str, str] | None = None,
         listeners: Mapping[str, str] | None = None,
         host: str = HOST,
+        version: str | None = None,
     ) -> None:
         self._host = host
         self.nodes = range(1, nodes + 1)
         self.overrides = {node: dict(properties or {}) for node in self.nodes}
+        self.environment: dict[int, Mapping[str, str]] = {}
         self._protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **(listeners or {})}
         ports = iter(free_ports(nodes * len(self._protocols)))
         self._ports = {n: {name: next(ports) for name in self._protocols} for n in self.nodes}
         super().__init__(self.addresses("PLAINTEXT"))
         self._directory = Path()  # from `start` on, as the next
-        self._libraries = Path()
+        self._versions: dict[int, str | None] = dict.fromkeys(self.nodes, version)
         self._running: dict[int, Node] = {}
 
     def __enter__(self) -> Self:
@@ -154,7 +157,8 @@ class KafkaCluster(ExternalKafka):
         KafkaUnavailableError where this machine cannot; BridgeError or TimeoutError, with its log
         as a note, where a node does not come up. Nothing is left running then.
         """
-        self._libraries = kafka_libraries()
+        for version in {*self._versions.values()}:
+            kafka_libraries(version)
         self._directory = Path(tempfile.mkdtemp(prefix="sms-status-bridge-kafka-"))
         try:
             self._format()
@@ -181,11 +185,25 @@ class KafkaCluster(ExternalKafka):
         """End a node at once, as a crash would (SIGKILL)."""
         self._running[node].kill()
 
-    def restart(self, node: int = 1) -> None:
-        """Start a node again, on its ports and its data, after killing it if it runs."""
-        self.kill(node)
-        self._launch(node)
-        self._wait_for([node])
+    def restart(self, *nodes: int) -> None:
+        """Start nodes again, on their ports and data, after killing those that run."""
+        for node in nodes or (1,):
+            self.kill(node)
+            self._launch(node)
+        self._wait_for(nodes or (1,))
+
+    def shut_down(self, node: int = 1) -> None:
+        """End a node in order (SIGTERM): it hands its partitions over first."""
+        self._running[node].terminate(START_TIMEOUT_SECONDS)
+
+    def use_version(self, node: int, version: str | None) -> None:
+        """Let a node be of another version of Kafka from its next start on."""
+        kafka_libraries(version)
+        self._versions[node] = version
+
+    def runs(self, node: int) -> bool:
+        """Whether a node's process is there."""
+        return self._running[node].running
 
     def freeze(self, node: int = 1) -> None:
         """Stop a node in its tracks: connections stay open and nothing answers (SIGSTOP)."""
@@ -223,9 +241,15 @@ class KafkaCluster(ExternalKafka):
     def _java(self, node: int, *command: str | Path) -> "Node":
         home = os.environ.get("JAVA_HOME")
         java = f"{home}/bin/java" if home else "java"
-        options = (*JVM_FLAGS, *self.jvm_flags, "-cp", f"{self._libraries}/*")
-        log = self._directory / f"node-{node}.log"
-        return Node(f"node {node}", java, *options, *command, log=log, cwd=self._directory)
+        libraries = kafka_libraries(self._versions[node])
+        options = (*JVM_FLAGS, *self.jvm_flags, "-cp", f"{libraries}/*")
+        return Node(
+            f"node {node}",
+            *(java, *options, *command),
+            log=self._directory / f"node-{node}.log",
+            environ=self.environment.get(node, {}),
+            cwd=self._directory,
+        )
 
     def _wait_for(self, nodes: Iterable[int]) -> None:
         """Wait until each of these nodes itself says that all of them are in the cluster."""
@@ -301,9 +325,9 @@ class Node(Child):
                 guard.kill()
 
 
-def kafka_libraries() -> Path:
+def kafka_libraries(version: str | None = None) -> Path:
     """Return the directory of Kafka's jars, fetched with Maven the first time."""
-    return maven_libraries("kafka", POM)
+    return maven_libraries("kafka", POM, version)
 
 
 def _knows(admin: AdminClient, nodes: set[int]) -> bool:

@@ -1,7 +1,9 @@
 """The proxies that stand before the gateway in earnest: Debian's HAProxy and nginx, on loopback."""
 
+import csv
+import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bridge.demo.child import HOST, STOP_SECONDS, Child, free_ports
@@ -28,6 +30,21 @@ frontend front
 backend gateway
     http-reuse always
     server gateway {gateway}
+"""
+
+# What one gateway does not accept goes to the other; no request is sent twice.
+HAPROXY_BALANCED = """\
+global
+    stats socket {home}/stats
+frontend front
+    bind {front}
+    default_backend gateways
+backend gateways
+    option httpchk GET /readyz
+    option redispatch 1
+    timeout check 5s
+    default-server check inter 100ms fall 1 rise 1
+{gateways}
 """
 
 NGINX = """\
@@ -69,10 +86,25 @@ Servers = Callable[[Path, str], str]
 """The proxy's own part of its configuration, for its directory and the address to listen on."""
 
 
+Place = tuple[str, int, int]
+"""A gateway: its host, its port, and that of its private listener."""
+
+
 def plain(program: str, gateway: Address) -> Servers:
     """Add the address that called to X-Forwarded-For, HAProxy after deleting the client's own."""
     text = NGINX_SERVERS if is_nginx(program) else HAPROXY_SERVERS
     return lambda _, front: text.format(front=front, gateway="{}:{}".format(*gateway))
+
+
+def balanced(gateways: Iterable[Place]) -> Servers:
+    """Share requests among the gateways that are ready, which have numbers from 0 on."""
+    lines = [
+        f"    server {number} {host}:{port} port {admin_port}"
+        for number, (host, port, admin_port) in enumerate(gateways)
+    ]
+    return lambda home, front: HAPROXY_BALANCED.format(
+        home=home, front=front, gateways="\n".join(lines)
+    )
 
 
 def is_nginx(program: str) -> bool:
@@ -105,6 +137,15 @@ class FrontProxy(Child):
         """End it, and its files with it."""
         super().stop(seconds)
         self._directory.cleanup()
+
+    def is_up(self, number: int) -> bool:
+        """Whether it sends requests to the gateway of this number; only of what is balanced."""
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(str(self.home / "stats"))
+            asking.sendall(b"show stat\n")
+            told = asking.makefile(encoding="ascii").read()
+        rows = csv.DictReader(told.removeprefix("# ").splitlines())
+        return any(row["svname"] == str(number) and row["status"] == "UP" for row in rows)
 
     def _listens(self) -> bool:
         try:

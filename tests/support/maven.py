@@ -17,21 +17,21 @@ class KafkaUnavailableError(Exception):
     """This machine cannot run Kafka: Java, Maven or Maven's repository is out of reach."""
 
 
-def maven_libraries(name: str, pom: Path) -> Path:
+def maven_libraries(name: str, pom: Path, version: str | None = None) -> Path:
     """Return the directory of the jars that a pom depends on, fetched the first time.
 
-    It is below $XDG_CACHE_HOME, or else ~/.cache, one for each `<NAME.version>` of the pom.
-    KafkaUnavailableError says what this machine lacks.
+    It is below $XDG_CACHE_HOME, or else ~/.cache, one for each version: the pom's `<NAME.version>`,
+    or the one that is named. KafkaUnavailableError says what this machine lacks.
     """
     for program in ("java", "mvn"):
         if shutil.which(program) is None:
             raise KafkaUnavailableError(f"{program} is not installed")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sms-status-bridge"
-    target = cache / f"{name}-{_version(name, pom)}"
+    target = cache / f"{name}-{version or _version(name, pom)}"
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache / f"{target.name}.lock"):
         if not target.is_dir():
-            _fetch(pom, target)
+            _fetch(pom, target, *([f"-D{name}.version={version}"] if version else []))
     return target
 
 
@@ -50,24 +50,24 @@ def _locked(file: Path) -> Iterator[None]:
         yield
 
 
-def _fetch(pom: Path, target: Path) -> None:
+def _fetch(pom: Path, target: Path, *options: str) -> None:
     """Let Maven copy the jars beside the target, then put them in place in one step."""
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as partial:
         jars = Path(partial) / "jars"
-        copied_libraries(pom, jars)
+        copied_libraries(pom, jars, *options)
         jars.rename(target)
 
 
-def copied_libraries(pom: Path, directory: Path) -> None:
+def copied_libraries(pom: Path, directory: Path, *options: str) -> None:
     """Let Maven copy what a pom depends on; KafkaUnavailableError says why it cannot."""
-    _run_maven(pom, "dependency:copy-dependencies", "-DincludeScope=runtime", directory)
+    _run_maven(pom, "dependency:copy-dependencies", "-DincludeScope=runtime", directory, *options)
 
 
-def _run_maven(pom: Path, goal: str, scope: str, directory: Path) -> None:
+def _run_maven(pom: Path, goal: str, scope: str, directory: Path, *options: str) -> None:
     command = ["mvn", "--batch-mode", "--quiet", "--strict-checksums", "--file", str(pom)]
     try:
         done = subprocess.run(
-            [*command, goal, scope, f"-DoutputDirectory={directory}"],
+            [*command, goal, scope, f"-DoutputDirectory={directory}", *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Self
 
@@ -63,8 +63,11 @@ class _Link:
     server: asyncio.StreamWriter | None = None
     passed: int = 0
     lossy: bool = False  # bytes of it are gone, so that it can never be whole again
+    orphaned: bool = False  # for good: nothing passes any more, not even an end
+    over: asyncio.Event = field(default_factory=asyncio.Event)  # cut, orphaned or not
 
     def abort(self) -> None:
+        self.over.set()
         for writer in (self.client, self.server):
             if writer is not None:
                 writer.transport.abort()
@@ -92,15 +95,20 @@ def end(listener: asyncio.Server) -> None:
 
 
 class Proxy:
-    """Listens on a port of 127.0.0.1 and forwards to the first upstream that answers.
+    """Listens on a port of a loopback address and forwards to the first upstream that answers.
 
     The port is the same for as long as the proxy lives; 0 takes any free one. `upstreams` may
-    be changed at any time, which holds for new connections.
+    be changed at any time, which holds for new connections; `host` holds when it next accepts.
+    `name` is what clients call it by; its host if it has none.
     """
 
-    def __init__(self, upstreams: Sequence[Address], port: int = 0) -> None:
+    def __init__(
+        self, upstreams: Sequence[Address], port: int = 0, *, host: str = HOST, name: str = ""
+    ) -> None:
         self.upstreams = upstreams
         self.port = port
+        self.host = host
+        self._name = name
         self.counts = Counts()
         self._conditions = CLEAR
         self._listener: asyncio.Server | None = None
@@ -132,7 +140,7 @@ class Proxy:
     @property
     def address(self) -> str:
         """host:port to connect to."""
-        return f"{HOST}:{self.port}"
+        return f"{self._name or self.host}:{self.port}"
 
     @property
     def connections(self) -> int:
@@ -143,7 +151,7 @@ class Proxy:
         """Listen (again), on the same port as before."""
         if self._listener is None:
             await asyncio.sleep(0)  # a listener that was just ended has left the port by then
-            self._listener = await asyncio.start_server(self._connected, HOST, self.port)
+            self._listener = await asyncio.start_server(self._connected, self.host, self.port)
             self.port = self._listener.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
@@ -165,8 +173,16 @@ class Proxy:
         self._conditions = conditions
         for link in list(self._links):
             link.passed = 0
-            if link.lossy:
+            if link.lossy and not link.orphaned:
                 self._cut(link)
+
+    def orphan(self) -> None:
+        """Let every open connection be half open: silent from now on, and closed for neither end.
+
+        Neither other conditions nor the end of one side change that; `cut` ends them.
+        """
+        for link in self._links:
+            link.lossy = link.orphaned = True
 
     def heal(self) -> None:
         """Let everything pass."""
@@ -206,7 +222,9 @@ class Proxy:
         }
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            if link in self._links:  # an orderly end: what was passed on arrives
+            if link.orphaned:
+                await link.over.wait()
+            elif link in self._links:  # an orderly end: what was passed on arrives
                 await _flush(link.client, link.server)
         finally:
             for pump in pumps:
@@ -223,6 +241,8 @@ class Proxy:
         self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         while data := await reader.read(CHUNK_BYTES):
+            if link.orphaned:
+                continue
             await self._delay(len(data))
             now = self._conditions
             if now.cut_before is not None and link.passed + len(data) > now.cut_before:
@@ -237,6 +257,8 @@ class Proxy:
         self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         while data := await reader.read(CHUNK_BYTES):
+            if link.orphaned:
+                continue
             await self._delay(len(data))
             now = self._conditions
             if now.cut_after is not None and link.passed > now.cut_after:

@@ -39,16 +39,19 @@ class _RequestV0(RequestStruct):
 class _Request(Request[_RequestV0]):
     API_KEY = 49
 
-    def __init__(self, client_id: str, bytes_per_second: float) -> None:
+    def __init__(self, client_id: str, bytes_per_second: float | None) -> None:
         entity = [("client-id", client_id)]
-        self._entries = [(entity, [("producer_byte_rate", bytes_per_second, False)])]
+        rate = ("producer_byte_rate", bytes_per_second or 0.0, bytes_per_second is None)
+        self._entries = [(entity, [rate])]
 
     def build(self, request_struct_class: type[Any]) -> Any:
         return request_struct_class(self._entries, False)
 
 
-async def limit_rate(bootstrap_servers: str, client_id: str, bytes_per_second: float) -> None:
-    """Let the clients of this id produce no more than that."""
+async def limit_rate(
+    bootstrap_servers: str, client_id: str, bytes_per_second: float | None
+) -> None:
+    """Let the clients of this id produce no more than that; None is without a limit again."""
     client = AIOKafkaClient(bootstrap_servers=bootstrap_servers)
     try:
         await client.bootstrap()

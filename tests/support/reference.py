@@ -1,10 +1,12 @@
-"""The frozen identity, written a second time from the contract's words.
+"""The frozen identity and the partition, a second time, from the contract's words.
 
 It must not import the package: what it checks is that the package still says the same.
 """
 
 import hashlib
 from collections.abc import Sequence
+
+from aiokafka.partitioner import murmur2
 
 MAX_RECORD_BYTES = 1024 * 1024  # the producer's limit on one record
 
@@ -35,3 +37,9 @@ def event_id(
     """The id of a status event; `values` are its attributes' names and values, in any order."""
     parts = [text for pair in sorted(tuple(v) for v in values) for text in pair]
     return f"{id_sms}.{digest(source, id_sms, status, raw_time or '', *parts)}"
+
+
+def java_partition(key: bytes, partitions: int) -> int:
+    """The partition that Java's default partitioner chooses, by aiokafka's murmur2."""
+    hashed: int = murmur2(key) & 0x7FFFFFFF
+    return hashed % partitions

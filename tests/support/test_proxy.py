@@ -232,3 +232,21 @@ async def test_its_end_is_the_end_of_every_connection(
         await until(lambda: proxy.connections == 1)
     assert await ended(client)
     assert proxy.connections == 0
+
+
+async def test_an_orphaned_connection_is_silent_and_stays_open(
+    proxy: Proxy, dial: Dial, echo: Echo
+) -> None:
+    """It is told of nothing, not even that its other end has gone; new ones are sound."""
+    half_open = await dial(proxy)
+    assert await ask(half_open, b"hello") == b"HELLO"
+    proxy.orphan()
+    proxy.heal()
+    half_open[1].write(b"lost")
+    half_open[1].write_eof()
+    assert await ask(await dial(proxy), b"again") == b"AGAIN"
+    assert await silent(half_open)
+    assert bytes(echo.received) == b"helloagain"
+    proxy.cut()
+    assert await ended(half_open)
+    await until(lambda: proxy.connections == 0)
