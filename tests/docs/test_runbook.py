@@ -30,7 +30,7 @@ OTHER = {
     *("3234", '"3234"', "-", "YYYY-MM-DD HH:MM:SS", ".venv/bin/sms-bridge", "X-Request-Id"),
     *("/readyz", "--tail=-1", "find", "reconcile", "received at", "require", "info", "warning"),
     *("wrong", "missing", "other", '"event": "request"', "producer_byte_rate"),
-    "no answer in time",
+    *("no answer in time", "text/html"),
     *("cannot change while the gateway runs", "traceparent", "id"),
     *("prometheusRule.silentAfter", "resources.limits.memory", "monitoring", "brokers"),
 }

@@ -57,8 +57,9 @@ def test_every_section_is_walked() -> None:
 
 
 def shows(section: str, line: Mapping[str, Any], *fields: str) -> None:
-    """The line of the log has these fields, and the page's section names them."""
-    assert {*fields} <= {*words(section)}
+    """The line of the log has these fields; the page's section names them, and the line."""
+    event = str(line.get("event", "request")).partition(";")[0]
+    assert {event, *fields} <= {*words(section), "request"}
     assert {*fields} <= line.keys()
 
 
@@ -434,6 +435,25 @@ def test_unauthorised(config: Config) -> None:
         write(running, of_endpoint(config, auth={"tokens": [old, new]}))
         until(lambda: post(new) == 200, "both are accepted")
         assert post(old) == 200
+
+
+@walks("SmsBridgeMostRefused")
+def test_most_refused(config: Config) -> None:
+    """A path that is not configured, and bodies that are too large: each ends with a reload."""
+    section = "SmsBridgeMostRefused"
+    body = document("1", "2", "3")
+    config["server"]["max_body_bytes"] = len(body) - 1
+    with Gateway(config) as gateway:
+        assert gateway.post(body, path="/other").status == 404
+        shows(section, gateway.line("request", status=404), "path", "client", "peer")
+        assert gateway.post(body).status == 413
+        shows(section, gateway.line("request", status=413), "reason", "client", "peer")
+        assert gateway.value("requests_total", endpoint="main", code="413") == 1
+        config["server"]["max_body_bytes"] = len(body)
+        other = config["endpoints"][0] | {"name": "other", "path": "/other"}
+        write(gateway, config | {"endpoints": [*config["endpoints"], other]})
+        until(lambda: gateway.post(body, path="/other").status == 200, "it has the path")
+        assert gateway.post(body).ids == ["1", "2", "3"]
 
 
 @walks("SmsBridgeSaturated")
