@@ -5,12 +5,12 @@ config/loader.py.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from bridge.config.conflicts import RULES, Needs, OnlyWith
 from bridge.config.settings import Settings
-from bridge.contract.event_schemas import Schema
+from bridge.contract.event_schemas import Schema, title_of
 
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 """The newest that Helm 3, editors and every common validator read."""
@@ -19,7 +19,6 @@ _REFERENCE: Final[Schema] = {"pattern": r"\$\{"}
 _WHOLE: Final = r"^\s*[+-]?[0-9][0-9_]*(\.0*)?\s*$"
 _NUMBER: Final = r"^\s*[+-]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)([eE][+-]?[0-9]+)?\s*$"
 _BOOL_WORDS: Final = ("true", "false", "yes", "no", "on", "off", "t", "f", "y", "n", "1", "0")
-_WAYS_IN: Final = ((("token",), ("login", "password")), (("login", "password"), ("token",)))
 # At the start of a pattern, which is all that portable regular expressions can be spared.
 _LOOKAHEAD: Final = re.compile(r"\^\(\?([!=])([^()]+)\)(.+)", re.DOTALL)
 
@@ -31,37 +30,40 @@ def config_schema() -> Schema:
     values behind a `${…}`, and settings that do not go together.
     """
     raw = Settings.model_json_schema()
-    definitions = {name: _optional(_section(each)) for name, each in raw.pop("$defs").items()}
+    sections = raw.pop("$defs").items()
+    definitions = {name: _optional(_section(each, name)) for name, each in sections}
     definitions["Endpoint"]["properties"]["auth"] |= _either_open_or_not()
-    definitions["Auth"] |= {
-        "type": "object",
-        "anyOf": [_holds_some(key) for key in ("tokens", "basic", "allow")],
-    }
-    definitions["Provider"]["anyOf"] = [_given_without(*each) for each in _WAYS_IN]
-    root = _section(raw)
+    # Conditions, not alternatives: of each alternative generators would make a type.
+    empty = {key: {"maxItems": 0} for key in ("tokens", "basic", "allow")}
+    definitions["Auth"] |= {"type": "object", "not": {"properties": empty}}
+    definitions["Provider"] |= _one_way_in()
+    root = _section(raw, "Bridge")
     for rule in RULES:
         if isinstance(rule, Needs | OnlyWith) and _parent(rule.key) == _parent(rule.other):
             owner = _owner(rule.key, root, definitions)
             owner.setdefault("allOf", []).append(_implication(rule))
     return {
         "$schema": DRAFT,
-        "title": "Configuration of sms-status-bridge",
         **root,
+        "title": "Bridge configuration",
         "definitions": definitions,
     }
 
 
 def _either_open_or_not() -> Schema:
-    opened = {"type": "string", "anyOf": [{"enum": ["none"]}, _REFERENCE]}
-    return {"anyOf": [opened, {"$ref": "#/definitions/Auth"}]}
+    opened = {"title": "NoAuth", "enum": ["none"]}
+    written = {"type": "string", "anyOf": [opened, _REFERENCE]}
+    return {"anyOf": [written, {"$ref": "#/definitions/Auth"}]}
 
 
-def _holds_some(key: str) -> Schema:
-    return {"required": [key], "properties": {key: {"minItems": 1}}}
-
-
-def _given_without(given: Sequence[str], without: Sequence[str]) -> Schema:
-    return {"allOf": [*map(_given, given), *({"not": _given(key)} for key in without)]}
+def _one_way_in() -> Schema:
+    """With a token, or with login and password."""
+    named = [_given(key) for key in ("login", "password")]
+    return {
+        "if": _given("token"),
+        "then": {"allOf": [{"not": each} for each in named]},
+        "else": {"allOf": named},
+    }
 
 
 def _owner(key: str, root: Schema, definitions: dict[str, Schema]) -> Schema:
@@ -89,7 +91,7 @@ def _implication(rule: Needs | OnlyWith) -> Schema:
 
 
 def _if_then(condition: Schema, consequence: Schema) -> Schema:
-    return {"anyOf": [{"not": condition}, consequence]}
+    return {"if": condition, "then": consequence}
 
 
 def _given(key: str) -> Schema:
@@ -100,10 +102,13 @@ def _has(key: str, what: Schema) -> Schema:
     return {"required": [key], "properties": {key: what}}
 
 
-def _section(section: Schema) -> Schema:
-    """Rewrite one mapping of the file."""
-    properties = {name: _property(each) for name, each in section["properties"].items()}
-    return {**_without_title(section), "properties": properties}
+def _section(section: Schema, name: str) -> Schema:
+    """Rewrite one mapping of the file, with titles that say whose each setting is."""
+    properties = {
+        key: _property(each, f"{name}{title_of(key)}")
+        for key, each in section["properties"].items()
+    }
+    return {**_without_title(section), "title": name, "properties": properties}
 
 
 def _optional(section: Schema) -> Schema:
@@ -113,12 +118,22 @@ def _optional(section: Schema) -> Schema:
     return {**section, "type": ["object", "null"]}
 
 
-def _property(schema: Schema) -> Schema:
+def _property(schema: Schema, title: str) -> Schema:
     written = _value(schema)
-    if "$ref" not in written:
-        return written
+    reference = written.pop("$ref", None)
+    if reference is None:
+        return {"title": title, **_with_words_titled(written, title)}
     # Beside a $ref this draft ignores everything else.
-    return {**written, "allOf": [{"$ref": written.pop("$ref")}]}
+    return {**written, "allOf": [{"$ref": reference}]}
+
+
+def _with_words_titled(schema: Schema, title: str) -> Schema:
+    """Name each list of words after its setting: a generator would number them."""
+    if "enum" in schema:
+        return {"title": f"{title}Word", **schema}
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [_with_words_titled(each, title) for each in schema["anyOf"]]}
+    return schema
 
 
 def _value(schema: Schema) -> Schema:
@@ -176,7 +191,7 @@ def _boolean(schema: Schema) -> Schema:
         "".join(f"[{c.upper()}{c}]" if c.isalpha() else c for c in word) for word in _BOOL_WORDS
     )
     either = _as_text_too(f"^({words})$")(schema)
-    return {**either, "anyOf": [*either["anyOf"], {"enum": [0, 1]}]}
+    return {**either, "anyOf": [*either["anyOf"], {"type": "integer", "minimum": 0, "maximum": 1}]}
 
 
 _SCALARS: Final[Mapping[str, Callable[[Schema], Schema]]] = {

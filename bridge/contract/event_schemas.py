@@ -287,11 +287,19 @@ _STATUS_FIELDS: Final[Mapping[str, Schema]] = {
         f"{_MEANINGS}. Any other word may come, with outcome, final and rank null.",
         "^[a-z0-9_]{1,64}$",
     ),
+    # The words apart from null, of which generators of types would make a word, too.
     "outcome": {
+        "title": "OutcomeOrNull",
         "description": "What the status means for the message; null for a word that the bridge "
         "does not know.",
-        "type": ["string", "null"],
-        "enum": ["pending", "delivered", "undelivered", None],
+        "anyOf": [
+            {
+                "title": "Outcome",
+                "type": "string",
+                "enum": ["pending", "delivered", "undelivered"],
+            },
+            {"type": "null"},
+        ],
     },
     "final": {
         "description": "Whether the provider says that the status will not change; null for a "

@@ -326,8 +326,9 @@ class Supervisor:
         except Exception as exc:  # noqa: BLE001 -- whatever it is, there are the former ones
             fault = reason_of(exc)
             if fault != self._next_fault:
-                what = "connections with new credentials fail; former ones in use"
-                log.error(what, error=fault)  # noqa: TRY400 -- a fault of the settings
+                log.error(  # noqa: TRY400 -- a fault of the settings
+                    "connections with new credentials fail; former ones in use", error=fault
+                )
             self._next_fault = fault
             return None
         if self._next != (settings, credentials):  # changed again meanwhile

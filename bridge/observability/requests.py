@@ -249,7 +249,7 @@ class RequestLog:
                 fields[_NAMES[result]] = count
             if _is_remarkable(request) or receipt.past_max_states:
                 _add_remarkable(fields, request, receipt)
-        if request.disposition is not _DONE:
+        if request.reason is not None:
             _add_refusal(fields, request)
         return fields
 
@@ -257,7 +257,7 @@ class RequestLog:
         if not request.was_read:
             self._write_refusal(request, fields)
             return
-        if request.error is not None:
+        if request.reason is not None:
             fields["peer"], fields["client"] = request.peer, request.client
         if _is_remarkable(request):
             self._log.warning("request", **fields)

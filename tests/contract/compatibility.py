@@ -28,10 +28,21 @@ def incompatible(old: Schema, new: Schema, place: str = "") -> list[str]:
 
 
 def _changes(old: Schema, new: Schema, place: str) -> Iterator[str]:
+    old, new = _as_one(old), _as_one(new)
     for keyword in sorted({*old, *new} - ANNOTATIONS - {"properties", "required"}):
         yield from _keyword(keyword, old, new, place)
     yield from _required(old, new, place)
     yield from _properties(old, new, place)
+
+
+def _as_one(schema: Schema) -> Schema:
+    """A choice between words and null as one list of words; any other schema as it is."""
+    branches = schema.get("anyOf", [])
+    if len(branches) != 2 or "enum" not in branches[0] or branches[1] != {"type": "null"}:
+        return schema
+    rest = {key: each for key, each in schema.items() if key != "anyOf"}
+    words = branches[0]
+    return {**rest, **words, "type": [words["type"], "null"], "enum": [*words["enum"], None]}
 
 
 def _keyword(keyword: str, old: Schema, new: Schema, place: str) -> Iterator[str]:

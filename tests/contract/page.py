@@ -107,9 +107,10 @@ def _rows(
 def _kind(schema: Mapping[str, Any]) -> str:
     if "const" in schema:
         return f"`{schema['const']}`"
-    words = schema.get("enum", ())
-    if words:
-        return " or ".join("null" if word is None else f"`{word}`" for word in words)
+    if "enum" in schema:
+        return " or ".join(f"`{word}`" for word in schema["enum"])
+    if "anyOf" in schema:
+        return " or ".join(map(_kind, schema["anyOf"]))
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     names = {"string": "text", "integer": "number", "boolean": "true or false", "object": "object"}
     if schema.get("format") == "date-time":

@@ -260,6 +260,37 @@ def test_every_setting_keeps_its_description() -> None:
             assert value.get("description") or referred.get("description"), f"{name}.{key}"
 
 
+def nodes(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every schema within, and every mapping of them."""
+    if isinstance(schema, dict):
+        yield schema
+    for each in schema.values() if isinstance(schema, dict) else schema:
+        if isinstance(each, dict | list):
+            yield from nodes(each)
+
+
+def test_nothing_stands_beside_a_reference() -> None:
+    """This draft ignores it there; and generators of types take it for a second type."""
+    assert [node for node in nodes(SCHEMA) if "$ref" in node and len(node) > 1] == []
+
+
+def test_every_setting_and_every_list_of_words_has_a_title_of_its_own() -> None:
+    """Generators of types name theirs so, and number what has none."""
+    sections = [SCHEMA, *SCHEMA["definitions"].values()]
+    settings = [each for section in sections for each in section["properties"].values()]
+    titles = [each["title"] for each in (*sections, *settings) if "allOf" not in each]
+    # Those of conditions are no types.
+    described = json.loads(json.dumps(SCHEMA), object_hook=without_conditions)
+    titles += [node["title"] for node in nodes(described) if "enum" in node]
+
+    assert len(titles) > 80
+    assert len({*titles}) == len(titles)
+
+
+def without_conditions(node: dict[str, Any]) -> dict[str, Any]:
+    return {key: each for key, each in node.items() if key not in {"if", "then", "else"}}
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_command_writes_the_document(name: str) -> None:
     result = CliRunner().invoke(cli.main, ["schema", name])

@@ -10,7 +10,9 @@ from tests.helm.chart import Helm
 from tests.helm.models import Models
 from tests.helm.models import models as installed_models
 from tests.support.needs import program, skipped_without
-from tests.support.npm import NpmUnavailableError
+from tests.support.npm import NpmUnavailableError, Packages, packages
+
+GRAFANA = Path(__file__).parent / "grafana"
 
 
 @pytest.fixture(scope="session", params=MAJORS)
@@ -37,6 +39,14 @@ def models() -> Models:
     """The models of custom resources."""
     with skipped_without("models of custom resources", NpmUnavailableError):
         return installed_models()
+
+
+@pytest.fixture(scope="session")
+def grafana_types() -> Packages:
+    """Grafana's own types of a dashboard, and TypeScript's compiler."""
+    pins = [GRAFANA / name for name in ("package.json", "package-lock.json")]
+    with skipped_without("types of Grafana", NpmUnavailableError):
+        return packages("grafana", pins)
 
 
 @pytest.fixture(scope="session")

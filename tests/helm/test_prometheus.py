@@ -91,6 +91,7 @@ def watched(
 # What the traffic itself sets off, with every broker alive.
 FROM_TRAFFIC = {
     "SmsBridgeAllRefused",  # of the endpoint to which all come without a token
+    "SmsBridgeMostRefused",  # likewise
     "SmsBridgeLate",  # its times are of another year
     *("SmsBridgeDeadLetters", "SmsBridgeLostBodies", "SmsBridgeRefusing", "SmsBridgeUnauthorised"),
     *("SmsBridgeUnknownStatuses", "SmsBridgeWrongTimes"),

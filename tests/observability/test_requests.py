@@ -142,6 +142,26 @@ async def test_a_document_of_something_else_than_states_is_a_warning_with_its_be
     assert found == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"<error>wrong login</error>", "foreign"),
+        (b'<state id_sms="b@d">read</state>', "invalid_id"),
+        (b'<state id_sms="b@d">read</state><state id_sms="1">read</state>', None),
+    ],
+)
+async def test_the_line_of_what_is_counted_as_refused_has_the_reason_and_the_sender(
+    content: bytes, reason: str | None
+) -> None:
+    """Of documents that were read, too: the alert has the reason as a label."""
+    with capture_logs() as lines:
+        await Gateway().post(b"<response>%b</response>" % content)
+
+    (line,) = lines
+    assert line.get("reason") == reason
+    assert ({"peer", "client"} <= line.keys()) == (reason is not None)
+
+
 async def test_the_line_of_a_refused_body_says_what_was_expected() -> None:
     with capture_logs() as lines:
         answer = await Gateway().post(b"<error>wrong login</error>")

@@ -86,6 +86,13 @@ class ExternalKafka:
         admin = self.admin()
         admin.incremental_alter_configs([topic])[topic].result(REQUEST_TIMEOUT_SECONDS)
 
+    def topic_configuration(self, name: str) -> dict[str, str | None]:
+        """The settings that a topic has, with those that it takes from its broker."""
+        topic = ConfigResource(ResourceType.TOPIC, name)
+        admin = self.admin()
+        entries = admin.describe_configs([topic])[topic].result(REQUEST_TIMEOUT_SECONDS)
+        return {key: entry.value for key, entry in entries.items()}
+
     def delete_records(self, name: str, partition: int, before: int) -> None:
         """Delete the records of a partition up to an offset."""
         admin = self.admin()

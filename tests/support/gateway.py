@@ -11,6 +11,7 @@ from typing import Any
 
 import xmltodict
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.demo.child import HOST, Child
 from bridge.demo.processes import bridge
@@ -125,6 +126,26 @@ class Gateway(Child):
 
     def admin(self, path: str) -> Answer:
         return self._request("admin", "GET", path)
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sum of the series with these labels, without the prefix of their name."""
+        text = self.admin("/metrics").body.decode()
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == f"sms_bridge_{name}" and labels.items() <= sample.labels.items()
+        )
+
+    def line(self, event: str, **fields: Any) -> dict[str, Any]:
+        """The last line of the log with that event and these fields, once there is one."""
+
+        def found() -> list[dict[str, Any]]:
+            named = [line for line in self.logs() if line["event"] == event]
+            return [line for line in named if fields.items() <= line.items()]
+
+        self.wait_until(lambda: bool(found()), f"a line {event!r} with {fields}")
+        return found()[-1]
 
     def _request(
         self,

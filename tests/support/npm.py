@@ -41,6 +41,24 @@ class Packages:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def compile(self, source: str, directory: Path) -> list[str]:
+        """What TypeScript's compiler has against a source that may import the packages."""
+        (directory / "source.ts").write_text(source, encoding="utf-8")
+        (directory / "node_modules").symlink_to(self.directory / "node_modules")
+        tsc = self.directory / "node_modules/typescript/bin/tsc"
+        options = ("--strict", "--noEmit", "--skipLibCheck", "--module", "preserve")
+        done = subprocess.run(
+            [self.node, tsc, *options, "source.ts"],
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=RUN_TIMEOUT_SECONDS,
+        )
+        said = done.stdout.splitlines()
+        assert (done.returncode == 0) == (not said), done.stderr
+        return said
+
 
 def packages(
     name: str, pins: Sequence[Path], finish: Callable[[str, Path], None] | None = None

@@ -1,11 +1,13 @@
 """The jars that Maven fetches, with a script in Maven's place."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.brokers import kafka_libraries
+from tests.support.brokers import POM, kafka_libraries
+from tests.support.kafka_tools import POM as TOOLS
 from tests.support.maven import KafkaUnavailableError
 
 
@@ -58,3 +60,9 @@ def test_without_maven_kafka_is_unavailable(
 
     with pytest.raises(KafkaUnavailableError, match="java is not installed"):
         kafka_libraries()
+
+
+def test_the_tools_are_of_the_brokers_version() -> None:
+    """Each of them is fetched by itself, and upgraded by hand."""
+    brokers, tools = (re.findall(r"version>([0-9][^<]+)<", p.read_text()) for p in (POM, TOOLS))
+    assert brokers == tools
