@@ -87,6 +87,10 @@ attacks: $(READY) ## what attacks on the running gateway come to; ARGS="slow unr
 subscribers: $(READY) ## the four languages of docs/examples on a long day; STATES=100000 SEED=7
 	@$(BIN)/python -m tests.subscribers --states $(or $(STATES),100000) --seed $(or $(SEED),7)
 
+.PHONY: frameworks
+frameworks: $(READY) ## the services of docs/frameworks.md, Rust and ClickHouse too: minutes
+	@$(BIN)/pytest tests/docs/test_frameworks.py tests/docs/long_frameworks.py $(ARGS)
+
 .PHONY: outage
 outage: $(READY) ## an outage beyond five attempts, then reconcile; MESSAGES=20000 KILLS=10
 	@$(BIN)/python -m tests.reconcile --messages $(or $(MESSAGES),20000) --kills $(or $(KILLS),10)

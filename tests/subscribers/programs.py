@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tests.helm.cache import kept
@@ -104,10 +105,10 @@ def _build_client(npm: str, directory: Path) -> None:
 
     It takes a minute and a half on two cores.
     """
-    node = Path(_found("node")).resolve().parents[1]
+    node = Path(found("node")).resolve().parents[1]
     headers = {"npm_config_nodedir": str(node)} if (node / "include/node").is_dir() else {}
     source = {"npm_config_build_from_source": "true", "CKJS_LINKING": "dynamic"}
-    _build([npm, "rebuild", "--foreground-scripts", CLIENT], directory, source | headers)
+    build([npm, "rebuild", "--foreground-scripts", CLIENT], directory, source | headers)
     client = directory / "node_modules" / CLIENT
     for left_over in ("deps", "build/Release/obj.target"):
         shutil.rmtree(client / left_over)
@@ -117,7 +118,7 @@ def _java(_: Path) -> tuple[str, ...]:
     pom = HERE / "java/pom.xml"
     try:
         for needed in ("java", "mvn"):
-            _found(needed)
+            found(needed)
         jars = kept("example-java", pom.read_bytes(), lambda _, made: copied_libraries(pom, made))
     except KafkaUnavailableError as exc:
         raise RuntimeUnavailableError(str(exc)) from exc
@@ -135,19 +136,25 @@ def go_program(source: Path, scratch: Path, package: str = ".") -> str:
     RuntimeUnavailableError says why it cannot be.
     """
     built = scratch / source.name
-    _build([_found("go"), "build", "-mod=readonly", "-o", str(built), package], source, {})
+    build([found("go"), "build", "-mod=readonly", "-o", str(built), package], source)
     return str(built)
 
 
-def _found(name: str) -> str:
+def found(name: str) -> str:
+    """The path of a program; RuntimeUnavailableError where there is none."""
     path = shutil.which(name)
     if path is None:
         raise RuntimeUnavailableError(f"there is no {name} on this machine")
     return path
 
 
-def _build(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> None:
-    """RuntimeUnavailableError, since what is to be compiled may have to be fetched."""
+def build(
+    command: Sequence[str], directory: Path, environment: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Run a command that installs or compiles.
+
+    RuntimeUnavailableError where it fails, since what is to be compiled may have to be fetched.
+    """
     try:
         done = subprocess.run(
             command,
