@@ -150,8 +150,9 @@ class Rig:
     """A run's parts.
 
     `counts_from[topic]` is when acknowledgements began to count for it, `partitions` how many the
-    status topic has had since it was made, `lost` how many acknowledged events the brokers lost.
-    `deaf` are times in which answers could not reach all providers, on the monotonic clock.
+    status topic has had since it was made, after the last two before that, and `lost` how many
+    acknowledged events the brokers lost. `deaf` are times in which answers could not reach all
+    providers, on the monotonic clock.
     """
 
     settings: Settings
@@ -203,7 +204,9 @@ class Rig:
         await asyncio.to_thread(self.cluster.create_topic, topic, PARTITIONS, self.replicas, config)
         self.counts_from[topic] = time.monotonic()
         if topic == self.topic:
-            self.partitions = [PARTITIONS]
+            # The gateway goes by a former topic's number until it hears of the new topic; it may
+            # be re-created twice before that.
+            self.partitions = [*self.partitions[-2:], PARTITIONS]
 
     async def delete_topic(self, topic: str) -> None:
         await asyncio.to_thread(self.cluster.delete_topic, topic)

@@ -82,7 +82,7 @@ class Wire(Child):
         return told
 
 
-class _Ends:
+class Ends:
     """The two devices, and the packets that are on their way between them."""
 
     def __init__(self, weather: Path, counts: Path, ports: Collection[int]) -> None:
@@ -103,23 +103,25 @@ class _Ends:
             now = time.monotonic()
             if now - looked > LOOK_SECONDS:
                 looked = now
-                self._look()
+                self.look()
             wait = min(self._due[0][0] - now, LOOK_SECONDS) if self._due else LOOK_SECONDS
             readable, _, _ = select.select([near, far, parent], [], [], max(0.0, wait))
             if parent in readable:
                 return
             for end in readable:
-                self._take(os.read(end, PACKET_BYTES), near if end == far else far)
-            self._hand_over()
+                self.take(os.read(end, PACKET_BYTES), near if end == far else far)
+            self.hand_over()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Read what the weather is, and tell what it has done so far."""
         weather, counts = self._files
         self._weather = Weather(**json.loads(weather.read_text()))
         new = counts.with_suffix(".new")
         new.write_text(json.dumps(self._counts))
         new.rename(counts)
 
-    def _take(self, packet: bytes, to: int) -> None:
+    def take(self, packet: bytes, to: int) -> None:
+        """Send a packet on its way to a device, or lose it."""
         now, weather = time.monotonic(), self._weather
         if not self._feels(packet):
             self._send(now, to, packet)
@@ -145,7 +147,8 @@ class _Ends:
         self._number += 1
         heapq.heappush(self._due, (at, self._number, to, packet))
 
-    def _hand_over(self) -> None:
+    def hand_over(self) -> None:
+        """Write those that are due."""
         while self._due and self._due[0][0] <= time.monotonic():
             _, number, to, packet = heapq.heappop(self._due)
             self._counts["overtaken"] += number < self._arrived
@@ -177,7 +180,7 @@ def main() -> None:
     near = _device("near", HERE)
     _leave_for_a_new_namespace()
     far = _device("far", THERE)
-    _Ends(Path(weather), Path(counts), [*map(int, ports)]).carry(near, far)
+    Ends(Path(weather), Path(counts), [*map(int, ports)]).carry(near, far)
 
 
 if __name__ == "__main__":
