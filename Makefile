@@ -1,7 +1,5 @@
 # Everything starts from a clean clone: each target makes the virtualenv it needs.
-# Needs make and Python 3.11 or later; the tests on a real Kafka also Java 17 and Maven, those of the
-# chart's custom resources and of the AsyncAPI document Node 20 and npm, those of benchmarks/peers
-# all of these and Go, and those of docs/examples g++ as well.
+# Needs make and Python 3.11 or later; what some of the tests need besides stands in .ci/run.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

@@ -27,7 +27,7 @@ FIXTURES = {
     "npm": {"asyncapi_parser", "generators_of_npm", "grafana_types"},
     "postgres": {"postgres"},
     "prometheus": {"promtool", "prometheus"},
-    "proxies": {"front"},
+    "proxies": {"front", "haproxy"},
     "browser": {"chromium"},
     "runtimes": {
         "subscriber",

@@ -71,6 +71,8 @@ def schema(
     if url is not None:
         if document not in _REGISTERED:
             raise click.UsageError(f"--register is for {', '.join(_REGISTERED)}")
+        if topics and config_file is not None:
+            raise click.UsageError("--register needs --topic or --config, not both")
         _register(document, _registry_url(url), topics or _topics(document, config_file), ca_file)
         return
     if topics or ca_file is not None:

@@ -145,7 +145,8 @@ class HeadReader:
         if version not in ("1.0", "1.1"):
             # The parser takes others. A head of 0.9 also ends where no blank line is: elsewhere,
             # as the pieces happen to be cut.
-            raise RequestError(HTTPStatus.BAD_REQUEST, f"no HTTP/1.1 request: HTTP/{version}")
+            what = f"neither HTTP/1.0 nor HTTP/1.1: HTTP/{version}"
+            raise RequestError(HTTPStatus.BAD_REQUEST, what)
         length, keep_alive, expects_continue = 0, version == "1.1", False
         codings: list[bytes] = []
         for name, value in self._events.headers:

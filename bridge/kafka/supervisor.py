@@ -387,8 +387,9 @@ class Supervisor:
                 f"topic {name} not authorized: allow {self._denied[name]} on it" for name in denied
             )
         elif withheld := self._withheld():
-            names = ", ".join(withheld)
-            self.not_ready_because = f"topic {names} is not durable, and durability is require"
+            self.not_ready_because = "; ".join(
+                f"topic {name} is not durable, and durability is require" for name in withheld
+            )
         elif not self.ready:
             self.ready = True
             log.info("ready")

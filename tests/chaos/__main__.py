@@ -13,6 +13,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import click
+import pytest
 
 from tests.chaos.check import Verdict, statuses
 from tests.chaos.fault import FAULTS, kinds
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         click.echo(f"seed {settings.seed}, {settings.seconds:.0f} s, {settings.nodes} nodes")
         with ExitStack() as stack:
             verdict = asyncio.run(run(settings, *scenario.start(settings, stack)))
-    except UnavailableError as exc:
+    except (UnavailableError, pytest.skip.Exception) as exc:  # the latter: a program is missing
         click.echo(f"this machine does not allow it: {exc}", err=True)
         return UNAVAILABLE
     text = "\n".join(render(verdict)) + "\n"

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.errors import BridgeError
 from tests.chaos.ground import Ground
 from tests.chaos.rig import Network, Settings, new_cluster
 from tests.support.brokers import KafkaCluster, kafka_libraries
@@ -70,7 +71,7 @@ class Scenario:
                 settings, Path(stack.enter_context(scratch)), stack
             )
             stack.enter_context(cluster)
-        except LACKING as exc:
+        except (*LACKING, BridgeError, OSError, subprocess.CalledProcessError) as exc:
             raise UnavailableError(str(exc)) from exc
         for volume in ground.volumes.values():
             volume.sync()

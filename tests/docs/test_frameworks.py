@@ -63,6 +63,8 @@ FOREIGN: tuple[tuple[dict[str, bytes | None], bytes | None], ...] = (
     (dict(STRUCTURED), b'{"specversion": "1.0", "id": "cut'),
     (dict(STRUCTURED), b'{"specversion": "1.0"}'),
     (dict(UNKNOWN), b"{}"),
+    (dict(BINARY), b"null"),
+    (dict(BINARY), b"[]"),
     (dict(BINARY), b"{cut"),
     (dict(BINARY), b"\xff\xfe"),
     (dict(BINARY), None),

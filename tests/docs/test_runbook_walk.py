@@ -363,9 +363,9 @@ def test_all_refused(config: Config) -> None:
                 connection.sendall(content)
                 assert connection.recv(100)
             line = refusal(gateway, reason)
-            shows("SmsBridgeAllRefused", {reason: 0}, *({reason} - {"empty"}))
+            assert {reason} - {"empty"} <= {*words("SmsBridgeAllRefused")}
             assert (line["peer"], line["client"]) == (HOST, HOST)
-            assert fields.get(reason, "reason") in line
+            assert reason not in fields or fields[reason] in line
         with socket.create_connection(gateway.server_address) as connection:
             connection.sendall(head + begun)
         assert refusal(gateway, "left")["event"] == "client left before the end of its body"
@@ -484,7 +484,8 @@ def test_saturated_by_large_documents(config: Config) -> None:
             return gateway.value("refused_total", reason="late") >= 1
 
         until(is_late, "they take too long to read")
-        shows("SmsBridgeSaturated", {"late": refusal(gateway, "late")}, "late")
+        assert "late" in words("SmsBridgeSaturated")
+        refusal(gateway, "late")
         assert gateway.value("overloaded_total", endpoint="main") >= 1
 
 
@@ -618,7 +619,7 @@ def test_slow_by_a_quota(kafka: ExternalKafka, config: Config, topic: str) -> No
     asyncio.run(limit_rate(kafka.bootstrap_servers, topic, 1000.0))
     with Gateway(config) as gateway:
         gateway.post(document(*map(str, range(50))))
-        shows("SmsBridgeSlow", {"throttled by a broker": 0}, "throttled by a broker")
+        assert "throttled by a broker" in words("SmsBridgeSlow")
         line = gateway.line("throttled by a broker")
         assert "producer_byte_rate" in line["fix"]
         assert gateway.value("throttled_seconds_total") > 0

@@ -27,9 +27,12 @@ TIMEOUT_SECONDS = 60  # of an input that hangs; targets.py bounds what one may c
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fuzz each target for its share of the time; or do with one what else is asked for."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     chosen = options.target or list(TARGETS)
     if options.again:
+        if len(chosen) != 1:
+            parser.error("--again needs one --target")
         with TARGETS[chosen[0]]() as one:
             bounded(one)(options.again.read_bytes())
         return 0
@@ -37,9 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo("fuzzing needs atheris, which has wheels for Linux on x86-64 alone", err=True)
         return 2
     if options.minimise:
-        return max(minimise(name) for name in chosen)
-    seconds = max(1, round(options.seconds / len(chosen)))
-    return max([fuzz(name, seconds, options.seed) for name in chosen])
+        ended = [minimise(name) for name in chosen]
+    else:
+        seconds = max(1, round(options.seconds / len(chosen)))
+        ended = [fuzz(name, seconds, options.seed) for name in chosen]
+    return int(any(ended))  # one that was killed has a status below 0
 
 
 def fuzz(name: str, seconds: int, seed: int) -> int:

@@ -13,6 +13,7 @@ import tests.fuzzing.targets
 from bridge.config import loader
 from bridge.config.settings import AS_FAR_AS_VALID, Settings
 from bridge.gateway import framing
+from tests.fuzzing import __main__ as command
 from tests.fuzzing.corpus import CORPUS, MAX_BYTES, inputs, name_of
 from tests.fuzzing.targets import TARGETS, bounded
 from tests.gateway.test_fuzz import MUTANTS
@@ -131,3 +132,12 @@ def test_an_input_that_does_not_hold_ends_a_run_and_is_kept(tmp_path: Path) -> N
     (kept,) = tmp_path.glob("crash-*")
     with TARGETS["framing"]() as one:
         one(kept.read_bytes())
+
+
+@pytest.mark.parametrize(("ended", "status"), [(0, 0), (77, 1), (-9, 1)])
+def test_a_target_that_is_killed_fails_the_run(
+    monkeypatch: pytest.MonkeyPatch, ended: int, status: int
+) -> None:
+    pytest.importorskip("atheris", reason="atheris has no wheel for this machine")
+    monkeypatch.setattr(command, "fuzz", lambda name, *_: ended if name == "body" else 0)
+    assert command.main(["--seconds", "1"]) == status

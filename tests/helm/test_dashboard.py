@@ -1,6 +1,6 @@
 """The dashboard is what Grafana's own types say: its panels, their options, its variables.
 
-No registry has Grafana itself. That each query has data is seen in test_prometheus.py.
+Grafana itself is not run. That each query has data is seen in test_prometheus.py.
 """
 
 import json

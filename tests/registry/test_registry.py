@@ -271,6 +271,7 @@ def test_a_ca_of_one_s_own_is_trusted_when_it_is_named(tmp_path: Path) -> None:
         (["envelope", "--register", "h:1", "--topic", "t"], {}, "http or https URL"),
         (["envelope", "--register", "http://[", "--topic", "t"], {}, "http or https URL"),
         (["envelope", "--register", "http://u:p@h", "--topic", "t"], {}, "$SCHEMA_REGISTRY_USERN"),
+        (["envelope", "--register", "http://h", "--topic", "t", "--config", "f"], {}, "not both"),
         (["envelope", "--topic", "t"], {}, "go with --register"),
         (["envelope", "--ca-file", "f"], {}, "go with --register"),
         *(

@@ -18,7 +18,7 @@ import org.apache.kafka.connect.sink.SinkRecord;
 import org.apache.kafka.connect.sink.SinkTask;
 
 /**
- * Stands in for a JDBC sink, of which none was found on Maven Central: as those do, it takes
+ * Stands in for a JDBC sink: as those do, it takes
  * only records with a schema of plain columns, makes the table by the first of them, and upserts.
  */
 public class TableSink extends SinkConnector {

@@ -41,7 +41,7 @@ type Ours =
   | Shown<"table", TableOptions, TableFields>
   | Shown<"timeseries", LineOptions, LineFields>;
 
-// The text of a query as the settings show it is Prometheus's own addition to a variable.
+// The text of a query as the settings show it is an addition of the Prometheus data source's.
 type Variable = NonNullable<NonNullable<Dashboard["templating"]>["list"]>[number];
 type Variables = { templating: { list: Array<Json<Variable> & { definition?: string }> } };
 

@@ -59,7 +59,13 @@ func stateOf(record *kgo.Record) (event.Event, error) {
 		return read, fmt.Errorf("unknown dataschema %q", read.DataSchema())
 	}
 	var data map[string]any
-	return read, json.Unmarshal(read.Data(), &data)
+	if err := json.Unmarshal(read.Data(), &data); err != nil {
+		return read, err
+	}
+	if data == nil { // what null is to Go
+		return read, errors.New("the data is no object")
+	}
+	return read, nil
 }
 
 // take keeps what a record holds, and does not give up before it could: what comes later must not

@@ -22,10 +22,14 @@ database.on("error", (error) => log.warn(error));
 
 type State = Record<string, unknown>;
 
+function isObject(data: unknown): boolean {
+  return typeof data === "object" && data !== null && !Array.isArray(data);
+}
+
 /** Read a record in either content mode; Nest has already made text of its headers. */
 function stateOf(context: KafkaContext): CloudEvent<State> {
   const event = Kafka.toEvent<State>(context.getMessage() as unknown as KafkaMessage<State>);
-  if (Array.isArray(event) || event.dataschema !== STATUS_SCHEMA || typeof event.data !== "object") {
+  if (Array.isArray(event) || event.dataschema !== STATUS_SCHEMA || !isObject(event.data)) {
     throw new Error("not a state of this version");
   }
   return event as CloudEvent<State>;
