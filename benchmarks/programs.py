@@ -20,7 +20,7 @@ from bridge.demo.child import HOST, Child, free_ports
 from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.support.brokers import KafkaCluster
 from tests.support.gateway import configuration
-from tests.support.maven import KafkaUnavailableError
+from tests.support.maven import JarsUnavailableError
 
 TOPICS = ("bench.bridge", "bench.baseline", "bench.ceiling")
 PARTITIONS = 6
@@ -55,7 +55,7 @@ def broker(*, embedded: bool = False, topics: Sequence[str] = TOPICS) -> Iterato
         cluster = KafkaCluster(properties=_BROKER_PROPERTIES)
         try:
             stack.enter_context(cluster)
-        except KafkaUnavailableError as exc:
+        except JarsUnavailableError as exc:
             yield _embedded(stack, topics, f" (no Apache Kafka: {exc})")
             return
         for topic in topics:

@@ -12,7 +12,7 @@ import structlog
 
 from bridge.demo.embedded_broker import EmbeddedBroker
 from tests.support.brokers import ExternalKafka, KafkaCluster
-from tests.support.maven import KafkaUnavailableError
+from tests.support.maven import JarsUnavailableError
 from tests.support.needs import program, skipped_without
 
 EXTERNAL_KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
@@ -121,7 +121,7 @@ def kafka() -> Iterator[ExternalKafka]:
         yield ExternalKafka(EXTERNAL_KAFKA)
         return
     cluster = KafkaCluster()
-    with skipped_without("real Kafka", KafkaUnavailableError):
+    with skipped_without("real Kafka", JarsUnavailableError):
         cluster.start()
     yield cluster
     cluster.stop()
@@ -143,7 +143,7 @@ def new_kafka() -> Iterator[Callable[[KafkaCluster], KafkaCluster]]:
 
         def start(cluster: KafkaCluster) -> KafkaCluster:
             clusters.callback(cluster.stop)
-            with skipped_without("real Kafka", KafkaUnavailableError):
+            with skipped_without("real Kafka", JarsUnavailableError):
                 cluster.start()
             return cluster
 

@@ -21,7 +21,7 @@ from bridge.model import MEANINGS
 from bridge.subscriber import StatusEvent, latest, read
 from tests.support.brokers import kafka_libraries
 from tests.support.gateway import Gateway, configuration
-from tests.support.maven import KafkaUnavailableError
+from tests.support.maven import JarsUnavailableError
 from tests.support.topics import Record, read_topic
 
 PROGRAM = Path(__file__).parent / "kafka/Partition.java"
@@ -137,7 +137,7 @@ def test_the_partition_is_the_one_that_java_chooses() -> None:
     """Asked of the class that Java's producer itself asks."""
     try:
         libraries = kafka_libraries()
-    except KafkaUnavailableError as exc:
+    except JarsUnavailableError as exc:
         pytest.skip(f"no Java client: {exc}")
     draw = random.Random(7)
     alphabet = "abcXYZ0189._-№ї😀"

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from benchmarks.programs import Program, root_url
 from bridge.demo.child import free_ports
-from tests.helm.cache import kept
+from tests.support.cache import kept
 from tests.support.npm import NpmUnavailableError, packages
 
 HERE = Path(__file__).parent

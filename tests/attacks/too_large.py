@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tests.attacks.rig import ENDPOINTS, SECONDS, TOPIC, Honest, Row, attackers
 from tests.support.brokers import KafkaCluster
 from tests.support.gateway import Gateway, configuration
-from tests.support.maven import KafkaUnavailableError
+from tests.support.maven import JarsUnavailableError
 from tests.support.wire import Wire, post
 
 STATES, STATE_BYTES = 100, 24_000
@@ -22,7 +22,7 @@ def run() -> Iterator[Row]:
     try:
         cluster = KafkaCluster()
         cluster.start()
-    except KafkaUnavailableError as exc:
+    except JarsUnavailableError as exc:
         yield name, f"not tried: {exc}"
         return
     try:

@@ -19,7 +19,7 @@ from tests.chaos.rig import Network, Settings, new_cluster
 from tests.support.brokers import KafkaCluster, kafka_libraries
 from tests.support.clock import FaketimeUnavailableError, WallClock
 from tests.support.hosts_file import HostsFile
-from tests.support.maven import KafkaUnavailableError
+from tests.support.maven import JarsUnavailableError
 from tests.support.packets import HERE, Wire
 from tests.support.volumes import Volume, VolumeUnavailableError
 
@@ -28,7 +28,7 @@ OLD_VERSION = "4.0.0"
 FIRST_ADDRESS = "127.0.0.2"
 INSIDE = "SMS_CHAOS_INSIDE"  # set in the namespaces of our own
 
-LACKING = (FaketimeUnavailableError, KafkaUnavailableError, VolumeUnavailableError)
+LACKING = (FaketimeUnavailableError, JarsUnavailableError, VolumeUnavailableError)
 Rigged = tuple[KafkaCluster, Network, Ground]
 Build = Callable[[Settings, Path, ExitStack], Rigged]
 

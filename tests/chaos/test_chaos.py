@@ -49,7 +49,7 @@ from tests.chaos.sentinel import Sentinel, Stall, Stalled, stalled_seconds
 from tests.mutants import PACKAGE, mutated
 from tests.support.brokers import KafkaCluster
 from tests.support.fake_kafka import until
-from tests.support.maven import KafkaUnavailableError
+from tests.support.maven import JarsUnavailableError
 from tests.support.proxy import BOTH, Conditions
 from tests.support.reference import java_partition
 
@@ -68,7 +68,7 @@ def rigged() -> Iterator[Rigged]:
     cluster, network = new_cluster(1)
     try:
         cluster.start()
-    except KafkaUnavailableError as exc:
+    except JarsUnavailableError as exc:
         pytest.skip(f"no real Kafka: {exc}")
     yield cluster, network
     cluster.stop()

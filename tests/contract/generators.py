@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.helm.cache import kept
-from tests.support.maven import KafkaUnavailableError, copied_libraries
+from tests.support.cache import kept
+from tests.support.maven import JarsUnavailableError, copied_libraries
 from tests.support.npm import Packages, packages
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def _java(directory: Path, scratch: Path) -> list[str]:
     pom = HERE / "pom.xml"
     try:
         jars = kept("types-java", pom.read_bytes(), lambda _, made: copied_libraries(pom, made))
-    except KafkaUnavailableError as exc:
+    except JarsUnavailableError as exc:
         raise CompilerUnavailableError(str(exc)) from exc
     sources = [*map(str, directory.glob("*.java")), str(HERE / "Read.java")]
     _run([*_program("javac"), "-Xlint:all", "-cp", f"{jars}/*", "-d", str(scratch), *sources])

@@ -21,7 +21,7 @@ from tests.subscribers.kept import Log, committed, kept, log_of
 from tests.subscribers.programs import RuntimeUnavailableError, build
 from tests.subscribers.proof import record, replicas
 from tests.support.brokers import ExternalKafka
-from tests.support.maven import KafkaUnavailableError, maven_libraries
+from tests.support.maven import JarsUnavailableError, maven_libraries
 from tests.support.needs import skipped_without
 from tests.support.postgres import PostgresServer, PostgresUnavailableError, postgres_server
 
@@ -147,7 +147,7 @@ def test_the_tables_are_those_of_the_page_for_subscribers() -> None:
 def connect(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """The worker with the test's sink, as a command that lacks its two files."""
     classes = tmp_path_factory.mktemp("connect")
-    with skipped_without("Kafka Connect", KafkaUnavailableError):
+    with skipped_without("Kafka Connect", JarsUnavailableError):
         libraries = maven_libraries("connect", CONNECT / "pom.xml")
     with skipped_without("Kafka Connect", RuntimeUnavailableError):
         compiler = ("javac", "-cp", f"{libraries}/*", "-d", str(classes))

@@ -20,7 +20,7 @@ from bridge.event import parse_time, status_message
 from bridge.model import MEANINGS, Message, Route, State
 from bridge.subscriber import StatusEvent, latest, read
 from tests.support.brokers import ExternalKafka
-from tests.support.maven import KafkaUnavailableError, maven_libraries
+from tests.support.maven import JarsUnavailableError, maven_libraries
 from tests.support.needs import skipped_without
 from tests.support.postgres import Postgres, PostgresUnavailableError, bound, new_postgres
 
@@ -212,7 +212,7 @@ def flink(statements: str) -> list[list[str]]:
     """The rows of the last statement, as Flink ends with them."""
     try:
         libraries = maven_libraries("flink", FLINK / "pom.xml")
-    except KafkaUnavailableError as exc:
+    except JarsUnavailableError as exc:
         pytest.skip(f"no Flink: {exc}")
     java = f"{os.environ['JAVA_HOME']}/bin/java" if "JAVA_HOME" in os.environ else "java"
     quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"

@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from tests.helm.cache import kept
+from tests.support.cache import kept
 
 REQUIREMENTS = Path(__file__).parent / "binaries.txt"
 MAJORS = ("3", "4")

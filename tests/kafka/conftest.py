@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.maven import KafkaUnavailableError
+from tests.support.maven import JarsUnavailableError
 from tests.support.needs import skipped_without
 from tests.support.secured import PASSWORD, USER, ClientFiles, SecuredKafka
 
@@ -14,7 +14,7 @@ from tests.support.secured import PASSWORD, USER, ClientFiles, SecuredKafka
 def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
     """One real Kafka that asks who is there, for all tests that leave it as it was."""
     cluster = SecuredKafka(tmp_path_factory.mktemp("keys"))
-    with skipped_without("real Kafka", KafkaUnavailableError):
+    with skipped_without("real Kafka", JarsUnavailableError):
         cluster.start()
     cluster.know(USER, PASSWORD)
     cluster.allow("test.", prefix=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.maven import KafkaUnavailableError
+from tests.support.maven import JarsUnavailableError
 from tests.support.needs import skipped_without
 from tests.support.registry import SchemaRegistry
 
@@ -12,7 +12,7 @@ from tests.support.registry import SchemaRegistry
 @pytest.fixture(scope="session")
 def schema_registry() -> Iterator[SchemaRegistry]:
     """One for all tests, of which each takes subjects of its own."""
-    with skipped_without("schema registry", KafkaUnavailableError):
+    with skipped_without("schema registry", JarsUnavailableError):
         registry = SchemaRegistry()
     with registry:
         yield registry

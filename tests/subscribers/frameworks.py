@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bridge.demo.child import Child
-from tests.helm.cache import kept
 from tests.subscribers.programs import HERE as EXAMPLES
 from tests.subscribers.programs import RuntimeUnavailableError, build, found, go_program
+from tests.support.cache import kept
 from tests.support.npm import NpmUnavailableError, packages
 
 HERE = EXAMPLES / "frameworks"

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from tests.helm.cache import kept
-from tests.support.maven import KafkaUnavailableError, copied_libraries
+from tests.support.cache import kept
+from tests.support.maven import JarsUnavailableError, copied_libraries
 from tests.support.npm import NpmUnavailableError, packages
 
 HERE = Path(__file__).parents[2] / "docs/examples"
@@ -120,7 +120,7 @@ def _java(_: Path) -> tuple[str, ...]:
         for needed in ("java", "mvn"):
             found(needed)
         jars = kept("example-java", pom.read_bytes(), lambda _, made: copied_libraries(pom, made))
-    except KafkaUnavailableError as exc:
+    except JarsUnavailableError as exc:
         raise RuntimeUnavailableError(str(exc)) from exc
     java = f"{os.environ['JAVA_HOME']}/bin/java" if "JAVA_HOME" in os.environ else "java"
     return java, "-cp", f"{jars}/*", str(HERE / "java/Subscriber.java")

@@ -154,7 +154,7 @@ class KafkaCluster(ExternalKafka):
     def start(self) -> None:
         """Format and start every node, and wait until all of them are in the cluster.
 
-        KafkaUnavailableError where this machine cannot; BridgeError or TimeoutError, with its log
+        JarsUnavailableError where this machine cannot; BridgeError or TimeoutError, with its log
         as a note, where a node does not come up. Nothing is left running then.
         """
         for version in {*self._versions.values()}:

@@ -4,7 +4,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from tests.support.maven import KafkaUnavailableError, maven_libraries
+from tests.support.maven import JarsUnavailableError, maven_libraries
 from tests.support.needs import skipped_without
 
 POM = Path(__file__).parents[1] / "kafka/tools/pom.xml"
@@ -19,7 +19,7 @@ TIMEOUT_SECONDS = 120.0
 def run_tool(command: str) -> str:
     """Run one of the scripts' commands, and return what it prints; it must succeed."""
     script, *arguments = shlex.split(command)
-    with skipped_without("tools of Kafka's", KafkaUnavailableError):
+    with skipped_without("tools of Kafka's", JarsUnavailableError):
         jars = maven_libraries("kafka-tools", POM)
     java = ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", CLASSES[script]]
     done = subprocess.run(

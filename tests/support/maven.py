@@ -13,19 +13,19 @@ from pathlib import Path
 TIMEOUT_SECONDS = 600.0
 
 
-class KafkaUnavailableError(Exception):
-    """This machine cannot run Kafka: Java, Maven or Maven's repository is out of reach."""
+class JarsUnavailableError(Exception):
+    """Java, Maven or Maven's repository is out of reach."""
 
 
 def maven_libraries(name: str, pom: Path, version: str | None = None) -> Path:
     """Return the directory of the jars that a pom depends on, fetched the first time.
 
     It is below $XDG_CACHE_HOME, or else ~/.cache, one for each version: the pom's `<NAME.version>`,
-    or the one that is named. KafkaUnavailableError says what this machine lacks.
+    or the one that is named. JarsUnavailableError says what this machine lacks.
     """
     for program in ("java", "mvn"):
         if shutil.which(program) is None:
-            raise KafkaUnavailableError(f"{program} is not installed")
+            raise JarsUnavailableError(f"{program} is not installed")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sms-status-bridge"
     target = cache / f"{name}-{version or _version(name, pom)}"
     cache.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def _fetch(pom: Path, target: Path, *options: str) -> None:
 
 
 def copied_libraries(pom: Path, directory: Path, *options: str) -> None:
-    """Let Maven copy what a pom depends on; KafkaUnavailableError says why it cannot."""
+    """Let Maven copy what a pom depends on; JarsUnavailableError says why it cannot."""
     _run_maven(pom, "dependency:copy-dependencies", "-DincludeScope=runtime", directory, *options)
 
 
@@ -76,7 +76,7 @@ def _run_maven(pom: Path, goal: str, scope: str, directory: Path, *options: str)
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise KafkaUnavailableError("Maven did not fetch the jars in time") from None
+        raise JarsUnavailableError("Maven did not fetch the jars in time") from None
     if done.returncode != 0:
         errors = [line for line in done.stdout.splitlines() if "ERROR" in line]
-        raise KafkaUnavailableError(f"Maven cannot fetch the jars: {' '.join(errors[:1])}")
+        raise JarsUnavailableError(f"Maven cannot fetch the jars: {' '.join(errors[:1])}")

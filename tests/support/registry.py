@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.demo.child import HOST, STOP_SECONDS, Child, free_ports
-from tests.helm.cache import kept
+from tests.support.cache import kept
 from tests.support.maven import copied_libraries
 
 POM = Path(__file__).parents[1] / "registry/pom.xml"
@@ -16,7 +16,7 @@ START_SECONDS = 180.0
 
 
 class SchemaRegistry(Child):
-    """One run of it, on loopback. KafkaUnavailableError says why it cannot be had."""
+    """One run of it, on loopback. JarsUnavailableError says why it cannot be had."""
 
     def __init__(self) -> None:
         home = kept("registry", POM.read_bytes(), _unpack)

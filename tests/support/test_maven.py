@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.brokers import POM, kafka_libraries
 from tests.support.kafka_tools import POM as TOOLS
-from tests.support.maven import KafkaUnavailableError
+from tests.support.maven import JarsUnavailableError
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_repository_out_of_reach_makes_kafka_unavailable(
     """Maven's own reason is told, and no half-filled directory is taken for the jars."""
     maven("echo '[ERROR] Unknown host'; exit 1")
 
-    with pytest.raises(KafkaUnavailableError, match=r"Maven cannot fetch the jars: .*Unknown host"):
+    with pytest.raises(JarsUnavailableError, match=r"Maven cannot fetch the jars: .*Unknown host"):
         kafka_libraries()
 
     assert [path.suffix for path in (tmp_path / "cache" / "sms-status-bridge").iterdir()] == [
@@ -58,7 +58,7 @@ def test_without_maven_kafka_is_unavailable(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(KafkaUnavailableError, match="java is not installed"):
+    with pytest.raises(JarsUnavailableError, match="java is not installed"):
         kafka_libraries()
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the chart fetch from outside, once for all runs: in the user's cache."""
+"""What tests fetch from outside, once for all runs: in the user's cache."""
 
 import fcntl
 import hashlib
