@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _settings(options: argparse.Namespace, scenario: Settings) -> Settings:
-    """Those of the scenario, but for what is told."""
+    """Those of the scenario; options override them."""
     told = {name: value for name, value in vars(options).items() if value is not None}
     names = {each.name for each in fields(Settings)}
     settings = replace(scenario, **{k: v for k, v in told.items() if k in names})
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "--scenario",
         choices=SCENARIOS,
         default="plain",
-        help="the rig and its faults; what else is told goes before its settings",
+        help="the rig and its faults; other options override its settings",
     )
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--seed", type=int)

@@ -122,7 +122,7 @@ async def _black_hole(rig: Rig, rng: random.Random) -> None:
 
 @fault("half-open")
 async def _half_open(rig: Rig, rng: random.Random) -> None:
-    """The gateway's connections to Kafka are dead, and neither end is told; new ones are sound."""
+    """The gateway's connections to Kafka are half open: dead, with no FIN. New ones are sound."""
     for _ in range(rng.randint(1, 3)):
         rig.network.orphan()
         await hold(rng, 0.3, 1.5)
@@ -170,7 +170,7 @@ async def _answers_lost(rig: Rig, rng: random.Random) -> None:
 
 @fault("provider-half-open")
 async def _provider_half_open(rig: Rig, rng: random.Random) -> None:
-    """The providers' connections are dead, and neither end is told for a while; new ones are sound.
+    """The providers' connections are half open for a while: dead, with no FIN. New ones are sound.
 
     No answer can arrive on them: what waits for one is not the gateway's delay.
     """

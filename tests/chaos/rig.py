@@ -61,7 +61,7 @@ class Settings:
 class Network:
     """Where the gateway finds the brokers: one bootstrap address, and one for each of them.
 
-    All are at `host`; if `named`, clients are told names, which somebody must lead there.
+    All are at `host`; if `named`, brokers advertise host names, which must resolve to it.
     """
 
     LISTENER = "PROXIED"

@@ -219,7 +219,7 @@ def standing(log: Log) -> dict[tuple[str, str], str]:
 
 
 def test_the_code_on_the_page_is_that_of_the_programs() -> None:
-    """Word by word, but for blanks and what linters are told."""
+    """Word by word, but for white space, docstrings and comments for linters."""
     blocks = re.findall(r"^```(?:python|java|ts)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     suffixes = {".py", ".java", ".ts"}
     files = [path.read_text("utf-8") for path in EXAMPLES.rglob("*") if path.suffix in suffixes]
