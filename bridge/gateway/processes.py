@@ -282,8 +282,8 @@ class _Parent:
                 await worker.take(report)
                 if first:
                     self._serves(worker)
-        except ConnectionResetError:
-            pass  # it was killed before it read what we ask
+        except ConnectionError:
+            pass  # it ended before it read what we ask
         except ValueError as exc:  # no JSON, or over MAX_REPORT_BYTES: the others serve on
             log.error("report of a process is not valid", process=worker.number, error=str(exc))  # noqa: TRY400 -- its fault
             worker.signal(signal.SIGKILL)

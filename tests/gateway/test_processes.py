@@ -289,6 +289,20 @@ async def test_workers_that_cannot_start_end_it_with_their_status() -> None:
     assert await supervised("import sys; sys.exit(78)") == 78
 
 
+async def test_workers_may_end_before_they_are_sent_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their end of the socket is closed by then."""
+    connect = asyncio.open_unix_connection
+
+    async def late(**arguments: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        await asyncio.sleep(0.5)
+        return await connect(**arguments)
+
+    monkeypatch.setattr(asyncio, "open_unix_connection", late)
+    assert await supervised("import sys; sys.exit(3)") == 3
+
+
 async def test_a_worker_that_ends_again_and_again_is_started_less_and_less_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
