@@ -6,6 +6,7 @@ here logs or prints a token.
 
 import asyncio
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -69,6 +70,7 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
         self._clock = clock
         self._kept: _Kept | None = None
         self._fetching: asyncio.Task[None] | None = None
+        self._next: asyncio.TimerHandle | None = None
         self._begun_at = 0.0
         self._problem: str | None = None  # of the last attempt
         self._pause, self._try_at = PAUSES_SECONDS[0], 0.0
@@ -90,9 +92,8 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
         now = self._clock()
         if self._kept is not None and now < self._kept.renew_at:
             return True
-        if self._fetching is None and now >= self._try_at:
-            self._begun_at = now
-            self._fetching = asyncio.create_task(self._renew(now), name="kafka token")
+        if now >= self._try_at:
+            self._fetch_now()
         return False
 
     def refused(self) -> None:
@@ -102,11 +103,24 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
 
     def close(self) -> None:
         """Fetch no more."""
+        if self._next is not None:
+            self._next.cancel()
         if self._fetching is not None:
             self._fetching.cancel()
 
     def _valid(self) -> _Kept | None:
         return self._kept if self._kept and self._clock() < self._kept.expires_at else None
+
+    def _fetch_now(self) -> None:
+        if self._fetching is None:
+            self._begun_at = self._clock()
+            self._fetching = asyncio.create_task(self._renew(self._begun_at), name="kafka token")
+
+    def _fetch_in(self, seconds: float) -> None:
+        # Nobody may ask in time. Weak: those that are not closed fetch no more than is used.
+        if self._next is not None:
+            self._next.cancel()
+        self._next = asyncio.get_running_loop().call_later(seconds, _fetch, weakref.ref(self))
 
     async def _renew(self, begun_at: float) -> None:
         try:
@@ -122,6 +136,7 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
                 log.info("token for Kafka renewed")
             self._problem = None
             self._pause, self._try_at = PAUSES_SECONDS[0], 0.0
+            self._fetch_in(max(self._kept.renew_at - self._clock(), PAUSES_SECONDS[0]))
         finally:
             self._fetching = None
 
@@ -132,4 +147,11 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
             log.warning("could not renew the token for Kafka", error=problem, valid_seconds=valid)
         self._problem = problem
         self._try_at = now + self._pause
+        self._fetch_in(self._pause)
         self._pause = min(self._pause * 2, PAUSES_SECONDS[1])
+
+
+def _fetch(reference: "weakref.ref[Tokens]") -> None:
+    tokens = reference()
+    if tokens is not None:
+        tokens._fetch_now()  # noqa: SLF001 -- its own timer

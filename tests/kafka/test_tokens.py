@@ -78,6 +78,26 @@ async def test_a_token_is_renewed_before_it_ends_and_nobody_waits() -> None:
     assert endpoint.asked == 2
 
 
+async def test_it_is_renewed_though_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Again and again, also after a failure; not once nobody has it any more."""
+    monkeypatch.setattr("bridge.kafka.tokens.PAUSES_SECONDS", (0.01, 0.01))
+    endpoint = FakeEndpoint()
+    tokens = endpoint.tokens()
+    monkeypatch.setattr("bridge.kafka.tokens.RENEW_AT", 0.0)
+    await tokens.token()
+    for problem in (None, BridgeError("away"), None):
+        endpoint.problem = problem
+        asked = endpoint.asked
+        async with asyncio.timeout(30):
+            while endpoint.asked < asked + 3:
+                await asyncio.sleep(0.01)
+    del tokens
+    await idle()
+    asked = endpoint.asked
+    await asyncio.sleep(0.1)
+    assert endpoint.asked == asked
+
+
 async def test_a_renewal_that_fails_is_said_once_and_the_token_is_used_to_its_end() -> None:
     endpoint = FakeEndpoint()
     tokens = endpoint.tokens()
