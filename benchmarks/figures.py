@@ -22,6 +22,7 @@ CLOSED, OPEN_80, OPEN_HALF, PART, START, PROCESSES, FAIR, WATCHED, HOSTILE, SOAK
 )
 ONE_PROCESS, TWO_GATEWAYS, TWO_PROCESSES = "one", "two", "two, one port"
 FORMER = "former"  # the bridge of the commit that a run is against
+POST, PRODUCE = "post", "produce request"  # subjects of LONE
 ALONE, BESIDE = "alone", "beside large documents"  # subjects of FAIR
 PEERS, PEERS_OPEN = "peers", "peers at half of the bridge's throughput"
 

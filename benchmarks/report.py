@@ -18,7 +18,9 @@ from benchmarks.figures import (
     OPEN_80,
     OPEN_HALF,
     PART,
+    POST,
     PROCESSES,
+    PRODUCE,
     SOAK,
     START,
     TWO_GATEWAYS,
@@ -124,7 +126,7 @@ def _bars(results: Results) -> list[Bar]:
         at_most(
             "a lone post to an idle gateway: p50, of a produce request's",
             1.5,
-            ratio(LONE, "post", ("produce request",), 1, "p50_ms"),
+            ratio(LONE, POST, (PRODUCE,), 1, "p50_ms"),
         ),
         at_most(
             "1 state beside documents of 10,000: p99, ms",
@@ -330,7 +332,7 @@ def _processes(results: Results) -> Iterator[Row]:
 
 def _lone(results: Results) -> Iterator[Row]:
     yield "what", "p50 ms", "p99 ms"
-    for name in ("produce request", "post"):
+    for name in (PRODUCE, "constant", "baseline", POST):
         cells = [cell(results.spread(LONE, name, 1, f), short) for f in ("p50_ms", "p99_ms")]
         if any(cells):
             yield name, *cells

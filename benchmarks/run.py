@@ -29,7 +29,9 @@ from benchmarks.figures import (
     OPEN_80,
     OPEN_HALF,
     PART,
+    POST,
     PROCESSES,
+    PRODUCE,
     SOAK,
     START,
     TWO_GATEWAYS,
@@ -239,15 +241,26 @@ class _Run:
         return dict(loads(done.stdout))
 
     def lone(self) -> None:
-        """Posts one at a time to an idle gateway, beside produce requests one at a time."""
-        with Bridge(self._broker.bootstrap_servers, self._cores) as bridge:
-            self._generators.open(bridge, 1, LONE_RATE, self._warm_up_seconds, listed=1)
+        """Posts one at a time to idle gateways, beside produce requests one at a time."""
+        bootstrap = self._broker.bootstrap_servers
+        with (
+            Bridge(bootstrap, self._cores) as bridge,
+            programs.baseline(bootstrap, self._cores) as baseline,
+            programs.constant(self._cores) as constant,
+        ):
+            idle = {POST: bridge, "baseline": baseline, "constant": constant}
+            for program in idle.values():
+                self._alone(program, self._warm_up_seconds)
             for number in range(self._plan.rounds):
-                done = self._generators.open(bridge, 1, LONE_RATE, self._plan.seconds, listed=1)
-                self._add(LONE, "post", 1, number, done.figures(1))
+                for name, program in turned(idle, number):
+                    done = self._alone(program, self._plan.seconds)
+                    self._add(LONE, name, 1, number, done.figures(1))
                 found = self._ceiling("produce", rate=LONE_RATE, seconds=self._plan.seconds)
                 figures = latency_figures(found["round_trips_ms"])
-                self._add(LONE, "produce request", 1, number, figures)
+                self._add(LONE, PRODUCE, 1, number, figures)
+
+    def _alone(self, program: Program, seconds: float) -> Open:
+        return self._generators.open(program, 1, LONE_RATE, seconds, listed=1)
 
     # --- the process ---------------------------------------------------------------------
 
