@@ -176,6 +176,21 @@ FAST = (
         "test_what_is_asked_for_is_every_replica_s_answer_and_no_repetition",
     ),
     FastMutant(
+        "has small requests wait for large ones",
+        "kafka/publisher.py",
+        "        return self.large if request.large else self.small\n",
+        "        return self.small\n",
+        "tests/kafka/test_publisher.py::"
+        "test_a_small_request_does_not_wait_for_all_of_a_large_one_nor_the_reverse",
+    ),
+    FastMutant(
+        "gives every batch to the same requests first",
+        "kafka/publisher.py",
+        "        queue.large_first = not queue.large_first\n",
+        "        queue.large_first = False\n",
+        "tests/kafka/test_publisher.py::test_records_that_fill_a_batch_each_take_turns",
+    ),
+    FastMutant(
         "gives sequence numbers back that may have been used",
         "kafka/internals.py",
         "self._batch is None or self._batch.retry_count != 1",

@@ -25,7 +25,7 @@ from bridge.kafka.diagnosis import why
 from bridge.kafka.topic_metadata import Topic, describe, offsets
 
 MAX_RECORD_BYTES = 1024 * 1024  # the producer's own limit, and the brokers' default
-MAX_BATCH_BYTES = 512 * 1024
+MAX_BATCH_BYTES = 128 * 1024
 MAX_PAUSE_SECONDS = 60.0  # that a broker may ask for; one that wants more is sent to again
 
 # A broker says these before it appends anything, so that the batch's numbers are unused.

@@ -7,8 +7,9 @@ handed over, and published by the broker's answer alone.
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -74,6 +75,7 @@ class _Request:
     unsettled: int
     on_too_large: Callable[[Message, Outcome], None]
     deadline: float
+    large: bool  # it is put in line in parts
     closed: bool = False  # its answer is out: nothing of it is worth another try
 
     def settle(self, indices: Sequence[int], outcome: Outcome) -> None:
@@ -116,22 +118,40 @@ class _PartitionQueue:
 
     topic: str
     partition: int
-    chunks: deque[_Chunk] = field(default_factory=deque)
+    small: deque[_Chunk] = field(default_factory=deque)
+    large: deque[_Chunk] = field(default_factory=deque)
+    large_first: bool = False
     task: asyncio.Task[None] | None = None
+
+    @property
+    def chunks(self) -> Iterator[_Chunk]:
+        """All that wait."""
+        return chain(self.small, self.large)
+
+    def line(self, request: _Request) -> deque[_Chunk]:
+        """Where the request's chunks wait, one after the other."""
+        return self.large if request.large else self.small
 
 
 class Publisher:
     """Publishes messages through whatever producer the supervisor has at the moment.
 
-    `tracing` is None if batches are not traced.
+    `tracing` is None if batches are not traced. Of a request's messages so many are put in line
+    `at_once`; what has more is a large one.
     """
 
     def __init__(
-        self, settings: Kafka, supervisor: Supervisor, tracing: "Tracing | None" = None
+        self,
+        settings: Kafka,
+        supervisor: Supervisor,
+        tracing: "Tracing | None" = None,
+        *,
+        at_once: int = CHUNK,
     ) -> None:
         self._settings = settings
         self._supervisor = supervisor
         self._tracing = tracing
+        self._at_once = at_once
         self._timeouts = Timeouts()
         self._limits = Limits(settings.compression, supervisor.max_message_bytes)
         self._queues: dict[tuple[str, int], _PartitionQueue] = {}
@@ -159,11 +179,13 @@ class Publisher:
         if not messages or deadline <= loop.time():
             return outcomes
         done = loop.create_future()
-        request = _Request(messages, outcomes, done, len(messages), on_too_large, deadline)
+        count = len(messages)
+        large = count > self._at_once
+        request = _Request(messages, outcomes, done, count, on_too_large, deadline, large)
         self._timeouts.enter(request)
         try:
             producer = self._supervisor.producer
-            if producer is not None and len(messages) <= CHUNK:  # as nearly always
+            if producer is not None and not large:  # as nearly always
                 self._enqueue(request, 0, messages, producer)
             else:
                 await self._put_in_line(request)
@@ -183,9 +205,10 @@ class Publisher:
         with self._timeouts.at(request.deadline):
             producer = await self._supervisor.current()
         messages = request.messages
-        for start in range(0, len(messages), CHUNK):
-            self._enqueue(request, start, messages[start : start + CHUNK], producer)
-            if start + CHUNK < len(messages):
+        for start in range(0, len(messages), self._at_once):
+            end = start + self._at_once
+            self._enqueue(request, start, messages[start:end], producer)
+            if end < len(messages):
                 await asyncio.sleep(0)
                 if request.done.done():  # its time is over
                     break
@@ -223,7 +246,7 @@ class Publisher:
         queue = self._queues.get((topic, partition))
         if queue is None:
             queue = self._queues[topic, partition] = _PartitionQueue(topic, partition)
-        queue.chunks.append(chunk)
+        queue.line(chunk.request).append(chunk)
         if queue.task is None:
             queue.task = asyncio.create_task(self._run(queue), name="kafka partition queue")
 
@@ -231,15 +254,19 @@ class Publisher:
 
     async def _run(self, queue: _PartitionQueue) -> None:
         try:
-            while queue.chunks:
+            while queue.small or queue.large:
                 producer = await self._supervisor.current()
                 pause = producer.pause_seconds(queue.topic, queue.partition)
                 if pause:
                     await asyncio.wait({producer.failed}, timeout=min(pause, PURGE_SECONDS))
-                    queue.chunks = deque(each for each in queue.chunks if not each.request.closed)
+                    for line in (queue.small, queue.large):
+                        waiting = [each for each in line if not each.request.closed]
+                        line.clear()
+                        line.extend(waiting)
                     continue
                 limit = self._limits.batch_bytes(queue.topic)
-                batch, taken = _fill(producer.new_batch(), queue.chunks, limit)
+                batch = producer.new_batch()
+                taken = _fill(batch, queue, limit)
                 if taken:
                     await self._deliver(queue, producer, batch, taken)
         finally:
@@ -351,16 +378,33 @@ class Publisher:
                 continue
             for index in chunk.indices:
                 chunk.request.outcomes[index] = meanwhile
-            queue.chunks.appendleft(chunk)
+            queue.line(chunk.request).appendleft(chunk)
 
 
-def _fill(batch: Any, chunks: deque[_Chunk], max_bytes: int) -> tuple[Any, list[_Chunk]]:
-    """Move records from the head of the line into the batch, until one no longer fits.
+def _fill(batch: Any, queue: _PartitionQueue, max_bytes: int) -> list[_Chunk]:
+    """Move records from the heads of the lines into the batch, until one no longer fits.
 
-    The first record always fits: whether it is too large is the broker's to say.
+    If small and large requests wait, each begins every other batch and has half of it, or a small
+    one would wait until all of a large one has been sent.
     """
+    first, second = queue.small, queue.large
+    if queue.large_first:
+        first, second = second, first
     taken: list[_Chunk] = []
-    most = NO_LIMIT
+    if first and second:
+        queue.large_first = not queue.large_first
+        _take(batch, first, max_bytes // 2, taken)
+    _take(batch, second, max_bytes, taken)
+    _take(batch, first, max_bytes, taken)
+    return taken
+
+
+def _take(batch: Any, chunks: deque[_Chunk], max_bytes: int, taken: list[_Chunk]) -> None:
+    """Move records from the head of one line.
+
+    A batch's first record always fits: whether it is too large is the broker's to say.
+    """
+    most = min((chunk.most for chunk in taken), default=NO_LIMIT)
     while chunks:
         chunk = chunks.popleft()
         if chunk.request.closed:
@@ -376,7 +420,6 @@ def _fill(batch: Any, chunks: deque[_Chunk], max_bytes: int) -> tuple[Any, list[
             taken.append(chunk)
         if rest:
             break
-    return batch, taken
 
 
 def _append(batch: Any, chunk: _Chunk, limit: int, max_bytes: int) -> int:

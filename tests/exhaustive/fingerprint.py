@@ -200,7 +200,9 @@ class Fingerprint:
         self.visit(what._timeouts)
         for place, queue in what._queues.items():
             self._out.append(place)
-            self.visit(queue.chunks)
+            self.visit(queue.small)
+            self.visit(queue.large)
+            self._out.append(queue.large_first)
             self.visit(queue.task)
 
     def producer(self, what: StandIn) -> None:

@@ -54,7 +54,7 @@ class Gateway:
             describe_configs=self._describe_configs,
             timing=TIMING,
         )
-        self.publisher = Publisher(SETTINGS, self.supervisor)
+        self.publisher = Publisher(SETTINGS, self.supervisor, at_once=world.scenario.at_once)
         self.publisher._limits._clock = world.loop.time
         publisher: Publisher | Deduplicator = self.publisher
         self.recent = RecentEvents(1000, FOR_EVER, world.loop.time)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bridge.kafka.publisher import CHUNK
 from tests.exhaustive.provider import State, invalid, state
 
 STATUS, REJECTED = "status", "rejected"
@@ -20,7 +21,8 @@ class Scenario:
     `defers`: an overlap may also be a callback that runs only once no other is ready;
     `rests`: time passes while nobody waits, too, until SIGTERM comes;
     `reloads`: other credentials do; `cold`: the gateway is not connected yet; `one_by_one`: a post
-    waits for the answer to the one before.
+    waits for the answer to the one before. A document of more than `at_once` states is a large
+    one to the publisher.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Scenario:
     reloads: bool = False
     cold: bool = False
     one_by_one: bool = False
+    at_once: int = CHUNK
 
 
 # Two states of one message, one of them twice, and another message, in different partitions.
@@ -170,6 +173,19 @@ SCENARIOS = (
         attempts=1,
         partitions={STATUS: 1, REJECTED: 1},
         seconds=7.0,
+    ),
+    Scenario(
+        "lines",
+        "a large document and a small one in one partition, in batches of two records",
+        ((state("1", "deliver"), state("2"), state("1", "read")), (state("3"),)),
+        faults=("lose", "deny", "broken"),
+        max_faults=2,
+        overlaps=0,
+        attempts=1,
+        max_bytes=2000,
+        partitions={STATUS: 1, REJECTED: 1},
+        seconds=7.0,
+        at_once=1,
     ),
     Scenario(
         "too-large",

@@ -209,7 +209,7 @@ class Schedule:
         for gateway in self.world.gateways:
             queues = gateway.publisher._queues.values()
             held = {
-                "records in line": any(queue.chunks or queue.task for queue in queues),
+                "records in line": any(q.small or q.large or q.task for q in queues),
                 "waits": bool(gateway.publisher._timeouts._waits),
                 "producers that wind down": bool(gateway.supervisor._winding_down),
                 "batches in flight": bool(

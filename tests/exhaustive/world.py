@@ -203,7 +203,11 @@ class World:
             if not flight.owed:
                 continue
             for what in (what for kind in kinds for what in _OF_FLIGHTS.get(kind, ())):
-                if what in _BEFORE or (flight.reply is None and self._can_append(flight)):
+                if what == "deny":  # a broker does so before it appends
+                    possible = flight.reply is None
+                else:
+                    possible = flight.reply is None and self._can_append(flight)
+                if possible or what in _BEFORE:
                     yield Event(what, flight, 1)
 
     def _provider_faults(self, kinds: tuple[str, ...]) -> Iterator[Event]:
@@ -433,7 +437,7 @@ _OF_FLIGHTS = {
     "stuck": ("stick",),
     "throttle": ("throttle",),
 }
-_BEFORE = frozenset({"lose", "deny", "broken", "expire", "let_go", "stick"})
+_BEFORE = frozenset({"lose", "broken", "expire", "let_go", "stick"})
 _DO: dict[str, Callable[[World, Any], object]] = {
     "reply": World._reply,
     "up": lambda world, _: world._set_up(True),

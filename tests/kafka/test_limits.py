@@ -11,6 +11,7 @@ import pytest
 from bridge.config.settings import Kafka
 from bridge.kafka import Publisher, Supervisor, admin
 from bridge.kafka.limits import FORGET_SECONDS, Limits
+from bridge.kafka.producer import MAX_BATCH_BYTES
 from bridge.kafka.supervisor import Timing
 from bridge.model import Message, Outcome, Result
 from tests.support.brokers import ExternalKafka
@@ -64,7 +65,7 @@ def test_a_batch_is_filled_as_far_as_the_topic_takes_it() -> None:
     limits = Limits("none", lambda _: told[0])
     assert limits.batch_bytes("t") == 4000
     told[0] = None
-    assert limits.batch_bytes("t") == 512 * 1024
+    assert limits.batch_bytes("t") == MAX_BATCH_BYTES
 
 
 def test_a_refused_batch_is_learnt_from_for_a_while() -> None:
@@ -78,7 +79,7 @@ def test_a_refused_batch_is_learnt_from_for_a_while() -> None:
     assert [limits.too_large(sized(n)) for n in (23_999, 24_000, 90_000)] == [False, True, True]
     assert not limits.too_large(sized(24_000)._replace(topic="another"))
     clock.now += FORGET_SECONDS
-    assert limits.batch_bytes("status") == 512 * 1024
+    assert limits.batch_bytes("status") == MAX_BATCH_BYTES
     assert not limits.too_large(sized(24_000))
 
 

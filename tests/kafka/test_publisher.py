@@ -14,6 +14,7 @@ from bridge.kafka import Publisher, Supervisor
 from bridge.kafka.internals import InvalidRecordError
 from bridge.kafka.partitions import partition_of
 from bridge.kafka.producer import RefusedError
+from bridge.kafka.publisher import CHUNK
 from bridge.kafka.supervisor import Timing
 from bridge.model import Message, Outcome, Result
 from tests.support.fake_kafka import (
@@ -452,3 +453,58 @@ async def test_the_records_of_many_requests_keep_to_what_the_topic_takes() -> No
         producer.settle(producer.pending[0], 7)
         await asyncio.gather(first, *others)
     assert max(sum(map(len, records)) for _, records in producer.sent) <= 1000
+
+
+async def test_a_small_request_does_not_wait_for_all_of_a_large_one_nor_the_reverse() -> None:
+    """They share the batches that go out meanwhile, and each keeps its order."""
+    held: list[Any] = [None]
+    producer = FakeProducer(lambda *_: held.pop() if held else 0)
+    async with bench(producer, describe_configs=taking(4000)) as b:
+        first = asyncio.create_task(b.publish(message(b"opener")))
+        await until(lambda: len(producer.sent) == 1)
+        large = [message(b"L%04d" % n + b"x" * 295) for n in range(CHUNK + 1)]
+        small = [message(b"s%04d" % n + b"x" * 295) for n in range(40)]
+        requests = [asyncio.create_task(b.publish(*large))]
+        await idle()
+        requests += [asyncio.create_task(b.publish(each)) for each in small]
+        await idle()
+        producer.settle(producer.pending[0], 7)
+        await asyncio.gather(first, *requests)
+    batches = [[value[:1] for value in records] for _, records in producer.sent[1:]]
+    shared = batches[: batches.index(next(each for each in batches if b"s" not in each))]
+    assert shared
+    assert all({*each} == {b"L", b"s"} for each in shared)
+    for sent in (large, small):
+        values = [each.value for each in sent]
+        assert [value for value in producer.values if value in values] == values
+
+
+async def test_records_that_fill_a_batch_each_take_turns() -> None:
+    """Those of a large request and of small ones: neither waits for all of the other."""
+    held: list[Any] = [None]
+    producer = FakeProducer(lambda *_: held.pop() if held else 0, capacity=1)
+    async with bench(producer) as b:
+        first = asyncio.create_task(b.publish(message(b"opener")))
+        await until(lambda: len(producer.sent) == 1)
+        requests = [asyncio.create_task(b.publish(*[message(b"L")] * (CHUNK + 1)))]
+        await idle()
+        requests += [asyncio.create_task(b.publish(message(b"s"))) for _ in range(20)]
+        await idle()
+        producer.settle(producer.pending[0], 7)
+        await asyncio.gather(first, *requests)
+    assert producer.values[1:41] in ([b"s", b"L"] * 20, [b"L", b"s"] * 20)
+
+
+async def test_a_large_request_s_records_are_sent_again_in_their_order() -> None:
+    """Before all else of it, while a small one's are sent in between."""
+    failing: list[BaseException] = [errors.KafkaConnectionError("gone")]
+    first = FakeProducer(lambda *_: failing.pop() if failing else 0)
+    second = FakeProducer()
+    async with bench(first, second, describe_configs=taking(4000)) as b:
+        large = [message(b"L%04d" % n + b"x" * 295) for n in range(CHUNK + 1)]
+        small = message(b"small")
+        outcomes = await asyncio.gather(b.publish(*large), b.publish(small))
+    assert [o.result for each in outcomes for o in each] == [Result.PUBLISHED] * (CHUNK + 2)
+    values = [each.value for each in large]
+    assert [value for value in second.values if value in values] == values
+    assert small.value in first.values + second.values
