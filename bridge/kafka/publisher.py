@@ -394,8 +394,8 @@ def _fill(batch: Any, queue: _PartitionQueue, max_bytes: int) -> list[_Chunk]:
     if first and second:
         queue.large_first = not queue.large_first
         _take(batch, first, max_bytes // 2, taken)
-    _take(batch, second, max_bytes, taken)
-    _take(batch, first, max_bytes, taken)
+        _take(batch, second, max_bytes, taken)
+    _take(batch, first or second, max_bytes, taken)
     return taken
 
 
@@ -404,7 +404,7 @@ def _take(batch: Any, chunks: deque[_Chunk], max_bytes: int, taken: list[_Chunk]
 
     A batch's first record always fits: whether it is too large is the broker's to say.
     """
-    most = min((chunk.most for chunk in taken), default=NO_LIMIT)
+    most = min([chunk.most for chunk in taken], default=NO_LIMIT)
     while chunks:
         chunk = chunks.popleft()
         if chunk.request.closed:
