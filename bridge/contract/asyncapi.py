@@ -59,7 +59,7 @@ def _info() -> dict[str, Any]:
         "version": "1",
         "description": "The delivery statuses of SMS and Viber messages, published by "
         "sms-status-bridge as CloudEvents 1.0. Delivery is at least once, and the order of a "
-        "topic is the order of arrival: drop what repeats a (source, id), and take the latest "
+        "topic is at best that of arrival: drop what repeats a (source, id), and take the latest "
         "status by rank, changed_at and id. Within version 1 fields, attributes and words "
         "may be added; anything that readers have to change for gets another type and another "
         "dataschema.",
