@@ -191,6 +191,21 @@ FAST = (
         "tests/kafka/test_publisher.py::test_records_that_fill_a_batch_each_take_turns",
     ),
     FastMutant(
+        "sends records that were refused together with as many of others",
+        "kafka/publisher.py",
+        "min([chunk.most for chunk in taken], default=NO_LIMIT)",
+        "NO_LIMIT",
+        "tests/kafka/test_publisher.py::"
+        "test_a_batch_holds_no_more_than_any_of_its_records_may_share_it_with",
+    ),
+    FastMutant(
+        "frees a large document at once",
+        "gateway/webhook.py",
+        "                _free(request.prepared.items)\n",
+        "                pass\n",
+        "tests/gateway/test_webhook.py::test_what_a_large_document_holds_is_freed_in_steps",
+    ),
+    FastMutant(
         "gives sequence numbers back that may have been used",
         "kafka/internals.py",
         "self._batch is None or self._batch.retry_count != 1",

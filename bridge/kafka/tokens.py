@@ -71,6 +71,7 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
         self._kept: _Kept | None = None
         self._fetching: asyncio.Task[None] | None = None
         self._next: asyncio.TimerHandle | None = None
+        self._closed = False
         self._begun_at = 0.0
         self._problem: str | None = None  # of the last attempt
         self._pause, self._try_at = PAUSES_SECONDS[0], 0.0
@@ -102,7 +103,8 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
             self._kept = None
 
     def close(self) -> None:
-        """Fetch no more."""
+        """Fetch no more, unless somebody still asks for a token."""
+        self._closed = True
         if self._next is not None:
             self._next.cancel()
         if self._fetching is not None:
@@ -117,9 +119,11 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
             self._fetching = asyncio.create_task(self._renew(self._begun_at), name="kafka token")
 
     def _fetch_in(self, seconds: float) -> None:
-        # Nobody may ask in time. Weak: those that are not closed fetch no more than is used.
+        # Nobody may ask in time. Weak: those that nobody closes are to end, too.
         if self._next is not None:
             self._next.cancel()
+        if self._closed:
+            return
         self._next = asyncio.get_running_loop().call_later(seconds, _fetch, weakref.ref(self))
 
     async def _renew(self, begun_at: float) -> None:

@@ -213,6 +213,7 @@ def test_every_mutant_of_the_quick_tests_is_attacked_or_named_as_unseen() -> Non
         "lists ids as long as a body",
         "has small requests wait for large ones",
         "gives every batch to the same requests first",
+        "sends records that were refused together with as many of others",
     }
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -10,10 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.gateway import webhook
-from bridge.model import Message, Result
+from bridge.model import Item, Message, Result
+from bridge.observability.requests import Request, RequestLog
+from bridge.pipeline import MANY
 from tests.support.application import TOKEN, TWO, Gateway, ids, is_problem, reasons
 from tests.support.asgi import Hang
-from tests.support.fake_kafka import idle
+from tests.support.fake_kafka import IDLE_TURNS, idle
 from tests.support.fakes import RecordingPublisher, Verdict
 
 # --- the way it is meant to go -----------------------------------------------------------
@@ -403,3 +407,28 @@ async def test_answers_that_are_not_read_keep_others_out_as_bodies_do() -> None:
     reading.set()
     await asyncio.gather(*stuck)
     assert (await gateway.post(TWO)).status == 200
+
+
+async def test_what_a_large_document_holds_is_freed_in_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once all who look on have seen it: freed at once, it would hold up every other request."""
+    seen: list[tuple[Sequence[Item], int]] = []
+
+    def look_on(_: RequestLog, request: Request) -> None:
+        assert request.receipt is not None
+        seen.append((request.receipt.items, len(request.receipt.items)))
+
+    monkeypatch.setattr(RequestLog, "__call__", look_on)
+    count = 8 * MANY + 1
+    states = b"".join(b'<state id_sms="%d" time="">send</state>' % n for n in range(count))
+    reply = await Gateway().post(b"<response>%b</response>" % states)
+    assert len(ids(reply)) == count
+    ((items, at_first),) = seen
+    assert at_first == count
+    left = [len(items)]
+    for _ in range(IDLE_TURNS):
+        await asyncio.sleep(0)
+        left.append(len(items))
+    assert max(before - after for before, after in pairwise(left)) == MANY
+    assert left[-1] == 0

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -472,8 +473,8 @@ async def test_a_small_request_does_not_wait_for_all_of_a_large_one_nor_the_reve
         await asyncio.gather(first, *requests)
     batches = [[value[:1] for value in records] for _, records in producer.sent[1:]]
     shared = batches[: batches.index(next(each for each in batches if b"s" not in each))]
-    assert shared
     assert all({*each} == {b"L", b"s"} for each in shared)
+    assert [value for each in shared for value in each].count(b"s") == len(small)
     for sent in (large, small):
         values = [each.value for each in sent]
         assert [value for value in producer.values if value in values] == values
@@ -496,7 +497,7 @@ async def test_records_that_fill_a_batch_each_take_turns() -> None:
 
 
 async def test_a_large_request_s_records_are_sent_again_in_their_order() -> None:
-    """Before all else of it, while a small one's are sent in between."""
+    """Before all else of it; the small request beside it is sent, too."""
     failing: list[BaseException] = [errors.KafkaConnectionError("gone")]
     first = FakeProducer(lambda *_: failing.pop() if failing else 0)
     second = FakeProducer()
@@ -508,3 +509,28 @@ async def test_a_large_request_s_records_are_sent_again_in_their_order() -> None
     values = [each.value for each in large]
     assert [value for value in second.values if value in values] == values
     assert small.value in first.values + second.values
+
+
+async def test_a_batch_holds_no_more_than_any_of_its_records_may_share_it_with() -> None:
+    """Records that were refused together are sent in smaller batches, whoever else waits."""
+    refusal = RefusedError(InvalidRecordError())
+    held: list[Any] = [None]
+
+    def answers(values: list[bytes], _: int) -> Answer:
+        return held.pop() if held else refusal if b"bad" in values else 0
+
+    producer = FakeProducer(answers)
+    async with bench(producer) as b:
+        first = asyncio.create_task(b.publish(message(b"opener")))
+        await until(lambda: len(producer.sent) == 1)
+        requests = [asyncio.create_task(b.publish(message(b"bad"), message(b"good")))]
+        await idle()
+        requests += [asyncio.create_task(b.publish(*[message(b"L")] * (CHUNK + 1)))]
+        await idle()
+        producer.settle(producer.pending[0], 7)
+        outcomes = await asyncio.gather(first, *requests)
+    refused = [len(values) for _, values in producer.sent if b"bad" in values]
+    assert refused[-1] == 1
+    assert all(after <= max(before // 2, 1) for before, after in pairwise(refused))
+    assert results(outcomes[1]) == [Result.FAILED, Result.PUBLISHED]
+    assert {o.result for o in outcomes[2]} == {Result.PUBLISHED}

@@ -81,9 +81,9 @@ async def test_a_token_is_renewed_before_it_ends_and_nobody_waits() -> None:
 async def test_it_is_renewed_though_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Again and again, also after a failure; not once nobody has it any more."""
     monkeypatch.setattr("bridge.kafka.tokens.PAUSES_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr("bridge.kafka.tokens.RENEW_AT", 0.0)
     endpoint = FakeEndpoint()
     tokens = endpoint.tokens()
-    monkeypatch.setattr("bridge.kafka.tokens.RENEW_AT", 0.0)
     await tokens.token()
     for problem in (None, BridgeError("away"), None):
         endpoint.problem = problem
@@ -96,6 +96,19 @@ async def test_it_is_renewed_though_nobody_asks(monkeypatch: pytest.MonkeyPatch)
     asked = endpoint.asked
     await asyncio.sleep(0.1)
     assert endpoint.asked == asked
+
+
+async def test_what_is_closed_fetches_for_who_asks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A producer that winds down may still need a token; nothing renews it after that."""
+    monkeypatch.setattr("bridge.kafka.tokens.PAUSES_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr("bridge.kafka.tokens.RENEW_AT", 0.0)
+    endpoint = FakeEndpoint()
+    tokens = endpoint.tokens()
+    await tokens.token()
+    tokens.close()
+    tokens.fresh()
+    await asyncio.sleep(0.1)
+    assert endpoint.asked == 2
 
 
 async def test_a_renewal_that_fails_is_said_once_and_the_token_is_used_to_its_end() -> None:
