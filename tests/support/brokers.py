@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it exports these all the same
     AdminClient,
     AlterConfigOpType,
@@ -26,6 +26,7 @@ from tests.support.maven import maven_libraries
 
 START_TIMEOUT_SECONDS = 180.0  # two of three JVMs at once, on a busy machine
 REQUEST_TIMEOUT_SECONDS = 60.0
+ASK_SECONDS = 5.0  # before another client asks
 
 HERE = Path(__file__).parents[1] / "kafka"
 POM = HERE / "pom.xml"
@@ -83,8 +84,20 @@ class ExternalKafka:
             for key, value in config.items()
         ]
         topic = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
-        admin = self.admin()
-        admin.incremental_alter_configs([topic])[topic].result(REQUEST_TIMEOUT_SECONDS)
+
+        def changed() -> bool:
+            # A client asks one broker alone, which may have been killed a moment ago.
+            admin = self.admin()
+            asked = admin.incremental_alter_configs([topic], request_timeout=ASK_SECONDS)
+            try:
+                asked[topic].result(REQUEST_TIMEOUT_SECONDS)
+            except KafkaException as exc:
+                if exc.args[0].code() != KafkaError._TIMED_OUT:
+                    raise
+                return False
+            return True
+
+        wait_until(changed, f"settings of {name}", REQUEST_TIMEOUT_SECONDS)
 
     def topic_configuration(self, name: str) -> dict[str, str | None]:
         """The settings that a topic has, with those that it takes from its broker."""
