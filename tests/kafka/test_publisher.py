@@ -88,6 +88,22 @@ def results(outcomes: Sequence[Outcome]) -> list[Result]:
     return [outcome.result for outcome in outcomes]
 
 
+async def publish_behind(b: Bench, *requests: Sequence[Message]) -> list[list[Outcome]]:
+    """Publish requests that wait, in this order, for a batch that is in flight."""
+    producer = b.producers[0]
+    answers, producer.answers = producer.answers, lambda *_: None
+    opener = asyncio.create_task(b.publish(message(b"opener")))
+    await until(lambda: len(producer.sent) == 1)
+    producer.answers = answers
+    waiting = []
+    for messages in requests:
+        waiting.append(asyncio.create_task(b.publish(*messages)))
+        await idle()
+    producer.settle(producer.pending[0], 7)
+    assert results(await opener) == [Result.PUBLISHED]
+    return await asyncio.gather(*waiting)
+
+
 def raising(error: BaseException, when: bytes) -> Callable[[list[bytes], int], Answer]:
     """Refuse whatever batch holds this record, as a broker does."""
     return lambda values, _: error if when in values else 0
@@ -119,16 +135,10 @@ async def test_records_of_one_request_share_a_batch_per_partition() -> None:
 
 async def test_requests_that_wait_share_the_next_batch() -> None:
     """While one batch is in flight, the records of all other requests gather for the next."""
-    held: list[Any] = [None]
-    producer = FakeProducer(lambda *_: held.pop() if held else 0)
+    producer = FakeProducer()
     async with bench(producer) as b:
-        first = asyncio.create_task(b.publish(message(b"a")))
-        await until(lambda: len(producer.sent) == 1)
-        others = [asyncio.create_task(b.publish(message(v))) for v in (b"b", b"c", b"d")]
-        await idle()
-        producer.settle(producer.pending[0], 7)
-        await asyncio.gather(first, *others)
-    assert producer.sent == [(0, [b"a"]), (0, [b"b", b"c", b"d"])]
+        await publish_behind(b, *([message(value)] for value in (b"b", b"c", b"d")))
+    assert producer.sent == [(0, [b"opener"]), (0, [b"b", b"c", b"d"])]
 
 
 async def test_a_full_batch_is_followed_by_another_in_order() -> None:
@@ -444,33 +454,19 @@ async def test_nothing_is_sent_after_the_deadline() -> None:
 
 
 async def test_the_records_of_many_requests_keep_to_what_the_topic_takes() -> None:
-    held: list[Any] = [None]
-    producer = FakeProducer(lambda *_: held.pop() if held else 0)
+    producer = FakeProducer()
     async with bench(producer, describe_configs=taking(1000)) as b:
-        first = asyncio.create_task(b.publish(message(b"opener")))
-        await until(lambda: len(producer.sent) == 1)
-        others = [asyncio.create_task(b.publish(message(b"x" * 300))) for _ in range(9)]
-        await idle()
-        producer.settle(producer.pending[0], 7)
-        await asyncio.gather(first, *others)
+        await publish_behind(b, *[[message(b"x" * 300)]] * 9)
     assert max(sum(map(len, records)) for _, records in producer.sent) <= 1000
 
 
 async def test_a_small_request_does_not_wait_for_all_of_a_large_one_nor_the_reverse() -> None:
     """They share the batches that go out meanwhile, and each keeps its order."""
-    held: list[Any] = [None]
-    producer = FakeProducer(lambda *_: held.pop() if held else 0)
+    producer = FakeProducer()
+    large = [message(b"L%04d" % n + b"x" * 295) for n in range(CHUNK + 1)]
+    small = [message(b"s%04d" % n + b"x" * 295) for n in range(40)]
     async with bench(producer, describe_configs=taking(4000)) as b:
-        first = asyncio.create_task(b.publish(message(b"opener")))
-        await until(lambda: len(producer.sent) == 1)
-        large = [message(b"L%04d" % n + b"x" * 295) for n in range(CHUNK + 1)]
-        small = [message(b"s%04d" % n + b"x" * 295) for n in range(40)]
-        requests = [asyncio.create_task(b.publish(*large))]
-        await idle()
-        requests += [asyncio.create_task(b.publish(each)) for each in small]
-        await idle()
-        producer.settle(producer.pending[0], 7)
-        await asyncio.gather(first, *requests)
+        await publish_behind(b, large, *([each] for each in small))
     batches = [[value[:1] for value in records] for _, records in producer.sent[1:]]
     shared = batches[: batches.index(next(each for each in batches if b"s" not in each))]
     assert all({*each} == {b"L", b"s"} for each in shared)
@@ -482,17 +478,9 @@ async def test_a_small_request_does_not_wait_for_all_of_a_large_one_nor_the_reve
 
 async def test_records_that_fill_a_batch_each_take_turns() -> None:
     """Those of a large request and of small ones: neither waits for all of the other."""
-    held: list[Any] = [None]
-    producer = FakeProducer(lambda *_: held.pop() if held else 0, capacity=1)
+    producer = FakeProducer(capacity=1)
     async with bench(producer) as b:
-        first = asyncio.create_task(b.publish(message(b"opener")))
-        await until(lambda: len(producer.sent) == 1)
-        requests = [asyncio.create_task(b.publish(*[message(b"L")] * (CHUNK + 1)))]
-        await idle()
-        requests += [asyncio.create_task(b.publish(message(b"s"))) for _ in range(20)]
-        await idle()
-        producer.settle(producer.pending[0], 7)
-        await asyncio.gather(first, *requests)
+        await publish_behind(b, [message(b"L")] * (CHUNK + 1), *[[message(b"s")]] * 20)
     assert producer.values[1:41] in ([b"s", b"L"] * 20, [b"L", b"s"] * 20)
 
 
@@ -513,24 +501,12 @@ async def test_a_large_request_s_records_are_sent_again_in_their_order() -> None
 
 async def test_a_batch_holds_no_more_than_any_of_its_records_may_share_it_with() -> None:
     """Records that were refused together are sent in smaller batches, whoever else waits."""
-    refusal = RefusedError(InvalidRecordError())
-    held: list[Any] = [None]
-
-    def answers(values: list[bytes], _: int) -> Answer:
-        return held.pop() if held else refusal if b"bad" in values else 0
-
-    producer = FakeProducer(answers)
+    producer = FakeProducer(raising(RefusedError(InvalidRecordError()), b"bad"))
+    small, large = [message(b"bad"), message(b"good")], [message(b"L")] * (CHUNK + 1)
     async with bench(producer) as b:
-        first = asyncio.create_task(b.publish(message(b"opener")))
-        await until(lambda: len(producer.sent) == 1)
-        requests = [asyncio.create_task(b.publish(message(b"bad"), message(b"good")))]
-        await idle()
-        requests += [asyncio.create_task(b.publish(*[message(b"L")] * (CHUNK + 1)))]
-        await idle()
-        producer.settle(producer.pending[0], 7)
-        outcomes = await asyncio.gather(first, *requests)
+        outcomes = await publish_behind(b, small, large)
     refused = [len(values) for _, values in producer.sent if b"bad" in values]
     assert refused[-1] == 1
     assert all(after <= max(before // 2, 1) for before, after in pairwise(refused))
-    assert results(outcomes[1]) == [Result.FAILED, Result.PUBLISHED]
-    assert {o.result for o in outcomes[2]} == {Result.PUBLISHED}
+    assert results(outcomes[0]) == [Result.FAILED, Result.PUBLISHED]
+    assert {o.result for o in outcomes[1]} == {Result.PUBLISHED}

@@ -78,10 +78,16 @@ async def test_a_token_is_renewed_before_it_ends_and_nobody_waits() -> None:
     assert endpoint.asked == 2
 
 
-async def test_it_is_renewed_though_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Again and again, also after a failure; not once nobody has it any more."""
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have tokens renewed as soon as they are there."""
     monkeypatch.setattr("bridge.kafka.tokens.PAUSES_SECONDS", (0.01, 0.01))
     monkeypatch.setattr("bridge.kafka.tokens.RENEW_AT", 0.0)
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_it_is_renewed_though_nobody_asks() -> None:
+    """Again and again, also after a failure; not once nobody has it any more."""
     endpoint = FakeEndpoint()
     tokens = endpoint.tokens()
     await tokens.token()
@@ -98,10 +104,9 @@ async def test_it_is_renewed_though_nobody_asks(monkeypatch: pytest.MonkeyPatch)
     assert endpoint.asked == asked
 
 
-async def test_what_is_closed_fetches_for_who_asks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("at_once")
+async def test_what_is_closed_fetches_for_who_asks_alone() -> None:
     """A producer that winds down may still need a token; nothing renews it after that."""
-    monkeypatch.setattr("bridge.kafka.tokens.PAUSES_SECONDS", (0.01, 0.01))
-    monkeypatch.setattr("bridge.kafka.tokens.RENEW_AT", 0.0)
     endpoint = FakeEndpoint()
     tokens = endpoint.tokens()
     await tokens.token()
