@@ -102,10 +102,13 @@ class Fingerprint:
         self._out.append(len(what))
         self._all(what if len(what) == 1 else sorted(what, key=self._order))
 
-    def _order(self, each: Any) -> str:
+    def _order(self, each: Any) -> tuple[int, str]:
+        """Not that of a set's members, which is one of addresses."""
         if type(each) in _ATOMS:
-            return repr(each)
-        return f"{self._met.get(id(each), 1 << 20):08}"
+            return -1, repr(each)
+        if (number := self._met.get(id(each))) is not None:
+            return number, ""
+        return _REFERENCE, str(Fingerprint(self._now).of([each]))
 
     def members(self, what: Any) -> None:
         self._out.append(type(what))
@@ -137,7 +140,10 @@ class Fingerprint:
             self._out.append("done")
             return
         self._out.append((id(what.cr_code), frame.f_lasti))
-        self._referents(what)
+        if what.cr_code is _WAIT:
+            self._all([frame.f_locals[name] for name in _SEEN_OF_WAIT])
+        else:
+            self._referents(what)
 
     def _referents(self, what: Any) -> None:
         """Its variables, and what lies on its stack."""
@@ -309,6 +315,8 @@ def _handler_of(kind: type) -> Callable[[Fingerprint, Any], None]:
 
 
 _ATOMS = frozenset({int, str, bytes, bool, type(None), type})
+_WAIT = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
+_SEEN_OF_WAIT = ("fs", "waiter", "counter", "return_when")  # not the last of a set it went over
 _OF_CODE = frozenset({types.CodeType, types.FunctionType, type, Context})
 # What is set once, and moments on which nothing depends while no setting is read again.
 _UNSEEN_OF_SUPERVISOR = frozenset(

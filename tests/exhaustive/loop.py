@@ -139,8 +139,11 @@ class Loop(asyncio.AbstractEventLoop):
     ) -> "asyncio.Task[Any]":
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, **options)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._forget)
         return task
+
+    def _forget(self, task: "asyncio.Task[Any]") -> None:
+        self.tasks.discard(task)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.surprises.append(f"{context['message']}: {context.get('exception')!r}")

@@ -78,7 +78,7 @@ def exhaust(
     """All schedules up to the scenario's bound, or as many as there is time for."""
     totals = Totals()
     began = time.perf_counter()
-    with _quiet():
+    with quiet():
         # With fewest faults first: what breaks then has the shortest story.
         for max_faults in range(scenario.max_faults + 1):
             bounded = replace(scenario, max_faults=max_faults)
@@ -148,7 +148,7 @@ def walk(scenario: Scenario, seconds: float, seed: int, *, limit: int = 0) -> To
     """Schedules at random, one after the other."""
     totals = Totals()
     began = time.perf_counter()
-    with _quiet():
+    with quiet():
         while time.perf_counter() - began < seconds and (not limit or totals.schedules < limit):
             rng = random.Random(f"{seed} {totals.schedules}")
             taken: list[int] = []
@@ -169,7 +169,7 @@ def walk(scenario: Scenario, seconds: float, seed: int, *, limit: int = 0) -> To
 def replay(scenario: Scenario, choices: Choices, tell: Callable[[str], None]) -> BrokenError | None:
     """The schedule of these choices, told; past them as it goes without faults."""
     left = iter(choices)
-    with _quiet():
+    with quiet():
         return Schedule(scenario, lambda _schedule, _events: next(left, 0), tell).run()
 
 
@@ -195,7 +195,7 @@ def _again(found: Found, choices: Choices) -> Found | None:
         taken.append(number if number < len(events) else 0)
         return taken[-1]
 
-    with _quiet():
+    with quiet():
         schedule = Schedule(found.scenario, choose)
         broken = schedule.run()
     if broken is None or broken.invariant != found.broken.invariant:
@@ -225,7 +225,7 @@ def _count(totals: Totals, schedule: Schedule, taken: Choices, broken: BrokenErr
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No log, no jitter, and no collector between two callbacks."""
     uniform = random.uniform
     was_enabled = gc.isenabled()

@@ -1,7 +1,8 @@
 """The search: it finds what is planted, tells it as it was, and prunes nothing that counts."""
 
 import asyncio
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ from tests.exhaustive.mutants import unseen
 from tests.exhaustive.provider import state
 from tests.exhaustive.scenarios import BY_NAME, REJECTED, SCENARIOS, STATUS, Scenario
 from tests.exhaustive.schedule import Schedule
-from tests.exhaustive.search import exhaust, replay, shortened, walk
+from tests.exhaustive.search import exhaust, quiet, replay, shortened, walk
 from tests.mutants import PACKAGE
 
 SMALL = Scenario(
@@ -104,6 +105,26 @@ def test_the_command_ends_with_0_if_nothing_breaks(capsys: pytest.CaptureFixture
     options = ["--scenario", "sequence", "--faults", "0", "--seconds", str(PATIENCE), "--no-walk"]
     assert command.main(options) == 0
     assert "exhausted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_the_same_choices_come_to_the_same_states(scenario: Scenario) -> None:
+    """Wherever the objects lie in memory: or what was seen would not be known again."""
+    kept = []
+    for seed in range(20):
+        ways: list[list[int]] = []
+        for _ in range(3):
+            ways.append([])
+            rng = random.Random(seed)
+
+            def choose(schedule: Schedule, events: Sequence[Any]) -> int:
+                ways[-1].append(fingerprint(schedule.world))  # noqa: B023 -- used in the turn
+                return rng.randrange(len(events))  # noqa: B023
+
+            with quiet():
+                Schedule(scenario, choose).run()
+            kept.append([object() for _ in range(len(ways) * 50)])  # the next lie elsewhere
+        assert ways[0] == ways[1] == ways[2]
 
 
 @contextmanager
