@@ -135,8 +135,9 @@ class Supervisor:
     async def use(self, settings: Kafka, topics: Sequence[str]) -> None:
         """Go on with other topics, and with other credentials once a broker accepts them.
 
-        Returns as soon as the topics were looked for, or cannot be in the time of a request.
+        Returns as soon as new topics were looked for, or cannot be in the time of a request.
         """
+        former = self._wanted
         self._required = frozenset(topics)
         self._wanted = frozenset(settings.with_dead_letters(tuple(topics)))
         if self._credentials.files is not None:
@@ -148,7 +149,7 @@ class Supervisor:
             self._next = settings, self._credentials.anew(settings)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.publish_timeout_seconds):
-                while self._wanted - self._looked_for:
+                while self._wanted - former - self._looked_for:
                     self._looked.clear()
                     await self._looked.wait()
 

@@ -408,6 +408,15 @@ async def test_without_kafka_new_topics_hold_nothing_up() -> None:
         assert not supervisor.ready
 
 
+async def test_a_reload_without_new_topics_waits_for_no_broker() -> None:
+    """A token that is taken back must not work on while Kafka is looked for."""
+    async with supervised() as (supervisor, _):
+        using = asyncio.create_task(supervisor.use(SETTINGS, ["status"]))
+        await asyncio.sleep(0)
+        assert using.done()
+        assert not supervisor.ready
+
+
 # --- what the topics' settings mean ------------------------------------------------------
 
 
