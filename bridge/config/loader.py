@@ -200,6 +200,8 @@ def _hint(error: yaml.MarkedYAMLError, text: str) -> str:
     line = text[mark.index - mark.column :] if mark else ""
     if "\t" in line[: len(line) - len(line.lstrip(" \t"))]:
         return "; the line begins with a tab: YAML indents with spaces only"
+    if mark and text[mark.index : mark.index + 1] == "\t":
+        return "; that character is a tab: write spaces"
     if mark and text[max(mark.index - 1, 0) : mark.index + 1] == "${":
         return '; inside [ ] and { } write "${...}" with the quotes'
     if error.problem and "undefined alias" in error.problem:

@@ -33,10 +33,9 @@ DIVIDED = ", but with another topic: one source must have one topic"
 HOST_BITS = "must be an address or a network, with no bits set beyond its prefix"
 NETWORK = "must be an address or a network, such as 203.0.113.0/24 or 2001:db8::1"
 QUOTES = 'inside [ ] and { } write "${...}" with the quotes'
-TAB = (
-    "not valid YAML: found character that cannot start any token; "
-    "the line begins with a tab: YAML indents with spaces only"
-)
+_NO_TOKEN = "not valid YAML: found character that cannot start any token; "
+TAB = f"{_NO_TOKEN}the line begins with a tab: YAML indents with spaces only"
+TAB_INSIDE = f"{_NO_TOKEN}that character is a tab: write spaces"
 STAR = "a value that begins with * needs quotes"
 TIME_ZONE = "must be a time zone's IANA name, such as Europe/Kyiv or UTC"
 TOPIC = 'must be 1 to 249 letters, digits, ".", "_" or "-", and not "." or ".."'
@@ -328,6 +327,10 @@ class TestUnusableText:
                 "F:3:1: not valid YAML: expected the node content, but found '<stream end>'",
             ),
             ("a: 1\u2028b: 1\x85\tc: 1\n", f"F:3:1: {TAB}"),
+            ("endpoints:\n- path:\t/x\n", f"F:2:8: {TAB_INSIDE}"),
+            ("endpoints:\n-\tname: a\n", f"F:2:2: {TAB_INSIDE}"),
+            ("log:\t\n  level: info\n", f"F:1:5: {TAB_INSIDE}"),
+            ("log:\n  level: info\t# as ever\n", f"F:2:14: {TAB_INSIDE}"),
             ("[" * 5000, "F:1:1: is nested too deeply"),
         ],
     )
