@@ -8,7 +8,7 @@ from mkdocs.structure.nav import Navigation, Section
 from mkdocs.structure.pages import Page
 
 sources: dict[str, str] = {}  # Markdown, by the page's path
-lines: list[str] = []
+lines: list[str | Page] = []
 
 
 def on_nav(nav: Navigation, config: MkDocsConfig, **_: object) -> None:
@@ -17,7 +17,7 @@ def on_nav(nav: Navigation, config: MkDocsConfig, **_: object) -> None:
     lines[:] = [f"# {config.site_name}", "", f"> {config.site_description}"]
     for part in nav.items:
         lines.extend(["", f"## {part.title}", ""])
-        lines.extend(page.file.src_uri for page in _pages(part))
+        lines.extend(_pages(part))
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> None:
@@ -30,7 +30,7 @@ def on_post_build(config: MkDocsConfig) -> None:
     site = Path(config.site_dir)
     for name, text in sources.items():
         (site / name).write_text(text, "utf-8")
-    said = [_entry(config, line) if line in sources else line for line in lines]
+    said = [line if isinstance(line, str) else _entry(config, line) for line in lines]
     (site / "llms.txt").write_text("\n".join(said) + "\n", "utf-8")
 
 
@@ -40,8 +40,11 @@ def _pages(part: object) -> list[Page]:
     return [part] if isinstance(part, Page) else []
 
 
-def _entry(config: MkDocsConfig, name: str) -> str:
+def _entry(config: MkDocsConfig, page: Page) -> str:
     """A page's title and the first sentence of its first paragraph."""
+    name = page.file.src_uri
+    if name not in sources:  # a document for programs
+        return f"- [{page.title}]({config.site_url or ''}{name})"
     text = re.sub(r"<!--.*?-->", "", sources[name], flags=re.DOTALL)
     _, title, body = re.split(r"^# (.+)$", text, maxsplit=1, flags=re.MULTILINE)
     first = next(p for p in re.split(r"\n\s*\n", body) if re.match(r"\s*(?!```)[\w`\[*]", p))
