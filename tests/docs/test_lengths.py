@@ -12,6 +12,7 @@ LONGER = {
     "README.md": (2200, "the whole of what a newcomer needs, in the order in which it is needed"),
     "CHANGELOG.md": (None, "it grows with each version, and is read from the one that one has"),
     "docs/deploy.md": (2200, "one way from nothing to the first status, then a section a need"),
+    "docs/deploy-kafka.md": (1600, "its tables have a row for each fault of a login"),
     "docs/events.md": (2600, "a reference, generated: a row a field"),
     "docs/metrics.md": (1900, "a reference: a row a metric"),
     "docs/reconcile.md": (1700, "its table has a row for each fault of the provider's API"),

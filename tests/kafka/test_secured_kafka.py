@@ -1,6 +1,8 @@
 """A real Kafka that asks who is there: it connects, says what is wrong, and recovers by itself."""
 
 import asyncio
+import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +17,7 @@ from trustme import CA
 
 from bridge.demo.child import wait_until
 from tests.support.gateway import Gateway
+from tests.support.kafka_tools import run_tool
 from tests.support.proxy import Proxy
 from tests.support.secured import PASSWORD, ClientFiles, SecuredKafka, chain_pem, key_pem, login
 from tests.support.secured_gateway import Load, Security, command, configured, logged, until
@@ -61,6 +64,26 @@ def test_every_part_connects(
     assert seen.exit_code == 0, seen.output
     assert len(seen.stdout.splitlines()) == 2
     assert PASSWORD not in checked.output + seen.output
+
+
+def test_the_command_for_a_missing_topic_works_with_the_login_of_the_page(
+    secured_kafka: SecuredKafka, files: ClientFiles, tmp_path: Path
+) -> None:
+    topic = "test.missing-there"
+    secured_kafka.know("operator", "secret")
+    secured_kafka.allow(topic, [AclOperation.CREATE, DESCRIBE], user="operator")
+    secured_kafka.allow(topic)
+    page = (Path(__file__).parents[2] / "docs/deploy-kafka.md").read_text("utf-8")
+    (example,) = re.findall(r"```properties\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "client.properties").write_text(example)
+    shutil.copy(files.ca, tmp_path / "ca.crt")
+
+    settings = configured(secured_kafka, "LOGIN", topic, logged_in(files))
+    settings["kafka"]["create_topics"] = {"replication_factor": 1, "config": {}}
+    with Gateway(settings, wait_ready=False) as gateway:
+        missing = gateway.line("topic is missing", topic=topic)
+        assert f"Created topic {topic}." in run_tool(missing["create_it_with"], tmp_path)
+        wait_until(lambda: gateway.post(document("1")).ids == ["1"], "it serves")
 
 
 # --- it says what is wrong, and recovers ---------------------------------------------------

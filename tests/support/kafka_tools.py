@@ -16,8 +16,11 @@ CLASSES = {
 TIMEOUT_SECONDS = 120.0
 
 
-def run_tool(command: str) -> str:
-    """Run one of the scripts' commands, and return what it prints; it must succeed."""
+def run_tool(command: str, directory: Path | None = None) -> str:
+    """Run one of the scripts' commands in a directory, and return what it prints.
+
+    It must succeed.
+    """
     script, *arguments = shlex.split(command)
     with skipped_without("tools of Kafka's", JarsUnavailableError):
         jars = maven_libraries("kafka-tools", POM)
@@ -28,6 +31,7 @@ def run_tool(command: str) -> str:
         text=True,
         timeout=TIMEOUT_SECONDS,
         check=False,
+        cwd=directory,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
