@@ -54,6 +54,7 @@ LONG = (
         RECREATED=1,
         DELETED=1,
         CUTS=1,
+        ELECTIONS=1,
         REPLACED=1,
         CRASHES=1,
     ),
