@@ -3,6 +3,7 @@
 What must hold at other moments is held there (world.py, schedule.py).
 """
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from bridge.model import Result
@@ -35,26 +36,32 @@ def _durable(world: "World", document: Document, attempt: Attempt) -> None:
 
     What the brokers lose later is theirs to answer for, and nobody could have known.
     """
-    for n, item in zip(attempt.states, attempt.items, strict=True):
+    for n, item in zip_longest(attempt.states, attempt.items):
         state = document.states[n]
         if state.id_sms not in attempt.heard:
             continue
-        if item.message is not None:  # a dead letter may have taken the event's place
+        if item is not None and item.message is not None:  # perhaps a dead letter by now
             world.of.setdefault(item.message.value, (attempt, state.xml))
-        values = [value for value, (_, xml) in world.of.items() if xml == state.xml]
-        if not state.taken or not any(_was_there(world, v, attempt.step) for v in values):
-            world.break_("I1", f"id {state.id_sms} is listed without {state.xml[:60]} in Kafka")
+        topic = ROUTE.dead_letter_topic if state.letter else ROUTE.topic
+        there = (
+            _was_there(world, (str(topic), value), attempt.step)
+            for value, (_, xml) in world.of.items()
+            if xml == state.xml
+        )
+        if item is None or not state.taken or not any(there):
+            said = f"id {state.id_sms} is listed without {state.xml[:60]} in topic {topic}"
+            world.break_("I1", said)
 
 
-def _was_there(world: "World", value: bytes, since: int) -> bool:
-    return world.present.get(value, 0) > 0 or world.gone.get(value, -1) >= since
+def _was_there(world: "World", place: tuple[str, bytes], since: int) -> bool:
+    return world.present.get(place, 0) > 0 or world.gone.get(place, -1) >= since
 
 
 def _identities(world: "World", document: Document) -> None:
     ids: dict[str, str] = {}
     states: dict[str, str] = {}
     for attempt in document.attempts:
-        for n, item in zip(attempt.states, attempt.items, strict=True):
+        for n, item in zip(attempt.states, attempt.items, strict=False):
             if item.message is None or item.message.topic != ROUTE.topic:
                 continue
             xml, event_id = document.states[n].xml, item.message.event_id
@@ -68,7 +75,10 @@ def _alone(world: "World", document: Document, attempt: Attempt) -> None:
     """With no fault but a state's own, all other ids are listed at once."""
     if attempt.undisturbed and not world.faults and world.drain is None:
         states = [document.states[n] for n in attempt.states]
-        due = {s.id_sms for s in states} - {s.id_sms for s in states if not s.taken}
+        processed = len(attempt.items)
+        due = {s.id_sms for s in states[:processed] if s.taken}
+        due -= {s.id_sms for s in states[:processed] if not s.taken}
+        due -= {s.id_sms for s in states[processed:]}
         if due - attempt.heard:
             world.break_("I7", f"{sorted(due - attempt.heard)} not listed, with nothing against it")
 

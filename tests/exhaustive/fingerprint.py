@@ -11,8 +11,10 @@ import types
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextvars import Context
+from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,6 +30,7 @@ from bridge.pipeline import Prepared
 from tests.exhaustive.broker import Client, StandIn
 from tests.exhaustive.gateway import SETTINGS, Gateway
 from tests.exhaustive.loop import EPOCH, Loop
+from tests.exhaustive.provider import Attempt
 from tests.exhaustive.world import World
 
 LONG_AGO = -12.0  # seconds: longer than any time that the gateway compares with
@@ -49,7 +52,8 @@ class Fingerprint:
         """The number."""
         for root in roots:
             self.visit(root)
-        return hash(tuple(self._out))
+        # Not hash(): those of -1 and -2 are the same.
+        return int.from_bytes(blake2b(repr(self._out).encode(), digest_size=8).digest())
 
     def visit(self, what: Any) -> None:
         kind = type(what)
@@ -88,6 +92,13 @@ class Fingerprint:
     def constant(self, what: Any) -> None:
         """What never changes while a schedule runs, or nothing depends on."""
         self._out.append(type(what))
+
+    def member(self, what: Enum) -> None:
+        self._out.append(str(what))
+
+    def value(self, what: Any) -> None:
+        """What is as it is written."""
+        self._out.append(repr(what))
 
     def items(self, what: Collection[Any]) -> None:
         self._out.append(len(what))
@@ -204,6 +215,7 @@ class Fingerprint:
 
     def publisher(self, what: Publisher) -> None:
         self.visit(what._timeouts)
+        self.visit(what._limits._refused)
         for place, queue in what._queues.items():
             self._out.append(place)
             self.visit(queue.small)
@@ -268,25 +280,22 @@ def _roots(world: World) -> Iterable[Any]:
         yield name, topic.id
         yield [(p.epoch, p.start, p.end, tuple(p.log)) for p in topic.partitions]
         yield [tuple(p.producers.items()) for p in topic.partitions]
-    yield world.up, world.drain is not None
+    yield world.up, world.drain
+    yield [c for c in world.producers if not c.closed]
+    yield [(topic, key, number) for (topic, key), number in world.partition_of.items()]
     for document in world.documents:
         yield document.left, len(document.attempts)
         waiting = [a for a in document.attempts if not a.answered]
-        yield [(a.number, a.states, a.deadline, a.task) for a in waiting]
-        yield [(a.heard, _gone(world, a)) for a in document.attempts]
+        yield [(a.number, a.states, a.deadline, a.undisturbed, a.task) for a in waiting]
+        yield [_seen_by(world, a) for a in waiting]
+        yield [a.heard for a in document.attempts]
 
 
-def _gone(world: World, attempt: Any) -> tuple[bool, ...]:
-    """What of its records the topic has had, and lost while a post waits that may have seen it."""
-    since = [a.step for a in world.attempts if not a.answered]
-    if not since:
-        return ()
-    first = min(since)
-    return tuple(
-        world.gone.get(item.message.value, -1) >= first
-        for item in attempt.items
-        if item.message is not None
-    )
+def _seen_by(world: World, attempt: Attempt) -> tuple[object, ...]:
+    """What its answer is judged by: what was lost since it began, and what it has handed over."""
+    lost = [place for place, step in world.gone.items() if step >= attempt.step]
+    values = [item.message.value for item in attempt.items if item.message is not None]
+    return tuple(sorted(lost)), tuple(value in world.handed for value in values)
 
 
 def _slots(kind: type) -> tuple[str, ...]:
@@ -309,7 +318,7 @@ def _handler_of(kind: type) -> Callable[[Fingerprint, Any], None]:
         return Fingerprint.constant
     if kind.__name__ in _ITERATORS:
         return Fingerprint.iterator
-    if hasattr(kind, "__dict__") or hasattr(kind, "__slots__"):
+    if kind.__dictoffset__ or _slots(kind):
         return Fingerprint.members
     raise TypeError(f"no fingerprint of a {kind}")
 
@@ -317,7 +326,7 @@ def _handler_of(kind: type) -> Callable[[Fingerprint, Any], None]:
 _ATOMS = frozenset({int, str, bytes, bool, type(None), type})
 _WAIT = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
 _SEEN_OF_WAIT = ("fs", "waiter", "counter", "return_when")  # not the last of a set it went over
-_OF_CODE = frozenset({types.CodeType, types.FunctionType, type, Context})
+_OF_CODE = frozenset({types.CodeType, types.FrameType, types.FunctionType, type, Context})
 # What is set once, and moments on which nothing depends while no setting is read again.
 _UNSEEN_OF_SUPERVISOR = frozenset(
     {
@@ -359,8 +368,10 @@ _BY_BASE: list[tuple[type, Callable[[Fingerprint, Any], None]]] = [
     *((kind, Fingerprint.constant) for kind in (World, Loop, Route, Timing, BaseModel, Context)),
     *(
         (kind, Fingerprint.constant)
-        for kind in (Enum, type, Limits, types.ModuleType, State, InvalidState)
+        for kind in (type, Limits, types.ModuleType, State, InvalidState)
     ),
+    (Enum, Fingerprint.member),
+    *((kind, Fingerprint.value) for kind in (range, datetime, timedelta)),
     (asyncio.Task, Fingerprint.task),
     (asyncio.Future, Fingerprint.future),
     (asyncio.Handle, Fingerprint.handle),

@@ -8,10 +8,11 @@ from tests.mutants import FAST, Change
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """A change, and the scenario that is searched with it."""
+    """A change, and the scenario that is searched with it, up to so many faults or its bound."""
 
     change: Change
     scenario: str
+    faults: int | None = None
 
 
 def _known(name: str) -> Change:
@@ -231,6 +232,33 @@ SEEN = (
     ),
     Attack(
         Change(
+            "takes valid states for too large ones",
+            "kafka/limits.py",
+            "        if told is not None and size.sent > told:\n",
+            "        if told is not None and size.sent > told // 8:\n",
+        ),
+        "too-large",
+    ),
+    Attack(
+        Change(
+            "writes dead letters in place of all events",
+            PUBLISHER,
+            "            elif len(message.value) > small and self._limits.too_large(message):\n",
+            '            elif topic == "status":\n',
+        ),
+        "sending",
+    ),
+    Attack(
+        Change(
+            "lists ids of states that were not processed",
+            "pipeline.py",
+            "acknowledged(items, prepared.unprocessed_ids)",
+            "acknowledged(items, ())",
+        ),
+        "past-the-limit",
+    ),
+    Attack(
+        Change(
             "waits for no dead letter",
             "pipeline.py",
             "            await asyncio.gather(*self._publishing)\n",
@@ -262,6 +290,7 @@ REDUNDANT = (
             "        self.generation = 1\n",
         ),
         "losing",
+        faults=2,
     ),
     Attack(
         Change(
@@ -272,6 +301,7 @@ REDUNDANT = (
             "            self._generation = self._cluster.generation\n",
         ),
         "losing",
+        faults=2,
     ),
     Attack(
         Change(
@@ -281,6 +311,7 @@ REDUNDANT = (
             "",
         ),
         "losing",
+        faults=2,
     ),
 )
 
@@ -292,5 +323,8 @@ QUICK = frozenset(
         "gives sequence numbers back that may have been used",
         "suppresses states by their id alone",
         "fails all records of a batch for one",
+        "takes valid states for too large ones",
+        "writes dead letters in place of all events",
+        "lists ids of states that were not processed",
     }
 )

@@ -36,8 +36,10 @@ class Verdict:
 
     @property
     def is_as_it_should_be(self) -> bool:
-        """Caught; or, of a guard that is held twice, unnoticed."""
-        return (self.line["invariant"] is None) is (self.attack in REDUNDANT)
+        """Caught; or, of a guard that is held twice, unnoticed up to the bound."""
+        if self.attack in REDUNDANT:
+            return bool(self.line["invariant"] is None and self.line["how"] == "exhausted")
+        return self.line["invariant"] is not None
 
 
 def unseen() -> list[Change]:
@@ -49,6 +51,8 @@ def unseen() -> list[Change]:
 def search(attack: Attack, seconds: float = SECONDS) -> Verdict:
     """Search the mutant's scenario. AnchorError if it cannot be tried."""
     options = ["--scenario", attack.scenario, "--seconds", str(seconds)]
+    if attack.faults is not None:
+        options += ["--faults", str(attack.faults)]
     with mutated(attack.change) as directory:
         done = subprocess.run(
             [sys.executable, "-c", _RUN, str(ROOT), *options, "--json", "--quiet", "--no-walk"],

@@ -26,11 +26,11 @@ _BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One `<state>`. `taken` is false where the scenario's topic takes no record of it."""
+    """One `<state>`. `taken` is false where the scenario's topics take no record of it."""
 
     id_sms: str
     xml: str
-    letter: bool = False  # it is a dead letter that stands for it
+    letter: bool = False  # what has to be in Kafka is its dead letter, and not an event
     taken: bool = True
 
 
@@ -89,17 +89,17 @@ class Document:
         self.left = tuple(sorted({*self.left, *again}))
 
 
-def prepared(states: tuple[State, ...], number: int) -> Prepared:
+def prepared(states: tuple[State, ...], number: int, max_states: int) -> Prepared:
     """What the gateway makes of a post of these; each has items of its own."""
-    made = _prepared(states, number)
+    made = _prepared(states, number, max_states)
     return made._replace(items=[replace(item) for item in made.items])
 
 
 @cache
-def _prepared(states: tuple[State, ...], number: int) -> Prepared:
+def _prepared(states: tuple[State, ...], number: int, max_states: int) -> Prepared:
     body = f"<response>{''.join(each.xml for each in states)}</response>".encode()
     # Received at another second each: no two posts' records are alike.
-    return prepare(ROUTE, body, _BEGAN + timedelta(seconds=number), max_states=1000)
+    return prepare(ROUTE, body, _BEGAN + timedelta(seconds=number), max_states=max_states)
 
 
 def received_at(number: int) -> datetime:

@@ -22,7 +22,7 @@ class Scenario:
     `rests`: time passes while nobody waits, too, until SIGTERM comes;
     `reloads`: other credentials do; `cold`: the gateway is not connected yet; `one_by_one`: a post
     waits for the answer to the one before. A document of more than `at_once` states is a large
-    one to the publisher.
+    one to the publisher, and of its states `max_states` are processed.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Scenario:
     cold: bool = False
     one_by_one: bool = False
     at_once: int = CHUNK
+    max_states: int = 1000
 
 
 # Two states of one message, one of them twice, and another message, in different partitions.
@@ -126,7 +127,7 @@ SCENARIOS = (
         overlaps=0,
         gateways=2,
         partitions={STATUS: 1, REJECTED: 1},
-        attempts=2,
+        attempts=3,
         seconds=5.0,
     ),
     Scenario(
@@ -192,7 +193,7 @@ SCENARIOS = (
         "a state whose event its topic does not take, an invalid one, and a good one",
         ((state("1"), LARGE, invalid("3")),),
         faults=("lose", "broken", "hang"),
-        max_faults=1,
+        max_faults=2,
         overlaps=0,
         attempts=1,
         max_bytes=3000,
@@ -203,7 +204,7 @@ SCENARIOS = (
         "the same, where the topic's limit may not be read",
         ((state("1"), LARGE, state("4")),),
         faults=("lose", "broken", "hang"),
-        max_faults=1,
+        max_faults=2,
         overlaps=0,
         attempts=1,
         max_bytes=None,
@@ -226,6 +227,18 @@ SCENARIOS = (
         attempts=1,
         partitions={STATUS: 1, REJECTED: 1},
         rejects=(b"poison",),
+        seconds=7.0,
+    ),
+    Scenario(
+        "past-the-limit",
+        "a document with more states than are processed, of which one has two",
+        ((state("1", "deliver"), state("2"), state("1"), state("3")),),
+        faults=("lose", "broken", "hang"),
+        max_faults=1,
+        overlaps=0,
+        attempts=3,
+        max_states=2,
+        partitions={STATUS: 1, REJECTED: 1},
         seconds=7.0,
     ),
     Scenario(

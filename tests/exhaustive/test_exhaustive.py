@@ -2,22 +2,25 @@
 
 import asyncio
 import random
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from bridge import ack, pipeline
-from bridge.model import Result
+from bridge.kafka.limits import _Refused
+from bridge.model import Outcome, Result
 from tests.exhaustive import __main__ as command
 from tests.exhaustive import guards
-from tests.exhaustive.fingerprint import fingerprint
+from tests.exhaustive.fingerprint import Fingerprint, fingerprint
 from tests.exhaustive.loop import EPOCH, new_loop
 from tests.exhaustive.mutants import search as attacked
 from tests.exhaustive.mutants import unseen
-from tests.exhaustive.provider import state
+from tests.exhaustive.provider import Attempt, state
 from tests.exhaustive.scenarios import BY_NAME, REJECTED, SCENARIOS, STATUS, Scenario
 from tests.exhaustive.schedule import Schedule
 from tests.exhaustive.search import exhaust, quiet, replay, shortened, walk
@@ -129,24 +132,53 @@ def test_the_same_choices_come_to_the_same_states(scenario: Scenario) -> None:
 
 @contextmanager
 def noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[tuple[Any, ...]]]:
-    """What was answered, listed and in the log, wherever a schedule comes by."""
+    """What was answered, is in the logs and is remembered, wherever a schedule comes by."""
     reached: set[tuple[Any, ...]] = set()
     drain = Schedule._drain
 
     def noting(self: Schedule) -> None:
         drain(self)
-        log = self.world.cluster.topics[STATUS].partitions[0]
-        heard = tuple(attempt.heard for attempt in self.world.attempts)
-        reached.add((heard, log.end, log.epoch, len(log.log), len(self.world.producers)))
+        world = self.world
+        reached.add(
+            (
+                tuple((a.heard, a.answered, _results(a)) for a in world.attempts),
+                tuple(
+                    (p.end, p.epoch, p.start, tuple(each.records for each in p.log))
+                    for topic in world.cluster.topics.values()
+                    for p in topic.partitions
+                ),
+                tuple(
+                    (name, round(refused.until - self.loop.now, 3), refused.fill, refused.record)
+                    for gateway in world.gateways
+                    for name, refused in gateway.publisher._limits._refused.items()
+                ),
+                sum(not client.closed for client in world.producers),
+            )
+        )
 
     with monkeypatch.context() as patch:
         patch.setattr(Schedule, "_drain", noting)
         yield reached
 
 
-def test_what_is_pruned_leads_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With and without it the same ends are reached, by fewer schedules."""
-    scenario = replace(SMALL, seconds=3.0, faults=("broken", "truncate", "unheard"))
+def _results(attempt: Attempt) -> tuple[Result, ...]:
+    return tuple(item.outcome.result for item in attempt.items) if attempt.answered else ()
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        replace(SMALL, seconds=3.0, faults=("broken", "truncate", "unheard")),
+        replace(SMALL, seconds=3.0, faults=("hang", "lose"), attempts=1),
+        replace(BY_NAME["too-large-untold"], max_faults=1),
+        replace(BY_NAME["past-the-limit"], max_faults=1, attempts=1),
+    ],
+    ids=["losses", "hang", "too large", "past the limit"],
+)
+def test_what_is_pruned_leads_nowhere_else(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With and without it the same is reached, by fewer events."""
     with noted(monkeypatch) as all_ends:
         every = exhaust(scenario, PATIENCE, deduplicate=False)
     with noted(monkeypatch) as its_ends:
@@ -154,7 +186,7 @@ def test_what_is_pruned_leads_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> N
     assert every.complete
     assert pruned.complete
     assert its_ends == all_ends
-    assert pruned.schedules < every.schedules
+    assert pruned.events < every.events
 
 
 def test_two_ways_to_one_state_have_one_fingerprint() -> None:
@@ -174,6 +206,44 @@ def test_two_ways_to_one_state_have_one_fingerprint() -> None:
         prints.append(seen)
     assert prints[0] == prints[1]
     assert len({*prints[0]}) == len(prints[0])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Outcome(Result.PUBLISHED), Outcome(Result.FAILED)),
+        (EPOCH - 1.0, EPOCH - 2.0),  # as moments; their distances have the same hash()
+        (range(1), range(5, 9)),
+        (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)),
+        ({1: "a"}, {1: "b"}),
+    ],
+    ids=["outcomes", "moments", "ranges", "times", "values"],
+)
+def test_what_differs_has_another_fingerprint(one: object, other: object) -> None:
+    prints = [Fingerprint(EPOCH).of([each]) for each in (one, one, other)]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_what_nobody_thought_of_has_no_fingerprint() -> None:
+    """It would count as equal, whatever it holds."""
+    with pytest.raises(TypeError, match="no fingerprint"):
+        Fingerprint(EPOCH).of([array("b")])
+
+
+def test_how_long_a_refusal_is_remembered_counts() -> None:
+    scenario = replace(BY_NAME["too-large-untold"], max_faults=0)
+    prints = []
+
+    def choose(schedule: Schedule, _: Any) -> int:
+        limits = schedule.world.gateways[0].publisher._limits
+        for until in (28.0, 30.0, 30.0):
+            limits._refused[STATUS] = _Refused(EPOCH + until)
+            prints.append(fingerprint(schedule.world))
+        del limits._refused[STATUS]
+        return 0
+
+    Schedule(scenario, choose).run()
+    assert prints[0] != prints[1] == prints[2]
 
 
 def test_time_stands_still_until_a_timer_rings() -> None:

@@ -54,11 +54,12 @@ class World:
         self.step = 0
         self.broken: BrokenError | None = None  # the first
         self.tell: Callable[[str], None] | None = None
-        # By a record's value, which no two posts share: what it is of, and what became of it.
+        # By a record's value, which no two posts share: what it is of, and what became of it in
+        # which topic.
         self.of: dict[bytes, tuple[Attempt, str]] = {}
         self.handed: set[bytes] = set()
-        self.present: dict[bytes, int] = {}
-        self.gone: dict[bytes, int] = {}
+        self.present: dict[tuple[str, bytes], int] = {}
+        self.gone: dict[tuple[str, bytes], int] = {}
         self.partition_of: dict[tuple[str, bytes], int] = {}
         self.drain: tuple[asyncio.Task[None], float] | None = None
         self.gateways = [Gateway(self, "AB"[n]) for n in range(scenario.gateways)]
@@ -279,18 +280,20 @@ class World:
             self.flights.remove(flight)
 
     def _appended(self, flight: Flight, record: Record) -> None:
-        self.present[record.value] = self.present.get(record.value, 0) + 1
+        here = flight.topic, record.value
+        self.present[here] = self.present.get(here, 0) + 1
         if flight.topic == ROUTE.topic and record.value not in self.of:
             self.break_("I11", f"a record that was not posted: {record.value.decode()[:80]}")
         place = flight.topic, record.key
         if self.partition_of.setdefault(place, flight.partition) != flight.partition:
             self.break_("I4", f"message {record.key!r} is in two partitions")
 
-    def _lost(self, records: tuple[Record, ...]) -> None:
+    def _lost(self, topic: str, records: tuple[Record, ...]) -> None:
         for record in records:
-            self.present[record.value] -= 1
-            if not self.present[record.value]:
-                self.gone[record.value] = self.step
+            here = topic, record.value
+            self.present[here] -= 1
+            if not self.present[here]:
+                self.gone[here] = self.step
 
     def _answer(self, flight: Flight, throttle_ms: int = 0) -> None:
         self.flights.remove(flight)
@@ -339,13 +342,13 @@ class World:
         flight.answer.set_exception(errors.TopicAuthorizationFailedError(flight.topic))
 
     def _delete(self, name: str) -> None:
-        self._lost(self.cluster.delete(name))
+        self._lost(name, self.cluster.delete(name))
 
     def _truncate(self, place: tuple[str, int]) -> None:
-        self._lost(self.cluster.topics[place[0]].partitions[place[1]].truncate())
+        self._lost(place[0], self.cluster.topics[place[0]].partitions[place[1]].truncate())
 
     def _trim(self, place: tuple[str, int]) -> None:
-        self._lost(self.cluster.topics[place[0]].partitions[place[1]].trim())
+        self._lost(place[0], self.cluster.topics[place[0]].partitions[place[1]].trim())
 
     def _ring(self, number: int) -> None:
         for owed in self._owed():
@@ -371,9 +374,9 @@ class World:
         deadline = self.loop.now + PUBLISH_SECONDS
         attempt = Attempt(number, gateway.name, document.left, deadline, self.step)
         states = tuple(document.states[n] for n in attempt.states)
-        made = prepared(states, number)
+        made = prepared(states, number, self.scenario.max_states)
         attempt.items = made.items
-        for item, state in zip(made.items, states, strict=True):
+        for item, state in zip(made.items, states, strict=False):  # some may be past the limit
             if item.message is not None:
                 self.of[item.message.value] = attempt, state.xml
         document.attempts.append(attempt)
