@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -526,6 +527,21 @@ def test_what_does_not_go_together_is_refused_with_the_reason(helm: Helm, name: 
     changes, said = REFUSED[name]
     with pytest.raises(RefusedError, match=said):
         helm.template(merged(MINIMAL, changes))
+
+
+def refusals() -> Iterator[tuple[str, str]]:
+    """The key and the words of each refusal that has words of its own."""
+    for rule in generate.validation()["rules"]:
+        yield from ((key, rule.get("said", "")) for key in rule["keys"])
+    template = (chart.CHART / "templates/_validate.tpl").read_text(encoding="utf-8")
+    yield from re.findall(r'"([\w.]+): ([^"]+)"', template)
+
+
+def test_a_page_that_a_refusal_names_is_about_its_key() -> None:
+    named = [(page, key) for key, said in refusals() for page in re.findall(r"[\w/-]+\.md", said)]
+    assert ("docs/deploy-scale.md", "autoscaling.enabled") in named
+    for page, key in named:
+        assert f"`{key}`" in (chart.CHART.parent / page).read_text(encoding="utf-8"), page
 
 
 @pytest.mark.parametrize("release", ["1r", "a.b", "r-1.x"])

@@ -107,6 +107,20 @@ def test_names_in_commands_are_those_that_the_chart_gives(helm4: Helm) -> None:
     assert f"sms-status-bridge:{__version__}" in PAGE
 
 
+def test_pods_out_of_their_replica_set_are_still_the_service_s(helm4: Helm) -> None:
+    """What the page selects while `replicas` is removed are the gateway's pods alone."""
+    objects = helm4.objects(FILES["values.yaml"])
+    pods = chart.one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    tester = chart.one(objects, "Pod")["metadata"]["labels"]
+    selectors = [c[c.index("--selector") + 1] for c in commands() if "--selector" in c]
+    (terms,) = {selector.removesuffix(",!pod-template-hash") for selector in selectors}
+    selected = dict(term.split("=") for term in terms.split(","))
+
+    assert selected.items() <= pods.items()
+    assert not selected.items() <= tester.items()
+    assert chart.one(objects, "Service", "bridge")["spec"]["selector"].items() <= pods.items()
+
+
 def test_every_command_of_the_program_exists() -> None:
     """In pods too."""
     calls = [c[c.index("sms-bridge") :] for c in commands() if "sms-bridge" in c]
