@@ -321,12 +321,13 @@ honorLabels: true
 What ingress controllers have to be told, by the name of the class; none is the cluster's default,
 which may be any. nginx answers 413 itself beyond 1 MiB: with twice the program's own limit, what is
 somewhat too large reaches the program, which counts it. The others ask `/` whether a pod is well.
+The class of AKS's own nginx, webapprouting.kubernetes.azure.com, is none of Azure's gateway.
 */}}
 {{- define "sms.ingressAnnotations" -}}
 {{- $bytes := include "sms.quantity" (include "sms.setting" (list . "server.max_body_bytes")) | float64 | mulf 2 | int64 | toString -}}
 {{- $port := include "sms.adminPort" . -}}
 {{- $class := .Values.ingress.className -}}
-{{- if or (not $class) (contains "nginx" $class) -}}
+{{- if or (not $class) (contains "nginx" $class) (contains "webapprouting" $class) -}}
 nginx.ingress.kubernetes.io/proxy-body-size: {{ $bytes | quote }}
 nginx.org/client-max-body-size: {{ $bytes | quote }}
 {{- else if contains "alb" $class -}}
