@@ -159,7 +159,8 @@ What `config` leaves out has the program's default; a section that is off withou
 {{- define "sms.shutdownSeconds" -}}
 {{- $drain := include "sms.setting" (list . "server.drain_delay_seconds") -}}
 {{- $grace := include "sms.setting" (list . "server.shutdown_grace_seconds") -}}
-{{- ceil (addf (float64 $drain) (float64 $grace)) | int64 -}}
+{{- $sleep := include "sms.texts" (list . "lifecycle.preStop.sleep.seconds") | fromJsonArray | first -}}
+{{- ceil (addf (float64 $drain) (float64 $grace) (float64 $sleep)) | int64 -}}
 {{- end }}
 
 {{- define "sms.terminationGracePeriodSeconds" -}}

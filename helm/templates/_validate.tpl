@@ -123,7 +123,7 @@ the same as {{ $before.key }}, but with another {{ $.rule.other | splitList "." 
 {{- $needed := include "sms.shutdownSeconds" . | float64 -}}
 {{- $given := include "sms.terminationGracePeriodSeconds" . | float64 -}}
 {{- if lt $given $needed -}}
-{{- $problems = append $problems (printf "terminationGracePeriodSeconds: %v is less than config.server.drain_delay_seconds and shutdown_grace_seconds together (%v): answers would be cut off" $given $needed) -}}
+{{- $problems = append $problems (printf "terminationGracePeriodSeconds: %v is less than config.server.drain_delay_seconds, config.server.shutdown_grace_seconds and a sleep of lifecycle.preStop together (%v): answers would be cut off" $given $needed) -}}
 {{- end -}}
 {{- /* What the program leaves for requests of its grace: see bridge/gateway/server.py. */ -}}
 {{- $grace := include "sms.setting" (list . "server.shutdown_grace_seconds") | float64 -}}

@@ -14,8 +14,8 @@ from bridge.config.conflicts import RULES, Rule
 from bridge.config.settings import Settings, dotted
 from bridge.contract.config_schema import config_schema
 from tests.helm import chart, generate
-from tests.helm.chart import Helm, RefusedError, merged
-from tests.helm.readings import check_of
+from tests.helm.chart import NEWEST, Helm, RefusedError, merged
+from tests.helm.readings import check_of, pod_specs
 from tests.helm.variants import MINIMAL
 
 # --- what is refused ---------------------------------------------------------------------
@@ -325,6 +325,32 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"config": {"server": {"host": "::1"}}},
         r"config\.server\.host: must not be the pod's own loopback",
     ),
+    "a hook longer than the pod may take": (
+        {"lifecycle": {"preStop": {"sleep": {"seconds": 40}}}, "terminationGracePeriodSeconds": 69},
+        r"terminationGracePeriodSeconds: 69 is less than .*lifecycle\.preStop.* \(70\)",
+    ),
+    "two families of one": (
+        {"service": {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4", "IPv6"]}},
+        r"service\.ipFamilies: two need service\.ipFamilyPolicy PreferDualStack",
+    ),
+    "two families by default": (
+        {"service": {"ipFamilies": ["IPv6", "IPv4"]}},
+        r"service\.ipFamilies: two need service\.ipFamilyPolicy PreferDualStack",
+    ),
+    "a path that an ingress may not have": (
+        {
+            "config": endpoint(path="/a/../b"),
+            "ingress": {"enabled": True, "hosts": ["a.example"]},
+        },
+        r"endpoints\[0\]\.path: must have no part \. or \.\. if ingress\.enabled",
+    ),
+    "a path that a route may not have": (
+        {
+            "config": endpoint(path="/a/."),
+            "httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]},
+        },
+        r"endpoints\[0\]\.path: must have no part \. or \.\. if httpRoute\.enabled",
+    ),
     "a configuration too long for an annotation": (
         {"config": {"kafka": {"create_topics": {"config": {"a": "x" * 100_000}}}}},
         r"config: longer than",
@@ -527,6 +553,57 @@ def test_what_does_not_go_together_is_refused_with_the_reason(helm: Helm, name: 
     changes, said = REFUSED[name]
     with pytest.raises(RefusedError, match=said):
         helm.template(merged(MINIMAL, changes))
+
+
+def listening(host: str) -> dict[str, Any]:
+    """Values with this address for both listeners."""
+    return {"config": {"server": {"host": host}, "admin": {"host": host}}}
+
+
+LOOPBACKS = [
+    *("127.1", "localhost.", "LOCALHOST", "ip6-localhost", "::1%lo", "::0001", "0::0:1"),
+    *("0:0:0:0:0:0:0:1", "0000:0000:0000:0000:0000:0000:0000:0001"),
+    *("::ffff:127.0.0.1", "::FFFF:7f00:1", "0:0:0:0:0:ffff:127.9.9.9"),
+]
+
+
+@pytest.mark.parametrize("host", LOOPBACKS)
+def test_a_loopback_is_refused_however_it_is_written(helm4: Helm, host: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        helm4.template(merged(MINIMAL, listening(host)))
+    for section in ("server", "admin"):
+        assert f"config.{section}.host: must not be the pod's own loopback" in str(refused.value)
+
+
+NEAR_MISSES: list[dict[str, Any]] = [
+    listening("::"),
+    listening("0:0:0:0:0:0:0:0"),
+    listening("fd00::1"),
+    listening("::ffff:10.127.0.1"),
+    listening("localhost.example.com"),
+    {
+        "config": endpoint(path="/..a/b.."),
+        "ingress": {"enabled": True, "hosts": ["a.example"]},
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]},
+    },
+    {"service": {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv6"]}},
+    {"service": {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4"]}},
+    {"lifecycle": None},
+]
+
+
+@pytest.mark.parametrize("values", NEAR_MISSES, ids=str)
+def test_near_misses_of_what_kubernetes_refuses_are_rendered(
+    helm4: Helm, values: dict[str, Any]
+) -> None:
+    objects = helm4.objects(merged(MINIMAL, values))
+    assert [p for thing in objects for p in chart.problems(thing, NEWEST)] == []
+
+
+def test_a_sleep_before_the_stop_is_added_to_the_time_that_a_pod_may_take(helm4: Helm) -> None:
+    hook = {"preStop": {"sleep": {"seconds": 7}}}
+    (spec, *_) = pod_specs(helm4.objects(merged(MINIMAL, {"lifecycle": hook})))
+    assert spec["terminationGracePeriodSeconds"] == 42
 
 
 def refusals() -> Iterator[tuple[str, str]]:
