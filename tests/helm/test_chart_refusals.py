@@ -182,6 +182,63 @@ WRONG_VALUES: dict[str, dict[str, Any]] = {
     "since": {"reconcile": {"since": "yesterday"}},
     "rate": {"reconcile": {"rate": 0}},
     "providerPorts": {"networkPolicy": {"providerPorts": ["https"]}},
+    "preStop": {"lifecycle": {"preStop": {"exec": {"command": ["a"]}, "sleep": {"seconds": 5}}}},
+    "postStart": {"lifecycle": {"postStart": {}}},
+    "stopSignal": {"lifecycle": {"stopSignal": "SIGTERM"}},
+    "command": {"lifecycle": {"preStop": {"exec": {}}}},
+    "seconds": {"lifecycle": {"preStop": {"sleep": {"seconds": 0}}}},
+    "valueFrom": {"extraEnv": [{"name": "A", "valueFrom": {"fieldRef": {}, "secretKeyRef": {}}}]},
+    "envFrom.0": {"envFrom": [{"configMapRef": {"name": "a"}, "secretRef": {"name": "b"}}]},
+    "extraVolumes.0": {"extraVolumes": [{"name": "a", "emptyDir": {}, "secret": {}}]},
+    "mountPath": {
+        "extraVolumes": [{"name": "a", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "a"}],
+    },
+    "networkPolicy.from.0": {
+        "networkPolicy": {"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}]}
+    },
+    "brokers.0.ipBlock.cidr": {"networkPolicy": {"brokers": [{"ipBlock": {"cidr": "10.0.0.10"}}]}},
+    "SourceRanges.0": {"service": {"loadBalancerSourceRanges": ["203.0.113.256/32"]}},
+    "SourceRanges.1": {"service": {"loadBalancerSourceRanges": ["2001:db8::/32", "::/129"]}},
+    "tolerations.0.value": {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]},
+    "tolerations.0.*key": {"tolerations": [{"value": "b"}]},
+    "tolerations.1.value": {"tolerations": [{"operator": "Exists"}, {"key": "a", "value": "b c"}]},
+    "operator": {"tolerations": [{"key": "a", "operator": "exists"}]},
+    "effect": {"tolerations": [{"key": "a", "tolerationSeconds": 5}]},
+    "maxSkew": {
+        "topologySpreadConstraints": [
+            {"maxSkew": 0, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+        ]
+    },
+    "whenUnsatisfiable": {
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "Never"}
+        ]
+    },
+    "nameservers": {"dnsConfig": {"nameservers": [f"10.0.0.{n}" for n in range(4)]}},
+    "nameservers.0": {"dnsConfig": {"nameservers": ["dns.example.com"]}},
+    "hostAliases.0.ip": {"hostAliases": [{"ip": "10.0.0.256"}]},
+    "hostAliases.0.hostnames.0": {"hostAliases": [{"ip": "::1", "hostnames": ["A"]}]},
+    "sidecars.0.name": {"sidecars": [{"name": "a.b", "image": "i"}]},
+    "metrics.0": {"autoscaling": {"metrics": [{"type": "Pods", "pods": {}, "object": {}}]}},
+    "extraPaths.0.backend": {
+        "ingress": {
+            "extraPaths": [
+                {"path": "/", "pathType": "Exact", "backend": {"service": {}, "resource": {}}}
+            ]
+        }
+    },
+    "extraPaths.0": {
+        "ingress": {"extraPaths": [{"pathType": "Prefix", "backend": {"service": {"name": "a"}}}]}
+    },
+    "ingress.hosts.0": {"ingress": {"hosts": ["203.0.113.7"]}},
+    "a..b/c": {"podAnnotations": {"a..b/c": "x"}},
+    "memroy": {"resources": {"limits": {"memroy": "1Gi"}}},
+    "prefix": {"envFrom": [{"prefix": "A=", "secretRef": {"name": "a"}}]},
+    "secretRef": {"envFrom": [{"secretRef": {}}]},
+    "timeouts.request": {"httpRoute": {"timeouts": {"request": "30 s"}}},
+    "reconcile.schedule": {"reconcile": {"schedule": "@reboot"}},
+    "revisionHistoryLimit": {"revisionHistoryLimit": 2**31},
 }
 
 
@@ -589,6 +646,19 @@ NEAR_MISSES: list[dict[str, Any]] = [
     {"service": {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv6"]}},
     {"service": {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4"]}},
     {"lifecycle": None},
+    {"lifecycle": {"preStop": None, "postStart": {"tcpSocket": {"port": "http"}}}},
+    {"tolerations": [{"operator": "Exists"}, {"key": "a", "value": "b"}]},
+    {"tolerations": [{"key": "a", "effect": "NoExecute", "tolerationSeconds": 5}]},
+    {"extraVolumes": [{"name": "scratch"}]},
+    {"dnsConfig": {"nameservers": ["169.254.20.10", "fd00::a"]}, "hostAliases": [{"ip": "::1"}]},
+    {
+        "service": {
+            "type": "LoadBalancer",
+            "loadBalancerSourceRanges": ["0.0.0.0/0", "255.9.10.249/32", "2001:db8::/32"],
+        }
+    },
+    {"reconcile": {"schedule": "@hourly"}},
+    {"reconcile": {"schedule": "*/15 1-5,22 ? JAN-jun MON"}},
 ]
 
 
