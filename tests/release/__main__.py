@@ -1,7 +1,8 @@
 """`make release-check`: all of a release that needs no GitHub, into `dist/`.
 
-With --tag, as the release's workflow calls it, also whether the tag is of this version, and the
-notes. What cannot be done on this machine is said, and with GITHUB_ACTIONS an error.
+With --tag, as the release's workflow calls it, also whether the tag is of this version, the notes,
+and whether the chart's addresses are real ones, which --repository and --image name. What cannot be
+done on this machine is said, and with GITHUB_ACTIONS an error.
 """
 
 import argparse
@@ -17,7 +18,17 @@ from typing import NoReturn
 
 from bridge import __version__
 from tests.helm.binaries import HelmUnavailableError, helm_binary
-from tests.release.artifacts import ROOT, chart, copy_of_the_checkout, digests, wheel_and_sdist
+from tests.release.artifacts import (
+    IMAGE,
+    REPOSITORY,
+    ROOT,
+    chart,
+    copy_of_the_checkout,
+    digests,
+    refuse_placeholders,
+    set_addresses,
+    wheel_and_sdist,
+)
 from tests.release.bill import AdvisoriesUnavailableError, bill_of_materials, vulnerabilities
 from tests.release.changelog import NotReleasedError, notes
 from tests.release.trial import installed, tried
@@ -29,22 +40,24 @@ AUDITED = ("requirements.txt", "requirements-otel.txt")
 
 def main() -> None:
     """Say what was done, a line each; ends with 1 at the first thing that is wrong."""
-    arguments = argparse.ArgumentParser(prog="python -m tests.release", description=__doc__)
-    arguments.add_argument("--tag", help="the tag of the release, such as v0.1.0")
-    tag = arguments.parse_args().tag
+    parser = argparse.ArgumentParser(prog="python -m tests.release", description=__doc__)
+    parser.add_argument("--tag", help="the tag of the release, such as v0.1.0")
+    parser.add_argument("--repository", default=REPOSITORY, help="its address, for the chart")
+    parser.add_argument("--image", default=IMAGE, help="the image without a tag, for the chart")
+    arguments = parser.parse_args()
     os.umask(0o022)
     with tempfile.TemporaryDirectory(prefix="sms-bridge-release-") as scratch:
         try:
-            _check(tag, Path(scratch))
+            _check(arguments, Path(scratch))
         except (RuntimeError, subprocess.CalledProcessError) as exc:
             _fail(str(exc))
 
 
-def _check(tag: str | None, scratch: Path) -> None:
+def _check(arguments: argparse.Namespace, scratch: Path) -> None:
     _agree()
-    text = None if tag is None else _notes(tag)
+    text = None if arguments.tag is None else _notes(arguments.tag)
     shutil.rmtree(DIST, ignore_errors=True)
-    built = _built(scratch)
+    built = _built(arguments, scratch)
     wheel = next(path for path in built if path.suffix == ".whl")
     python = installed(wheel, scratch / "installed")
     (scratch / "elsewhere").mkdir()
@@ -73,7 +86,7 @@ def _agree() -> None:
     _say("versions", f"{__version__} in package, changelog, chart and image")
 
 
-def _built(scratch: Path) -> list[Path]:
+def _built(arguments: argparse.Namespace, scratch: Path) -> list[Path]:
     """Build twice, in places and at times that differ; the first goes to `dist/`."""
     DIST.mkdir()
     first = copy_of_the_checkout(scratch / "first")
@@ -84,8 +97,12 @@ def _built(scratch: Path) -> list[Path]:
     wheel_and_sdist(second, again, TZ="Pacific/Auckland", LC_ALL="C")
     try:
         helm = helm_binary("3")
+        for source in (first, second):
+            set_addresses(source, arguments.repository, arguments.image)
         files.append(chart(helm, first, DIST))
         chart(helm, second, again)
+        if arguments.tag is not None:
+            refuse_placeholders(files[-1])
     except HelmUnavailableError as exc:
         _skip("chart", str(exc))
     for file in files:

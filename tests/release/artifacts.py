@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+REPOSITORY = "https://git.example.com/messaging/sms-status-bridge"
+IMAGE = "registry.example.com/sms-status-bridge"
+"""What Chart.yaml has for the addresses of whoever releases."""
 BUILD_TIMEOUT_SECONDS = 300
 
 
@@ -48,12 +52,30 @@ def wheel_and_sdist(source: Path, out: Path, **environment: str) -> list[Path]:
     return sorted(out.iterdir())
 
 
+def set_addresses(source: Path, repository: str, image: str) -> None:
+    """Write into a copy's Chart.yaml whose chart it is, and where its image is."""
+    file = source / "helm/Chart.yaml"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace(REPOSITORY, repository).replace(IMAGE, image), encoding="utf-8")
+
+
 def chart(helm: Path, source: Path, out: Path) -> Path:
     """Package the chart; Helm writes the time of packaging into it, which is replaced."""
     _run([str(helm), "package", "helm", "--destination", str(out)], source, {"HOME": str(out)})
     (package,) = out.glob("*.tgz")
     package.write_bytes(_with_time(package, commit_time()))
     return package
+
+
+def refuse_placeholders(package: Path) -> None:
+    """RuntimeError if the Chart.yaml of a package still has an address that is nobody's."""
+    with tarfile.open(package) as archive:
+        content = archive.extractfile("sms-status-bridge/Chart.yaml")
+        text = content.read().decode() if content else ""
+    left = re.findall(r"\S*example\.com\S*", text)
+    if left:
+        said = f"{left[0]} in Chart.yaml is a placeholder: name --repository and --image"
+        raise RuntimeError(f"{package.name}: {said}")
 
 
 def digests(files: list[Path]) -> Iterator[str]:

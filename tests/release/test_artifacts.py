@@ -6,13 +6,18 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bridge import __version__
 from tests.release.artifacts import (
+    IMAGE,
+    REPOSITORY,
     ROOT,
     chart,
     copy_of_the_checkout,
     digests,
+    refuse_placeholders,
+    set_addresses,
     tracked,
     wheel_and_sdist,
 )
@@ -88,3 +93,35 @@ def test_two_packages_of_the_chart_are_the_same_bytes(helm4: Path, tmp_path: Pat
     assert first.read_bytes() == second.read_bytes()
     with tarfile.open(first) as archive:
         assert "sms-status-bridge/Chart.yaml" in archive.getnames()
+
+
+def test_the_chart_of_a_release_names_its_own_repository_and_image(
+    helm4: Path, tmp_path: Path
+) -> None:
+    """Whoever finds the chart finds the sources, and pulls the image that was pushed."""
+    repository, image = "https://github.test/Owner/bridge", "ghcr.test/owner/bridge"
+    source = copy_of_the_checkout(tmp_path / "source")
+    set_addresses(source, repository, image)
+    package = chart(helm4, source, tmp_path)
+
+    refuse_placeholders(package)
+    with tarfile.open(package) as archive:
+        archive.extractall(tmp_path, filter="data")
+    about = yaml.safe_load((tmp_path / "sms-status-bridge/Chart.yaml").read_text("utf-8"))
+    (maintainer,) = about["maintainers"]
+    assert [about["home"], *about["sources"], maintainer["url"]] == [repository] * 3
+    listed = {key: yaml.safe_load(text) for key, text in about["annotations"].items()}
+    (pulled,) = listed["artifacthub.io/images"]
+    assert pulled["image"] == f"{image}:{__version__}"
+    assert all(link["url"].startswith(repository) for link in listed["artifacthub.io/links"])
+
+
+@pytest.mark.parametrize("given", [("https://github.test/a", IMAGE), (REPOSITORY, "ghcr.test/a")])
+def test_a_chart_with_an_address_that_is_nobody_s_is_not_released(
+    helm4: Path, tmp_path: Path, given: tuple[str, str]
+) -> None:
+    source = copy_of_the_checkout(tmp_path / "source")
+    set_addresses(source, *given)
+    package = chart(helm4, source, tmp_path)
+    with pytest.raises(RuntimeError, match=r"example\.com\S* in Chart\.yaml is a placeholder"):
+        refuse_placeholders(package)

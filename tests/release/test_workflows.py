@@ -116,6 +116,29 @@ def test_every_make_target_that_they_call_exists() -> None:
     assert called <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
 
 
+def test_the_release_gives_the_chart_its_repository_and_the_image_that_is_pushed() -> None:
+    """As bash makes it of GitHub's variables; the registry wants small letters."""
+    (command,) = [
+        step["run"]
+        for step in steps(GITHUB / "workflows/release.yml")
+        if "make release-check" in step.get("run", "")
+    ]
+    pushing = (GITHUB / "workflows/image.yml").read_text(encoding="utf-8")
+    (pushed,) = re.findall(r"^ +name=(\S+)$", pushing, re.MULTILINE)
+    github = {"SERVER_URL": "https://github.test", "REPOSITORY": "Owner/Bridge", "REF_NAME": "v1"}
+    done = subprocess.run(
+        ["bash", "-euc", f'make() {{ echo "${{@: -1}}"; }}\n{command}\necho {pushed}'],
+        env={f"GITHUB_{name}": value for name, value in github.items()},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    given, image = done.stdout.splitlines()
+    assert image == "ghcr.io/owner/bridge"
+    repository = "https://github.test/Owner/Bridge"
+    assert given == f"ARGS=--tag v1 --repository {repository} --image {image}"
+
+
 def test_ci_runs_every_python_that_the_package_names() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     named = re.findall(r"Programming Language :: Python :: (3\.\d+)", project)
