@@ -239,7 +239,12 @@ def new_cluster(
     nodes: int, network: Network | None = None, version: str | None = None
 ) -> tuple[KafkaCluster, Network]:
     """A cluster that is yet to be started, reached through proxies that are not there yet."""
-    cluster = KafkaCluster(nodes, listeners={Network.LISTENER: "PLAINTEXT"}, version=version)
+    cluster = KafkaCluster(
+        nodes,
+        listeners={Network.LISTENER: "PLAINTEXT"},
+        version=version,
+        features={"eligible.leader.replicas.version": 0},  # its controllers would elect for ever
+    )
     network = network or Network(nodes)
     for node, address in zip(
         cluster.nodes, cluster.addresses(Network.LISTENER).split(","), strict=True

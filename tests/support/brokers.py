@@ -127,7 +127,8 @@ class KafkaCluster(ExternalKafka):
     and `overrides[node]` may be changed for one node before it is started. Nodes count from
     1. Ports and data are the same from a node's start to its next. `host` is the address that all
     of them listen on, in brackets where it is one of IPv6. `version` is Kafka's, the pom's by
-    default; `environment[node]` is laid over that of this process.
+    default; `environment[node]` is laid over that of this process. `features` are levels of its
+    features that differ from the version's own.
     """
 
     jvm_flags: tuple[str, ...] = ()  # further ones, of every node
@@ -140,8 +141,10 @@ class KafkaCluster(ExternalKafka):
         listeners: Mapping[str, str] | None = None,
         host: str = HOST,
         version: str | None = None,
+        features: Mapping[str, int] | None = None,
     ) -> None:
         self._host = host
+        self._features = dict(features or {})
         self.nodes = range(1, nodes + 1)
         self.overrides = {node: dict(properties or {}) for node in self.nodes}
         self.environment: dict[int, Mapping[str, str]] = {}
@@ -235,12 +238,15 @@ class KafkaCluster(ExternalKafka):
         self._wait_for(self.nodes)
 
     def _format(self) -> None:
-        options = ("format", "--cluster-id", CLUSTER_ID, "--config")
+        options = ["format", "--cluster-id", CLUSTER_ID]
+        for name, level in self._features.items():
+            options += ["--feature", f"{name}={level}"]
         formatting: list[Node] = []
         with ExitStack() as started:
             for node in self.nodes:
                 self._write_configuration(node)
-                command = ("kafka.tools.StorageTool", *options, self._configuration(node))
+                file = self._configuration(node)
+                command = ("kafka.tools.StorageTool", *options, "--config", file)
                 formatting.append(started.enter_context(self._java(node, *command)))
             for process in formatting:
                 if process.process.wait(START_TIMEOUT_SECONDS) != 0:
