@@ -245,9 +245,9 @@ class KafkaCluster(ExternalKafka):
         with ExitStack() as started:
             for node in self.nodes:
                 self._write_configuration(node)
-                file = self._configuration(node)
-                command = ("kafka.tools.StorageTool", *options, "--config", file)
-                formatting.append(started.enter_context(self._java(node, *command)))
+                with_file = ("--config", self._configuration(node))
+                tool = self._java(node, "kafka.tools.StorageTool", *options, *with_file)
+                formatting.append(started.enter_context(tool))
             for process in formatting:
                 if process.process.wait(START_TIMEOUT_SECONDS) != 0:
                     raise RuntimeError(f"{process.name} cannot be formatted:\n{process.output}")
