@@ -305,8 +305,6 @@ class KafkaCluster(ExternalKafka):
             # A killed node may register again only when its last session is over.
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
-            # By default one ends that has not been able to register for a minute.
-            "initial.broker.registration.timeout.ms": str(round(START_TIMEOUT_SECONDS * 1000)),
             **self._replication(),
         }
 
