@@ -3,6 +3,7 @@
 Imported before all else, so it imports next to nothing itself.
 """
 
+import atexit
 import os
 import signal
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ def leave_at_once() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
+        # As the last thing, once all threads have ended: Python then gives the signal its own
+        # action back, which would end the process by it in place of its status.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

@@ -63,6 +63,16 @@ interrupts.leave_at_once()
 os.write(2, b"begun\\n")
 main()
 """
+# Interrupts itself when Python has put the signals' own actions back, and clears modules away.
+WHILE_IT_IS_CLEARED_AWAY = """
+import os, signal
+from bridge.__main__ import main
+class Last:
+    def __del__(self, kill=os.kill, process=os.getpid(), signum=signal.SIGINT):
+        kill(process, signum)
+last = Last()
+main()
+"""
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -81,6 +91,11 @@ def test_an_interrupt_within_an_import_ends_it_at_once(command: str, tmp_path: P
     assert imports > 50
     for run in runs:
         assert (run.end(), run.said) == (130, "")
+
+
+def test_an_interrupt_after_the_end_changes_no_status(tmp_path: Path) -> None:
+    run = Run(tmp_path, WHILE_IT_IS_CLEARED_AWAY, "schema", "status")
+    assert (run.end(), run.said) == (0, "")
 
 
 # What each is to do, longer than the moments last; and the status of those that end before.
