@@ -82,11 +82,12 @@ async def abandon(producer: AIOKafkaProducer) -> None:
     writers = [c._writer for c in client._conns.values() if c._writer]  # noqa: SLF001
     if sender_task is not None:
         sender_task.cancel()
-    with contextlib.suppress(TimeoutError, errors.KafkaError, OSError):
+    # RuntimeError is uvloop's, of a transport that has ended.
+    with contextlib.suppress(TimeoutError, errors.KafkaError, OSError, RuntimeError):
         async with asyncio.timeout(_END_SECONDS):
             await client.close()
     for writer in writers:
-        with contextlib.suppress(RuntimeError):  # uvloop's, of a transport that has ended
+        with contextlib.suppress(RuntimeError):
             writer.transport.abort()
     if client._md_update_fut is not None:  # noqa: SLF001
         client._md_update_fut.cancel()  # noqa: SLF001
@@ -94,4 +95,5 @@ async def abandon(producer: AIOKafkaProducer) -> None:
         await asyncio.wait({sender_task}, timeout=_END_SECONDS)
         sender_task.cancel()
     for connection in client._conns.values():  # noqa: SLF001 -- made by a request that was late
-        connection.close()
+        with contextlib.suppress(RuntimeError):
+            connection.close()

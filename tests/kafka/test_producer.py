@@ -138,6 +138,28 @@ async def test_abandoning_with_a_frozen_broker_leaves_no_task_and_no_socket(
         await until(lambda: open_sockets() == sockets)
 
 
+async def test_abandoning_goes_on_where_a_connection_has_ended(
+    new_embedded: type[EmbeddedBroker], topic: str
+) -> None:
+    """Uvloop then raises, in the middle of the client's end."""
+
+    def ended(*_: object, **__: object) -> None:
+        raise RuntimeError("the handler is closed")
+
+    with new_embedded(topic) as broker:
+        before, sockets = asyncio.all_tasks(), open_sockets()
+        producer = await Producer.open(settings(broker.bootstrap_servers))
+        await producer.track([topic])
+        connections = list(producer._inner.client._conns.values())
+        for connection in connections:
+            connection.close = ended
+        await producer.abandon()
+        assert connections
+        await until(lambda: asyncio.all_tasks() == before)
+        gc.collect()
+        await until(lambda: open_sockets() == sockets)
+
+
 async def test_a_broker_that_answers_others_slowly_is_not_stalled() -> None:
     """A batch waits for its turn with the broker: that is no silence. Errors are no answer."""
     producer = FakeProducer()
